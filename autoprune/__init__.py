@@ -1,0 +1,35 @@
+"""autoprune finds, prices and applies visual-token pruning schedules for multimodal LLMs.
+
+Importing the package is cheap: torch and transformers load when `apply`, `cost` or `analysis` is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from autoprune import presets
+from autoprune.errors import AutopruneError
+from autoprune.schedule import Schedule
+
+if TYPE_CHECKING:
+    from autoprune import analysis
+    from autoprune.measure.cost import Cost, cost
+    from autoprune.runtime import Patch, apply
+
+__version__ = "0.1.0"
+__all__ = ["AutopruneError", "Cost", "Patch", "Schedule", "analysis", "apply", "cost", "presets"]
+_LAZY = {
+    "Cost": "autoprune.measure.cost",
+    "Patch": "autoprune.runtime",
+    "apply": "autoprune.runtime",
+    "cost": "autoprune.measure.cost",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name == "analysis":
+        return importlib.import_module("autoprune.analysis")
+    raise AttributeError(f"module 'autoprune' has no attribute {name!r}")

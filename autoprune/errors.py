@@ -1,0 +1,76 @@
+"""Everything autoprune raises on purpose.
+
+One small tree: a caller catches `AutopruneError`, or a leaf, or the builtin that the leaf also is. Every error is one
+line that names the field, the value and the remedy, so that it can be printed as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class AutopruneError(Exception):
+    """Base of all errors raised on purpose.
+
+    Args:
+        message: What is wrong, one line.
+        field: The field, option or argument that is wrong, such as ``stages[1].layer``.
+        value: The offending value.
+        remedy: What the user can do about it.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None, value: Any = None, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.value = value
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        where = f"{self.field}: " if self.field else ""
+        got = f" (got {self.value!r})" if self.value is not None else ""
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return f"{where}{self.message}{got}{remedy}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors cross process borders (workers); keyword arguments do not survive the default pickling.
+        return _rebuild, (type(self), self.message, self.field, self.value, self.remedy)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error as the JSON object that ``--json`` prints."""
+        value = self.value if isinstance(self.value, (str, int, float, bool, type(None))) else repr(self.value)
+        return {"field": self.field, "value": value, "message": self.message, "remedy": self.remedy}
+
+
+def _rebuild(
+    kind: type[AutopruneError], message: str, field: str | None, value: Any, remedy: str | None
+) -> AutopruneError:
+    return kind(message, field=field, value=value, remedy=remedy)
+
+
+class ScheduleError(AutopruneError, ValueError):
+    """A schedule is malformed or contradicts itself."""
+
+
+class StudyError(AutopruneError, ValueError):
+    """A study file is malformed; all of its errors are in one message."""
+
+
+class DataError(AutopruneError, ValueError):
+    """A data set or one of its rows cannot be used."""
+
+
+class ModelError(AutopruneError, ValueError):
+    """A model cannot be loaded, is not supported, or is not the one that a schedule was made for."""
+
+
+class PatchError(AutopruneError, RuntimeError):
+    """A patched forward pass would be inexact or silently inactive."""
+
+
+class EvaluationError(AutopruneError, RuntimeError):
+    """One candidate could not be evaluated (non-finite logits, out of memory); the study goes on."""
+
+
+class StorageError(AutopruneError, RuntimeError):
+    """The database of a study cannot be opened or written."""

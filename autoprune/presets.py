@@ -1,0 +1,131 @@
+"""Published pruning methods as schedules.
+
+`keep` is always the share of the ORIGINAL visual tokens that is left, also where a paper states the share of the
+current ones or the share removed. Layers are 0-based and mean "before this layer runs".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from autoprune.errors import ScheduleError
+from autoprune.schedule import Schedule
+
+PUBLISHED_DEPTH = 32
+"""Decoder layers of the 7B models (Vicuna, Llama) on which the papers set their layers."""
+
+
+def dense() -> Schedule:
+    """No pruning: the reference."""
+    return _schedule("dense", [])
+
+
+def vtw(layer: int = 16) -> Schedule:
+    """Visual Tokens Withdrawal (AAAI 2025, arXiv 2405.05803): all visual tokens leave before `layer`."""
+    return _schedule("vtw", [(layer, 0.0, None)])
+
+
+def fastv(layer: int = 2, keep: float = 0.5) -> Schedule:
+    """FastV (ECCV 2024, arXiv 2403.06764): attention of the last prompt token in the layer before.
+
+    Deviation: pruned once, at prefill; the released latency code has no KV cache and prunes again at every token.
+    """
+    return _schedule("fastv", [(layer, keep, _attention("last"))])
+
+
+def himap(layers: Sequence[int] = (2, 8), keep: Sequence[float] = (0.5, 0.125)) -> Schedule:
+    """HiMAP (CVPR 2025, arXiv 2503.13108), short answers: text→image attention, then image self-attention.
+
+    For captions and open-ended answers the paper uses ``layers=(2, 15)``. Deviation: pruned once, at prefill.
+    """
+    first, second = _pairs("himap", layers, keep, exactly=2)
+    return _schedule("himap", [(*first, _attention("text")), (*second, _attention("visual"))])
+
+
+def pyramiddrop(layers: Sequence[int] = (8, 16, 24), keep: Sequence[float] = (0.5, 0.25, 0.125)) -> Schedule:
+    """PyramidDrop (CVPR 2025, arXiv 2410.17247): the last instruction token's attention in the layer about to run.
+
+    Deviation: survivors keep their original positions; the official code renumbers them at every drop.
+    """
+    criterion = {**_attention("last"), "at": "current"}
+    return _schedule("pyramiddrop", [(layer, share, criterion) for layer, share in _pairs("pyramiddrop", layers, keep)])
+
+
+def random(layer: int = 2, keep: float = 0.5, seed: int = 0) -> Schedule:
+    """Control arm: a random choice of tokens."""
+    return _schedule("random", [(layer, keep, {"name": "random", "seed": seed})])
+
+
+def uniform(layer: int = 2, keep: float = 0.5) -> Schedule:
+    """Control arm: evenly spaced tokens."""
+    return _schedule("uniform", [(layer, keep, {"name": "uniform"})])
+
+
+_BUILDERS: dict[str, Callable[..., Schedule]] = {
+    "dense": dense,
+    "vtw": vtw,
+    "fastv": fastv,
+    "himap": himap,
+    "pyramiddrop": pyramiddrop,
+    "random": random,
+    "uniform": uniform,
+}
+NAMES = tuple(_BUILDERS)
+
+
+def for_depth(name: str, num_layers: int) -> Schedule:
+    """A preset with its layers mapped from the published depth of 32 to a model of another depth.
+
+    Layer k becomes ``max(1, round(k * num_layers / 32))``; stages that fall on one layer move up. Both layers are noted
+    in `evidence`.
+
+    Raises:
+        ScheduleError: unknown preset, or the model is too shallow to hold its stages.
+    """
+    if name not in _BUILDERS:
+        raise ScheduleError("no such preset", field="preset", value=name, remedy=f"use one of {', '.join(NAMES)}")
+    published = _BUILDERS[name]()
+    mapped: list[int] = []
+    for stage in published.stages:
+        layer = max(1, round(stage.layer * num_layers / PUBLISHED_DEPTH))
+        mapped.append(max(layer, mapped[-1] + 1) if mapped else layer)
+    if mapped and mapped[-1] >= num_layers:
+        raise ScheduleError(
+            f"{name} needs layer {mapped[-1]}, the model has layers 0 to {num_layers - 1}",
+            field="preset",
+            value=name,
+            remedy="leave this preset out for a model this shallow",
+        )
+    stages = [stage.model_copy(update={"layer": layer}) for stage, layer in zip(published.stages, mapped, strict=True)]
+    evidence = {
+        "preset": name,
+        "published_layers": [s.layer for s in published.stages],
+        "published_depth": PUBLISHED_DEPTH,
+        "layers": mapped,
+        "depth": num_layers,
+    }
+    return Schedule(stages=tuple(stages), evidence=evidence)
+
+
+def _attention(rows: str) -> dict[str, Any]:
+    return {"name": "attention", "rows": rows}
+
+
+def _pairs(
+    name: str, layers: Sequence[int], keep: Sequence[float], exactly: int | None = None
+) -> list[tuple[int, float]]:
+    if len(layers) != len(keep) or (exactly and len(layers) != exactly):
+        wanted = f"{exactly} values each" if exactly else "as many layers as keeps"
+        raise ScheduleError(f"{name} needs {wanted}", field="layers, keep", value=(tuple(layers), tuple(keep)))
+    return list(zip(layers, keep, strict=True))
+
+
+def _schedule(name: str, stages: Sequence[tuple[int, float, dict[str, Any] | None]]) -> Schedule:
+    entries = []
+    for layer, keep, criterion in stages:
+        entry: dict[str, Any] = {"layer": layer, "keep": {"ratio": keep}}
+        if criterion is not None:
+            entry["criterion"] = criterion
+        entries.append(entry)
+    return Schedule.model_validate({"stages": entries, "evidence": {"preset": name}})

@@ -1,0 +1,464 @@
+"""What a schedule is: which visual tokens leave, before which decoder layer, chosen by which criterion.
+
+The saved form is a contract (format ``autoprune.schedule``, version 1): unknown keys are refused, because dropping one
+would silently change answers, and a file written today must load for ever.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import itertools
+import json
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError, model_validator
+
+from autoprune.errors import ModelError, ScheduleError
+
+Int = Annotated[int, Strict()]
+Float = Annotated[float, Strict()]
+KeepKind = Literal["ratio", "count", "mass", "threshold"]
+_TEXT_KEYS = (
+    "model_type",
+    "num_hidden_layers",
+    "hidden_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "intermediate_size",
+    "vocab_size",
+)
+_CRITERION_NAMES = frozenset({"attention", "encoder", "diversity", "codebook", "random", "uniform"})
+_VISION_KEYS = ("hidden_size", "num_hidden_layers", "patch_size", "image_size")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Keep(_Part):
+    """How many visual tokens of a sample are left after a stage; exactly one rule.
+
+    Attributes:
+        ratio: Share of the ORIGINAL visual tokens, in [0, 1]; 0 withdraws all of them.
+        count: Number of tokens, at least 1.
+        mass: The fewest best tokens that hold this share of the score of the tokens alive, in (0, 1].
+        threshold: Keep every token whose score is at least this, and at least the best one.
+    """
+
+    ratio: Annotated[Float, Field(ge=0, le=1)] | None = None
+    count: Annotated[Int, Field(ge=1)] | None = None
+    mass: Annotated[Float, Field(gt=0, le=1)] | None = None
+    threshold: Float | None = None
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        given = [k for k in ("ratio", "count", "mass", "threshold") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise ValueError(f"needs exactly one of ratio, count, mass, threshold, has {' and '.join(given) or 'none'}")
+        return self
+
+    @property
+    def kind(self) -> KeepKind:
+        """Name of the rule."""
+        return next(k for k in ("ratio", "count", "mass", "threshold") if getattr(self, k) is not None)
+
+    @property
+    def value(self) -> float:
+        """The rule's number."""
+        return float(getattr(self, self.kind))
+
+    def target(self, n_visual: int, alive: int) -> int:
+        """Visual tokens left, for rules that do not depend on scores.
+
+        Args:
+            n_visual: Visual tokens of the sample before any stage.
+            alive: Visual tokens alive before this stage.
+
+        Raises:
+            ScheduleError: for `mass` and `threshold`, whose count depends on the input.
+        """
+        if self.count is not None:
+            return min(self.count, alive)
+        if self.ratio is None:
+            raise ScheduleError("depends on the scores of the input", field=f"keep.{self.kind}", value=self.value)
+        wanted = round(self.ratio * n_visual)
+        return min(max(wanted, 1) if self.ratio > 0 else 0, alive)
+
+
+class AttentionCriterion(_Part):
+    """Attention that a visual token receives, heads reduced first, then the query rows.
+
+    Attributes:
+        rows: Query rows that vote: the last prompt token (FastV), the text after the first visual token (HiMAP,
+            shallow), the visual tokens alive (HiMAP, deep), or all prompt tokens.
+        heads: Reduction over heads.
+        reduce: Reduction over rows.
+        normalize: ``causal`` divides each column by the number of voting rows that may see it.
+        at: ``previous`` reads layer k-1; ``current`` computes query and key of the layer about to run (PyramidDrop).
+    """
+
+    name: Literal["attention"] = "attention"
+    rows: Literal["last", "text", "visual", "all"]
+    heads: Literal["mean", "max", "sum"] = "mean"
+    reduce: Literal["sum", "mean"] = "sum"
+    normalize: Literal["none", "causal"] = "none"
+    at: Literal["previous", "current"] = "previous"
+
+    @model_validator(mode="after")
+    def _one_division(self) -> Self:
+        if self.normalize == "causal" and self.reduce == "mean":
+            raise ValueError("normalize 'causal' replaces reduce 'mean': leave reduce at 'sum'")
+        return self
+
+
+class EncoderCriterion(_Part):
+    """Attention inside the vision tower (VisionZip, CVPR 2025): the CLS row, else the mean received."""
+
+    name: Literal["encoder"] = "encoder"
+
+
+class DiversityCriterion(_Part):
+    """Max-min cosine distance, chosen greedily farthest first (DivPrune, CVPR 2025)."""
+
+    name: Literal["diversity"] = "diversity"
+
+
+class CodebookCriterion(_Part):
+    """Distance to a codebook of redundant prototypes (arXiv 2503.20540): score = -max cosine."""
+
+    name: Literal["codebook"] = "codebook"
+    path: str
+    sha256: str
+
+
+class RandomCriterion(_Part):
+    """Random choice, the same for a sample whatever batch it is in: the control arm."""
+
+    name: Literal["random"] = "random"
+    seed: Int = 0
+
+
+class UniformCriterion(_Part):
+    """Evenly spaced tokens: the control arm without chance."""
+
+    name: Literal["uniform"] = "uniform"
+
+
+Criterion = Annotated[
+    AttentionCriterion | EncoderCriterion | DiversityCriterion | CodebookCriterion | RandomCriterion | UniformCriterion,
+    Field(discriminator="name"),
+]
+_CRITERION: TypeAdapter[Criterion] = TypeAdapter(Criterion)
+_SHORT_NAMES: dict[str, dict[str, Any]] = {
+    **{rows: {"name": "attention", "rows": rows} for rows in ("last", "text", "visual", "all")},
+    **{name: {"name": name} for name in ("encoder", "diversity", "random", "uniform")},
+}
+
+
+def parse_criterion(obj: str | dict[str, Any]) -> Criterion:
+    """A criterion from its short name (``text``, ``random`` …) or from its JSON object.
+
+    Raises:
+        ScheduleError: unknown name, unknown key or bad value.
+    """
+    if isinstance(obj, str):
+        if obj not in _SHORT_NAMES:
+            near = difflib.get_close_matches(obj, _SHORT_NAMES, 1) or sorted(_SHORT_NAMES)
+            raise ScheduleError("no such criterion", field="criterion", value=obj, remedy=f"use {' or '.join(near)}")
+        obj = _SHORT_NAMES[obj]
+    try:
+        return _CRITERION.validate_python(obj)
+    except ValidationError as error:
+        raise _explained(error, "criterion") from None
+
+
+class Stage(_Part):
+    """One pruning step, taken BEFORE 0-based decoder layer `layer` runs; layer 0 is before the decoder."""
+
+    layer: Annotated[Int, Field(ge=0)]
+    keep: Keep
+    criterion: Criterion | None = None
+
+    @property
+    def withdraws(self) -> bool:
+        """Whether no visual token is left after this stage (VTW)."""
+        return self.keep.ratio == 0
+
+    @property
+    def selects(self) -> bool:
+        """Whether scores are needed: the stage neither withdraws nor keeps everything."""
+        return self.keep.ratio not in (0.0, 1.0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.selects:
+            return self
+        if self.criterion is None:
+            raise ValueError(
+                "a stage that keeps a part needs a criterion, such as {'name': 'attention', 'rows': 'text'}"
+            )
+        allowed = {"mass": ("attention", "encoder"), "threshold": ("attention", "encoder", "codebook")}
+        names = allowed.get(self.keep.kind)
+        if names and self.criterion.name not in names:
+            raise ValueError(
+                f"keep.{self.keep.kind} works with {', '.join(names)} only, not with {self.criterion.name}"
+            )
+        if self.layer == 0 and isinstance(self.criterion, AttentionCriterion) and self.criterion.at == "previous":
+            raise ValueError(
+                "there is no layer before layer 0 to read attention from: use layer 1 or deeper, or at 'current'"
+            )
+        return self
+
+
+class ModelIdentity(_Part):
+    """The model that a schedule was made for."""
+
+    name: str
+    model_type: str
+    num_layers: Annotated[Int, Field(ge=1)]
+    hidden_size: Annotated[Int, Field(ge=1)]
+    config_sha256: str
+
+    @classmethod
+    def from_config(cls, config: Any, name: str = "") -> Self:
+        """Identity of the model with this transformers config.
+
+        The hash covers a named structural subset of the config only: the whole dictionary changes with every
+        transformers release.
+        """
+        text = config.get_text_config(decoder=True)
+        vision = getattr(config, "vision_config", None)
+        subset = {
+            "text": {k: getattr(text, k, None) for k in _TEXT_KEYS},
+            "vision": {k: getattr(vision, k, None) for k in _VISION_KEYS},
+        }
+        return cls(
+            name=name or getattr(config, "name_or_path", "") or config.model_type,
+            model_type=config.model_type,
+            num_layers=text.num_hidden_layers,
+            hidden_size=text.hidden_size,
+            config_sha256=hashlib.sha256(_canonical(subset)).hexdigest(),
+        )
+
+
+class Schedule(_Part):
+    """A pruning schedule, as saved (contract: format ``autoprune.schedule``, version 1).
+
+    Raises:
+        ScheduleError: on any malformed or contradictory content; the message names the fields.
+    """
+
+    format: Literal["autoprune.schedule"] = "autoprune.schedule"
+    version: Literal[1] = 1
+    model: ModelIdentity | None = None
+    stages: tuple[Stage, ...] = ()
+    evidence: dict[str, Any] = Field(default_factory=dict)
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise _explained(error, "") from None
+
+    @model_validator(mode="after")
+    def _stages_in_order(self) -> Self:
+        for i, (before, after) in enumerate(itertools.pairwise(self.stages), start=1):
+            if after.layer <= before.layer:
+                raise ValueError(
+                    f"stages[{i}].layer {after.layer} must be greater than stages[{i - 1}].layer {before.layer}"
+                )
+            if before.withdraws:
+                raise ValueError(
+                    f"stages[{i}] follows a withdrawal (keep.ratio 0), after which no visual token is left"
+                )
+        for kind in ("ratio", "count"):
+            kept = [(i, s.keep.value) for i, s in enumerate(self.stages) if s.keep.kind == kind]
+            for (i, a), (j, b) in itertools.pairwise(kept):
+                if b > a:
+                    raise ValueError(
+                        f"stages[{j}].keep.{kind} {b:g} is above stages[{i}].keep.{kind} {a:g}: tokens cannot come back"
+                    )
+        if self.model and self.stages and self.stages[-1].layer >= self.model.num_layers:
+            last, depth = self.stages[-1].layer, self.model.num_layers
+            raise ValueError(
+                f"stages[{len(self.stages) - 1}].layer {last} is out of range: the model has layers 0 to {depth - 1}"
+            )
+        return self
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """A schedule from its JSON object.
+
+        Raises:
+            ScheduleError: on unknown keys, unknown version or bad values.
+        """
+        try:
+            return super().model_validate(obj, **options)
+        except ValidationError as error:
+            raise _explained(error, "") from None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a schedule file.
+
+        Raises:
+            ScheduleError: the file is missing, is no JSON, or is no valid schedule.
+        """
+        try:
+            obj = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ScheduleError(
+                f"cannot be read: {error.strerror}",
+                field="schedule",
+                value=str(path),
+                remedy="give the path of a schedule JSON file",
+            ) from None
+        except ValueError as error:
+            raise ScheduleError(
+                f"is not JSON: {error}", field="schedule", value=str(path), remedy="export it again"
+            ) from None
+        if not isinstance(obj, dict) or obj.get("format") != "autoprune.schedule":
+            raise ScheduleError(
+                "is not an autoprune schedule",
+                field="format",
+                value=obj.get("format") if isinstance(obj, dict) else type(obj).__name__,
+                remedy="the key 'format' must be 'autoprune.schedule'",
+            )
+        return cls.model_validate(obj)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the schedule file, whole or not at all."""
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        partial.write_text(json.dumps(self.to_json_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(partial, target)
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """The schedule as saved: rules and options at their default are left out."""
+        stages = []
+        for stage in self.stages:
+            entry: dict[str, Any] = {"layer": stage.layer, "keep": stage.keep.model_dump(exclude_none=True)}
+            if stage.criterion is not None:
+                entry["criterion"] = {"name": stage.criterion.name, **stage.criterion.model_dump(exclude_defaults=True)}
+            stages.append(entry)
+        model = self.model.model_dump() if self.model else None
+        return {
+            "format": self.format,
+            "version": self.version,
+            "model": model,
+            "stages": stages,
+            "evidence": self.evidence,
+        }
+
+    @property
+    def key(self) -> str:
+        """Hex SHA-256 of what the schedule does; two schedules that prune alike share it."""
+        stages = [
+            {
+                "layer": s.layer,
+                "keep": {s.keep.kind: s.keep.value},
+                "criterion": s.criterion.model_dump(mode="json") if s.selects and s.criterion else None,
+            }
+            for s in self.stages
+            if s.keep.ratio != 1
+        ]
+        return hashlib.sha256(_canonical(stages)).hexdigest()
+
+    def with_model(self, config: Any, name: str = "") -> Schedule:
+        """The same schedule, stamped with the identity of the model it is for.
+
+        Raises:
+            ScheduleError: a layer is out of range for this model.
+        """
+        return Schedule(**{**dict(self), "model": ModelIdentity.from_config(config, name)})
+
+    def check_model(self, config: Any) -> None:
+        """Check that the schedule fits a model.
+
+        Raises:
+            ModelError: another model type, depth or width, or a layer out of range.
+
+        Warns:
+            UserWarning: the structure differs in a detail that the layers do not depend on.
+        """
+        actual = ModelIdentity.from_config(config)
+        if self.model:
+            for field in ("model_type", "num_layers", "hidden_size"):
+                wanted, got = getattr(self.model, field), getattr(actual, field)
+                if wanted != got:
+                    raise ModelError(
+                        f"the schedule is for {self.model.name} with {field} {wanted}",
+                        field=f"model.{field}",
+                        value=got,
+                        remedy="calibrate this model, or load the model that the schedule was made for",
+                    )
+            if self.model.config_sha256 != actual.config_sha256:
+                warnings.warn(
+                    f"schedule made for {self.model.name}: this model has the same type, depth and width but another "
+                    "structure (config_sha256 differs)",
+                    stacklevel=3,
+                )
+        if self.stages and self.stages[-1].layer >= actual.num_layers:
+            raise ModelError(
+                f"out of range: the model has layers 0 to {actual.num_layers - 1}",
+                field=f"stages[{len(self.stages) - 1}].layer",
+                value=self.stages[-1].layer,
+                remedy="use a layer of this model, or presets.for_depth to map published layers",
+            )
+
+
+def _canonical(obj: Any) -> bytes:
+    return json.dumps(obj, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _explained(error: ValidationError, root: str) -> ScheduleError:
+    """All findings of pydantic as one error in our words."""
+    texts = []
+    for item in error.errors():
+        message = re.sub("^Value error, ", "", item["msg"])
+        if item["type"] == "extra_forbidden":
+            message = "unknown key: remove it or correct its spelling"
+        elif item["type"] == "missing":
+            message = "is missing"
+        got = f" (got {item['input']!r})" if item["type"] not in ("missing", "value_error") else ""
+        field = _path(item["loc"], root)
+        texts.append(f"{field}: {message}{got}" if field else f"{message}{got}")
+    if len(texts) > 1:
+        return ScheduleError(" | ".join(texts), remedy="correct these fields")
+    field = _path(error.errors()[0]["loc"], root)
+    return ScheduleError(texts[0].removeprefix(f"{field}: "), field=field or None)
+
+
+def _path(loc: tuple[int | str, ...], root: str) -> str:
+    """``stages[1].criterion.rows`` from pydantic's location, without the union tags."""
+    path = root
+    for before, part in zip((None, *loc), loc, strict=False):
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif before == "criterion" and part in _CRITERION_NAMES:
+            continue
+        else:
+            path += f".{part}" if path else part
+    return path
+
+
+__all__ = [
+    "AttentionCriterion",
+    "CodebookCriterion",
+    "Criterion",
+    "DiversityCriterion",
+    "EncoderCriterion",
+    "Keep",
+    "ModelIdentity",
+    "RandomCriterion",
+    "Schedule",
+    "Stage",
+    "UniformCriterion",
+    "parse_criterion",
+]
