@@ -1,0 +1,1 @@
+"""Show a front: the page, the picture, and the schedule that a person takes home."""

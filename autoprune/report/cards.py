@@ -1,0 +1,63 @@
+"""The card of one schedule: its drawing, its stages in words, its figures, and how to take it."""
+
+from __future__ import annotations
+
+from html import escape
+
+from autoprune.report.drawings import large_drawing
+from autoprune.report.reading import Front, Point, drop_interval, drop_of, flops_of, held_out, quality_of, worst_task
+from autoprune.report.words import interval, milliseconds, percent, point_name, points, stage_words
+
+
+def key_of(kind: str, point: Point) -> str:
+    """What ties a card, a table row and a place in the chart together."""
+    return f"{kind}-{point['trial']}"
+
+
+def card(front: Front, kind: str, point: Point, run: str) -> str:
+    """The card as HTML."""
+    stages, study = point["schedule"]["stages"], front["study"]
+    drawing = large_drawing(stages, front["model"]["num_layers"], study.get("visual_tokens"))
+    steps = "".join(f"<li>{escape(stage_words(s))}</li>" for s in stages) or "<li>no stage: every layer sees every visual token</li>"
+    facts = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in _facts(front, point))
+    kinds = {"front": "on the front", "preset": "published method, as a preset", "dense": "the unpruned model"}
+    return (
+        f'<article class="card" id="card-{key_of(kind, point)}"><h3>{escape(point_name(kind, point))}</h3>'
+        f'<p class="kind">{kinds[kind]} · visual tokens each decoder layer sees</p>{drawing}<ol>{steps}</ol><dl>{facts}</dl>{_take(kind, point, run)}</article>'
+    )
+
+
+def snippet(text: str) -> str:
+    """Code to copy."""
+    return f'<div class="code"><pre>{escape(text)}</pre><button class="action" data-copy="1" type="button">Copy</button></div>'
+
+
+def _take(kind: str, point: Point, run: str) -> str:
+    if kind == "dense":
+        return ""
+    command = snippet(f"autoprune export {run} --trial {point['trial']} -o schedule.json")
+    save = f'<button class="action" type="button" data-schedule="{key_of(kind, point)}">Save schedule.json</button>'
+    return f'{command}<div class="buttons">{save}</div>'
+
+
+def _facts(front: Front, point: Point) -> list[tuple[str, str]]:
+    quality, figures = quality_of(front), held_out(point)
+    out = []
+    if figures.get("accuracy") is not None:
+        out.append(("Accuracy", f"{percent(figures['accuracy'])} {interval(figures.get('accuracy_ci'))}"))
+    drop, low_high = drop_of(front, point), drop_interval(point)
+    if quality.key != "kl" and drop is not None and point["schedule"]["stages"]:
+        out.append(("Drop", f"{points(drop)} points" + (f" {interval(low_high)}" if low_high else "")))
+    if (worst := worst_task(front, point)) and worst[1] > 0:
+        out.append(("Worst task", f"{worst[0]}: −{points(worst[1])} points"))
+    out.append(("Prefill FLOPs", f"{percent(flops_of(point))} of dense"))
+    out.append(("KV cache", f"{percent(figures.get('kv_ratio'))} of dense"))
+    if figures.get("kl") is not None:
+        out.append(("KL", f"{figures['kl']:.3g} nats, p90 {figures.get('kl_p90') or 0:.3g}"))
+    if figures.get("agreement") is not None:
+        out.append(("Same answer as dense", percent(figures["agreement"])))
+    if latency := point.get("latency"):
+        for name, key in (("Prefill", "prefill"), ("End to end", "end_to_end")):
+            if latency.get(f"{key}_ms") is not None:
+                out.append((name, f"{milliseconds(latency[f'{key}_ms'])} (dense {milliseconds(latency[f'{key}_dense_ms'])})"))
+    return out
