@@ -1,0 +1,86 @@
+"""Images of a data set: known by their content, opened only when a model needs them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """One image: a file, or bytes that a data set carries in its rows.
+
+    Attributes:
+        path: The file; None when the bytes are carried.
+        data: The encoded bytes; None when they are read from `path`.
+    """
+
+    path: Path | None = None
+    data: bytes | None = None
+
+    @classmethod
+    def from_cell(cls, cell: Any, base: Path) -> ImageSource:
+        """The image that one cell of a row names.
+
+        Args:
+            cell: A path (relative to `base`), a PIL image, or the ``{"bytes", "path"}`` of a `datasets` Image.
+            base: Folder that relative paths start at.
+
+        Raises:
+            ValueError: the cell is no image, the file does not exist or cannot be read as an image.
+        """
+        if isinstance(cell, Image.Image):
+            buffer = io.BytesIO()
+            cell.convert("RGB").save(buffer, format="PNG")
+            cell = {"bytes": buffer.getvalue()}
+        if isinstance(cell, dict):
+            cell = cell.get("bytes") or cell.get("path")
+        if isinstance(cell, bytes):
+            source = cls(data=cell)
+        elif isinstance(cell, str) and cell:
+            source = cls(path=base / cell)
+        else:
+            raise ValueError(f"must be a path or an image, is {type(cell).__name__}")
+        source.check()
+        return source
+
+    def check(self) -> None:
+        """Refuses a file that is missing or is no image, without decoding its pixels.
+
+        Raises:
+            ValueError: with the reason.
+        """
+        if self.path is not None and not self.path.is_file():
+            raise ValueError(f"no such file: {self.path}")
+        try:
+            with Image.open(self._stream()) as image:
+                image.verify()
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            raise ValueError(f"cannot be read as an image: {self.path or 'embedded bytes'} ({error})") from error
+
+    def open(self) -> Image.Image:
+        """The decoded image, RGB."""
+        with Image.open(self._stream()) as image:
+            return image.convert("RGB")
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of the encoded bytes."""
+        return hashlib.sha256(self._bytes()).hexdigest()
+
+    def _bytes(self) -> bytes:
+        return self.data if self.data is not None else self._file().read_bytes()
+
+    def _stream(self) -> io.BytesIO:
+        return io.BytesIO(self._bytes())
+
+    def _file(self) -> Path:
+        if self.path is None:
+            raise ValueError("an image needs a path or its bytes")
+        return self.path

@@ -1,0 +1,148 @@
+"""Cache layers that hold survivors only, yet report the length of the whole sequence.
+
+transformers sizes masks and positions from the length of ONE cache layer. If a pruned layer reported its physical
+length, every later token would be placed and masked wrongly; so it reports the logical one, and remembers which logical
+column each of its entries is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
+
+from autoprune.errors import PatchError
+
+
+class PrunedLayer(DynamicLayer):  # type: ignore[misc]
+    """A growing cache layer after pruning.
+
+    Attributes:
+        columns: LongTensor[B, P], logical column of the first P entries; the entries after them are contiguous.
+        filled: BoolTensor[B, P], False where an entry is a filler of a ragged batch.
+        next_column: Logical column of entry P.
+        all_filled: Whether `filled` is True everywhere, known on the host.
+    """
+
+    columns: Tensor
+    filled: Tensor
+    next_column: int
+    all_filled: bool
+
+    @property
+    def dropped(self) -> int:
+        """Logical columns that have no entry."""
+        return self.next_column - int(self.columns.shape[1])
+
+    def get_seq_length(self) -> int:
+        """Logical length."""
+        physical = super().get_seq_length()
+        return physical + self.dropped if physical else 0
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Follow the beams."""
+        super().reorder_cache(beam_idx)
+        self._select(lambda t: t.index_select(0, beam_idx.to(t.device)))
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat every sample."""
+        super().batch_repeat_interleave(repeats)
+        self._select(lambda t: t.repeat_interleave(repeats, dim=0))
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep some samples."""
+        super().batch_select_indices(indices)
+        self._select(lambda t: t[indices.to(t.device)])
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Remove entries at the end, which are never pruned ones: n entries are n columns."""
+        if tokens_to_remove > 0:  # transformers < 5.18: the absolute logical length wanted
+            tokens_to_remove = min(0, tokens_to_remove - self.get_seq_length())
+        if tokens_to_remove == 0:
+            return
+        self._crop_entries(tokens_to_remove)
+        overlap = int(self.columns.shape[1]) - int(self.keys.shape[-2])
+        if overlap > 0:
+            self._select(lambda t: t[:, :-overlap])
+            self.next_column -= overlap
+
+    def _crop_entries(self, tokens_to_remove: int) -> None:
+        self.keys = self.keys[..., :tokens_to_remove, :]
+        self.values = self.values[..., :tokens_to_remove, :]
+
+    def reset(self) -> None:
+        """Empty the layer; it then holds every token again, like its base."""
+        super().reset()
+        self._select(lambda t: t[:, :0])
+        self.next_column, self.all_filled = 0, True
+
+    def _select(self, pick: Callable[[Tensor], Tensor]) -> None:
+        self.columns, self.filled = pick(self.columns), pick(self.filled)
+
+    def logical(self, past: int) -> tuple[Tensor, Tensor]:
+        """Columns [B, P'] and validity [B, P'] of all entries when `past` logical columns have gone by."""
+        batch = self.columns.shape[0]
+        tail = torch.arange(self.next_column, past, device=self.columns.device).expand(batch, -1)
+        filled = torch.ones_like(tail, dtype=torch.bool)
+        return torch.cat([self.columns, tail], 1), torch.cat([self.filled, filled], 1)
+
+
+class PrunedSlidingLayer(PrunedLayer, DynamicSlidingWindowLayer):  # type: ignore[misc]
+    """The same with a sliding window: entries beyond the window leave, and the window counts ORIGINAL distances."""
+
+    def get_seq_length(self) -> int:
+        """Logical length."""
+        return cast(int, self.cumulative_length) + self.dropped
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Mask length and offset in logical columns."""
+        physical = self.cumulative_length
+        self.cumulative_length = physical + self.dropped
+        try:
+            return cast(tuple[int, int], DynamicSlidingWindowLayer.get_mask_sizes(self, query_length))
+        finally:
+            self.cumulative_length = physical
+
+    def _crop_entries(self, tokens_to_remove: int) -> None:
+        # The base decides by its physical length whether the window was reached.
+        DynamicSlidingWindowLayer.crop(self, tokens_to_remove)
+
+
+_PRUNED = {DynamicLayer: PrunedLayer, DynamicSlidingWindowLayer: PrunedSlidingLayer}
+
+
+def check_cache(cache: Cache) -> None:
+    """Refuse caches whose layers cannot hold survivors only.
+
+    Raises:
+        PatchError: the cache is not made of dynamic layers.
+    """
+    for layer in getattr(cache, "layers", ()):
+        if type(layer) not in _PRUNED and not isinstance(layer, PrunedLayer):
+            raise PatchError(
+                "this kind of cache cannot be pruned yet",
+                field="past_key_values",
+                value=type(layer).__name__,
+                remedy="generate with the default dynamic cache",
+            )
+
+
+def mark_pruned(cache: Cache, i: int, columns: Tensor, filled: Tensor, next_column: int, all_filled: bool) -> None:
+    """Record in layer `i` of the cache which logical columns its entries are."""
+    layer: Any = cache.layers[i]
+    if not isinstance(layer, PrunedLayer):
+        pruned = _PRUNED[type(layer)].__new__(_PRUNED[type(layer)])
+        pruned.__dict__ = layer.__dict__
+        cache.layers[i] = layer = pruned
+    layer.columns, layer.filled, layer.next_column, layer.all_filled = columns, filled, next_column, all_filled
+
+
+def pruned_layer(cache: Cache | None, i: int) -> PrunedLayer | None:
+    """Layer `i` of the cache if it was pruned and holds something."""
+    if cache is None or i >= len(cache.layers):
+        return None
+    layer = cache.layers[i]
+    return layer if isinstance(layer, PrunedLayer) and layer.is_initialized else None

@@ -1,0 +1,116 @@
+"""What one forward pass looks like to the patch: which positions are valid, prompt, visual."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autoprune.errors import PatchError
+from autoprune.runtime.frame import Frame
+
+VisualMask = Tensor | Callable[[Tensor | None, Tensor | None], Tensor]
+
+
+@dataclass
+class Request:
+    """What the outer model was called with, seen before it runs."""
+
+    input_ids: Tensor | None = None
+    attention_mask: Any = None
+    has_visual_input: bool = False
+    first_label: Tensor | None = None
+    placeholder: Tensor | None = None
+
+
+@dataclass
+class Context:
+    """One forward pass of the text model over [B, S] positions after `past` cached ones.
+
+    Attributes:
+        valid: BoolTensor[B, S], False at padding.
+        prompt: BoolTensor[B, S], valid positions that belong to the prompt; only they vote or are pruned.
+        visual: BoolTensor[B, S], visual tokens of the prompt.
+        n_visual: Visual tokens per sample; empty unless this is a prefill with visual tokens.
+        frame: Survivors after the last stage that dropped something.
+        alive: BoolTensor[B, S], the same as a mask (padding excluded).
+    """
+
+    batch: int
+    length: int
+    past: int
+    valid: Tensor
+    prompt: Tensor
+    visual: Tensor
+    n_visual: list[int]
+    alive: Tensor
+    frame: Frame | None = None
+    cache: Any = None
+    fired: set[int] = field(default_factory=set)
+    scores: dict[Any, Tensor] = field(default_factory=dict)
+    inputs: dict[int, Tensor] = field(default_factory=dict)
+    memo: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def is_prefill(self) -> bool:
+        """Whether this pass brings visual tokens that a schedule may prune."""
+        return any(self.n_visual)
+
+
+def read_valid(attention_mask: Any, batch: int, length: int, past: int, device: torch.device) -> Tensor:
+    """BoolTensor[B, S] of positions that are not padding, from any mask a model of transformers is handed."""
+    if isinstance(attention_mask, dict):
+        masks = [attention_mask[k] for k in sorted(attention_mask, key=lambda k: k != "full_attention")]
+        attention_mask = next((m for m in masks if m is not None), None)
+    if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2:
+        return attention_mask[:, past : past + length].bool().to(device)
+    if isinstance(attention_mask, Tensor) and attention_mask.ndim == 4:
+        # A valid position may attend to itself; padding may not.
+        own = attention_mask[:, 0, :, past : past + length].diagonal(dim1=-2, dim2=-1)
+        return (own if own.dtype == torch.bool else own == 0).expand(batch, length).to(device)
+    return torch.ones(batch, length, dtype=torch.bool, device=device)
+
+
+def find_visual(
+    given: VisualMask | None,
+    request: Request,
+    input_ids: Tensor | None,
+    inputs_embeds: Tensor | None,
+    visual_ids: tuple[int, ...],
+    shape: tuple[int, int],
+    prompt_length: int | None,
+) -> Tensor | None:
+    """BoolTensor[B, S] of visual positions; None if nothing says where they are.
+
+    Order: the user's mask, the model's own placeholder mask, the placeholder ids.
+
+    Raises:
+        PatchError: the user's mask does not fit this prefill.
+    """
+    if given is not None:
+        mask = given(input_ids, inputs_embeds) if callable(given) else _fitted(given, shape, prompt_length)
+        if mask.shape != shape or mask.dtype != torch.bool:
+            raise PatchError(
+                f"must be a bool tensor of shape {shape} for this prefill",
+                field="visual_mask",
+                value=f"{mask.dtype} {tuple(mask.shape)}",
+                remedy="give a mask of this batch and prompt, or a callable (input_ids, inputs_embeds) -> mask",
+            )
+        return mask
+    if request.placeholder is not None and request.placeholder.shape == shape:
+        return request.placeholder
+    if input_ids is not None and tuple(input_ids.shape) == shape and visual_ids:
+        return torch.isin(input_ids, torch.tensor(visual_ids, device=input_ids.device))
+    return None
+
+
+def _fitted(mask: Tensor, shape: tuple[int, int], prompt_length: int | None) -> Tensor:
+    """The mask of a prompt, for a pass inside generate() that holds copies of it or has grown beyond it."""
+    if prompt_length is None or mask.ndim != 2 or mask.shape[1] != prompt_length or shape[1] < prompt_length:
+        return mask
+    if shape[0] % mask.shape[0] == 0:  # beams and returned sequences repeat each sample
+        mask = mask.repeat_interleave(shape[0] // mask.shape[0], dim=0)
+    return torch.nn.functional.pad(mask, (0, shape[1] - prompt_length))

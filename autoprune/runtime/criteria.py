@@ -1,0 +1,114 @@
+"""What a criterion says: pure functions from tensors to scores, higher = kept first.
+
+A new criterion is one function here, its row in `scoring.py`, its model in `schedule.py` and its test row.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from autoprune.schedule import AttentionCriterion
+
+ROW_CHUNK = 256
+"""Query rows scored at once: bounds memory at B·H·256·N floats, never an n x n map."""
+
+
+def attention_received(
+    query: Tensor,
+    key: Tensor,
+    rows: Tensor,
+    mask: Tensor | None,
+    scaling: float | None,
+    criterion: AttentionCriterion,
+) -> Tensor:
+    """Attention that each key receives from the chosen query rows, exact, in fp32.
+
+    Args:
+        query: [B, H, n, d], after rotary embedding.
+        key: [B, H_kv, N, d], after rotary embedding; the last n keys belong to the n queries.
+        rows: BoolTensor[B, n], the query rows that vote.
+        mask: None (causal), or bool / additive [B or 1, 1 or H, n, N] as the attention function gets it.
+        scaling: Factor on the logits; None = d ** -0.5.
+        criterion: Reductions over heads and rows.
+
+    Returns:
+        FloatTensor[B, N].
+    """
+    batch, heads, n, width = query.shape
+    groups, total = key.shape[1], key.shape[2]
+    scaling = width**-0.5 if scaling is None else scaling
+    keys = key.float().transpose(2, 3)
+    received = torch.zeros(batch, total, device=query.device)
+    seen_by = torch.zeros(batch, total, device=query.device) if criterion.normalize == "causal" else None
+    columns = torch.arange(total, device=query.device)
+    for chunk in rows.any(0).nonzero()[:, 0].split(ROW_CHUNK):
+        q = query[:, :, chunk].float().reshape(batch, groups, -1, width)
+        logits = (q @ keys).view(batch, heads, len(chunk), total) * scaling
+        if mask is None:
+            visible = (columns <= (chunk + (total - n))[:, None])[None, None]
+        else:
+            picked = mask[:, :, chunk, :total]
+            visible = picked if picked.dtype == torch.bool else picked > torch.finfo(picked.dtype).min / 2
+            if picked.dtype != torch.bool:
+                logits = logits + picked.float()
+        weights = logits.masked_fill(~visible, float("-inf")).softmax(-1).nan_to_num()
+        voted = _over_heads(weights, criterion.heads)
+        ballot = rows[:, chunk, None].to(voted.dtype)
+        received += (voted * ballot).sum(1)
+        if seen_by is not None:
+            seen_by += (visible.any(1) * ballot).sum(1)
+    if seen_by is not None:
+        return received / seen_by.clamp(min=1)
+    if criterion.reduce == "mean":
+        return received / rows.sum(1, keepdim=True).clamp(min=1)
+    return received
+
+
+def _over_heads(weights: Tensor, reduction: str) -> Tensor:
+    if reduction == "max":
+        return weights.amax(1)
+    return weights.sum(1) if reduction == "sum" else weights.mean(1)
+
+
+def random_scores(n_visual: int, seed: int) -> Tensor:
+    """A fixed random order of a sample's visual tokens: FloatTensor[n_visual].
+
+    It depends on nothing but the seed and their number, so that a sample keeps the same tokens in every batch.
+    """
+    return torch.rand(n_visual, generator=torch.Generator().manual_seed(seed))
+
+
+def uniform_scores(alive: int, target: int) -> Tensor:
+    """1 at `target` evenly spaced tokens out of `alive`, else 0: FloatTensor[alive]."""
+    scores = torch.zeros(alive)
+    if target:
+        scores[(2 * torch.arange(target) + 1) * alive // (2 * target)] = 1
+    return scores
+
+
+def diversity_scores(features: Tensor, target: int) -> Tensor:
+    """Farthest-point greedy choice by cosine distance (DivPrune, CVPR 2025): the earlier chosen, the higher.
+
+    Args:
+        features: [m, d], the visual tokens alive.
+        target: How many will be kept.
+
+    Returns:
+        FloatTensor[m]; tokens not chosen score 0.
+    """
+    unit = torch.nn.functional.normalize(features.float(), dim=1)
+    distance = 1 - unit @ unit.T
+    scores = torch.zeros(len(features), device=features.device)
+    if target == 0:
+        return scores
+    # First pick: the token farthest from its nearest neighbour.
+    first = (distance + 4 * torch.eye(len(features), device=features.device)).amin(1).argmax()
+    scores[first] = target
+    nearest = distance[first].clone()
+    for rank in range(1, target):
+        nearest[scores > 0] = -1
+        chosen = nearest.argmax()
+        scores[chosen] = target - rank
+        nearest = torch.minimum(nearest, distance[chosen])
+    return scores

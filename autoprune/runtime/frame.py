@@ -1,0 +1,68 @@
+"""The shortened view of a sequence in which a pruned layer runs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def take(tensor: Tensor, index: Tensor, dim: int) -> Tensor:
+    """Gather `index` [B, n] along `dim` of a tensor [..., B or 1, S, ...] whose batch axis is the one before `dim`."""
+    batch, n = index.shape
+    index = index.to(tensor.device)
+    if tensor.shape[dim - 1] == 1 and batch == 1:
+        return tensor.index_select(dim, index[0])
+    lead, tail = tensor.shape[: dim - 1], tensor.shape[dim + 1 :]
+    if tensor.shape[dim - 1] != batch:
+        tensor = tensor.expand(*lead, batch, *tensor.shape[dim:])
+    if dim == 1:
+        # Rows are contiguous here: copying them one by one is far faster than an element-wise gather.
+        length = tensor.shape[1]
+        flat = (index + torch.arange(batch, device=index.device)[:, None] * length).reshape(-1)
+        return tensor.reshape(batch * length, *tail).index_select(0, flat).view(batch, n, *tail)
+    shape = [1] * (dim - 1) + [batch, n] + [1] * len(tail)
+    return tensor.gather(dim, index.view(shape).expand(*lead, batch, n, *tail))
+
+
+class Frame:
+    """Which positions of a [B, S] batch are present in a pruned layer.
+
+    Samples with fewer survivors than the longest one are filled up with their own dropped tokens, which are masked:
+    positions stay distinct (so writing back is safe), in order, and the last prompt token stays last.
+
+    Attributes:
+        index: LongTensor[B, n], ascending positions in the full sequence.
+        valid: BoolTensor[B, n], False at fillers.
+        alive: BoolTensor[B, S], the survivors.
+        all_valid: Whether there is no filler; known on the host, so that later layers need no sync.
+    """
+
+    def __init__(self, alive: Tensor) -> None:
+        n = int(alive.sum(1).max())
+        order = (~alive).to(torch.uint8).argsort(dim=1, stable=True)[:, :n]
+        self.index = order.sort(dim=1).values
+        self.valid = alive.gather(1, self.index)
+        self.alive = alive
+        self.all_valid = bool(self.valid.all())
+        # Keyed by identity; the tensor is kept beside its result, so that its id cannot be given to another one.
+        self._taken: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+
+    @property
+    def full_length(self) -> int:
+        """Length S of the sequence outside the layer."""
+        return int(self.alive.shape[1])
+
+    def take(self, tensor: Tensor, dim: int) -> Tensor:
+        """`take` along the sequence axis, remembered, since every layer is handed the same tensors."""
+        key = (id(tensor), dim)
+        if key not in self._taken:
+            self._taken[key] = (tensor, take(tensor, self.index, dim))
+        return self._taken[key][1]
+
+    def put(self, compact: Tensor, full: Tensor) -> Tensor:
+        """A copy of `full` [B, S, d] with the rows of this frame replaced by `compact` [B, n, d]."""
+        batch, length, width = full.shape
+        index = self.index.to(full.device)
+        flat = (index + torch.arange(batch, device=index.device)[:, None] * length).reshape(-1)
+        rows = compact.to(full.device, full.dtype).reshape(-1, width)
+        return full.reshape(batch * length, width).index_copy(0, flat, rows).view(batch, length, width)

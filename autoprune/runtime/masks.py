@@ -1,0 +1,63 @@
+"""Attention masks of pruned layers, cut out of the mask that the model made for the whole sequence.
+
+Cutting instead of making anew keeps everything the model's own mask says exact: padding, sliding windows by ORIGINAL
+distance, bidirectional image blocks, prefix-LM.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from autoprune.errors import PatchError
+from autoprune.runtime.frame import take
+
+
+def pruned_mask(
+    base: Tensor | None,
+    rows: Tensor,
+    row_columns: Tensor,
+    columns: Tensor,
+    filled: Tensor,
+    all_filled: bool,
+    offset: int,
+) -> Tensor | None:
+    """The mask of a pruned layer.
+
+    Args:
+        base: The model's mask: None (causal, nothing masked), or bool / additive [B or 1, 1 or H, S, K].
+        rows: LongTensor[B, q], which rows of `base` the queries are.
+        row_columns: LongTensor[B, q], logical columns of the queries.
+        columns: LongTensor[B, n], logical columns of the keys.
+        filled: BoolTensor[B, n], False at fillers.
+        all_filled: Whether `filled` is True everywhere.
+        offset: Logical column of the first column of `base` (sliding windows).
+
+    Returns:
+        None when the plain causal kernel is exact, else a mask [B, 1 or H, q, n] of the dtype of `base`.
+
+    Raises:
+        PatchError: a mask of another kind than eager and sdpa attention use.
+    """
+    q, n = rows.shape[1], columns.shape[1]
+    if base is None:
+        # One query, or as many queries as keys: the kernel's own causal rule is right as long as no key is a filler.
+        if all_filled and q in (1, n):
+            return None
+        return filled[:, None, None, :] & (row_columns[:, None, :, None] >= columns[:, None, None, :])
+    if not isinstance(base, Tensor) or base.ndim != 4:
+        raise PatchError(
+            "unknown attention mask",
+            field="attention_mask",
+            value=type(base).__name__,
+            remedy='use attn_implementation="sdpa" or "eager"',
+        )
+    device = base.device
+    inside = columns.to(device) - offset
+    usable = (inside >= 0) & (inside < base.shape[3]) & filled.to(device)
+    inside = inside.clamp(0, base.shape[3] - 1)
+    batch, heads = rows.shape[0], base.shape[1]
+    cut = take(base.transpose(0, 1), rows, 2).transpose(0, 1) if q != base.shape[2] else base
+    cut = cut.expand(batch, -1, -1, -1).gather(3, inside[:, None, None, :].expand(-1, heads, q, -1))
+    blocked: float | bool = False if cut.dtype == torch.bool else torch.finfo(cut.dtype).min
+    return cut.masked_fill(~usable[:, None, None, :], blocked)

@@ -1,0 +1,233 @@
+"""One forward pass under a schedule: stages, gathering, scattering, cache bookkeeping.
+
+Nothing outside a decoder layer ever sees a shortened sequence: survivors are gathered before a pruned layer and written
+back after it, so that deep-stacked features, norm, head, loss and hidden states need no knowledge of any family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.errors import PatchError
+from autoprune.runtime.cache import mark_pruned, pruned_layer
+from autoprune.runtime.context import Context
+from autoprune.runtime.frame import Frame
+from autoprune.runtime.masks import pruned_mask
+from autoprune.runtime.scoring import observer, score_current, score_without_attention, unseen
+from autoprune.runtime.selection import survivors
+from autoprune.runtime.tap import tapped
+from autoprune.schedule import AttentionCriterion, Stage
+
+ScoreKey = tuple[int, AttentionCriterion]
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+_NOT_SEQUENCES = ("hidden_states", "past_key_values", "attention_mask", "position_embeddings", "position_ids")
+
+
+class Pruner:
+    """Runs the stages of a schedule inside one forward pass.
+
+    Args:
+        context: The pass.
+        stages: Stage of each layer that has one.
+        observed: For each layer, the scores to read from its attention.
+        given: Scores known beforehand, used while nothing was dropped yet.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        stages: Mapping[int, Stage],
+        observed: Mapping[int, tuple[ScoreKey, ...]],
+        given: Mapping[ScoreKey, Tensor],
+    ) -> None:
+        self.context = context
+        self.stages = stages
+        self.observed = observed
+        self.given = given
+        self.alive_at: dict[int, Tensor] = {}
+        self._taps = ExitStack()
+
+    def close(self) -> None:
+        """Stop observing; called after every layer and after a failed pass."""
+        self._taps.close()
+
+    # -- before a layer -------------------------------------------------------------------------------------------
+
+    def before_layer(self, i: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """The arguments with which the layer is to run."""
+        context = self.context
+        context.cache = kwargs.get("past_key_values")
+        if context.is_prefill and i in self.stages:
+            self._run_stage(i, layer, args, kwargs)
+        self.alive_at[i] = context.alive
+        call = self._framed(i, args, kwargs)
+        if context.is_prefill:
+            self._observe(i, layer)
+        if context.frame is not None:
+            context.inputs[i] = _hidden(args, kwargs)
+        return call
+
+    def _run_stage(self, k: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        stage, context = self.stages[k], self.context
+        context.fired.add(k)
+        candidates = context.visual & context.alive
+        if stage.withdraws:
+            kept = torch.zeros_like(candidates)
+        elif not stage.selects:
+            return
+        else:
+            kept = survivors(self._scores(stage, layer, args, kwargs), candidates, stage.keep, context.n_visual)
+        if bool((kept == candidates).all()):
+            return
+        context.alive = context.alive & (~context.visual | kept)
+        context.frame = Frame(context.alive)
+
+    def _scores(self, stage: Stage, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        context, criterion, k = self.context, stage.criterion, stage.layer
+        if not isinstance(criterion, AttentionCriterion):
+            candidates = context.visual & context.alive
+            return score_without_attention(stage, context, candidates, _hidden(args, kwargs))
+        if criterion.at == "current":
+            framed_args, framed_kwargs = self._framed(k, args, kwargs)
+            hidden = _hidden(framed_args, framed_kwargs)
+            return score_current(layer, k, criterion, context, hidden, framed_kwargs)
+        key = (k, criterion)
+        return self.given[key] if self._is_given(key) else context.scores[key]
+
+    def _is_given(self, key: ScoreKey) -> bool:
+        return self.context.frame is None and key in self.given
+
+    def _observe(self, i: int, layer: nn.Module) -> None:
+        context = self.context
+        keys = [key for key in self.observed.get(i, ()) if not self._is_given(key)]
+        if not keys:
+            return
+        scorers = [observer(context, key[1], lambda s, key=key: context.scores.__setitem__(key, s)) for key in keys]  # type: ignore[misc]
+
+        def observe(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
+            for score in scorers:
+                score(query, key, mask, scaling)
+
+        self._taps.enter_context(tapped(layer.self_attn, observe))  # type: ignore[arg-type]
+
+    # -- the shortened call ---------------------------------------------------------------------------------------
+
+    def _framed(self, i: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Every sequence in the arguments cut down to the survivors."""
+        context, frame = self.context, self.context.frame
+        if frame is None:
+            if context.past and pruned_layer(context.cache, i) is not None:
+                kwargs = {**kwargs, "attention_mask": self._mask(i, kwargs.get("attention_mask"))}
+            return args, kwargs
+        new = dict(kwargs)
+        for name, value in kwargs.items():
+            if name not in _NOT_SEQUENCES and self._is_sequence(value):
+                new[name] = frame.take(value, 1)
+        if isinstance(kwargs.get("position_embeddings"), tuple):
+            new["position_embeddings"] = tuple(frame.take(t, t.ndim - 2) for t in kwargs["position_embeddings"])
+        if isinstance(kwargs.get("position_ids"), Tensor):
+            new["position_ids"] = frame.take(kwargs["position_ids"], kwargs["position_ids"].ndim - 1)
+        new["attention_mask"] = self._mask(i, kwargs.get("attention_mask"))
+        if "hidden_states" in kwargs:
+            new["hidden_states"] = frame.take(kwargs["hidden_states"], 1)
+        return tuple(frame.take(a, 1) if self._is_sequence(a) else a for a in args), new
+
+    def _is_sequence(self, value: Any) -> bool:
+        """Whether a value is a tensor [B or 1, S, …] that runs along the sequence."""
+        context = self.context
+        if not isinstance(value, Tensor) or value.ndim < 2 or value.shape[1] != context.length:
+            return False
+        return value.shape[0] in (1, context.batch)
+
+    def _mask(self, i: int, base: Tensor | None) -> Tensor | None:
+        context, frame = self.context, self.context.frame
+        layer = pruned_layer(context.cache, i)
+        entries = 0
+        if context.cache is not None and i < len(context.cache.layers) and context.cache.layers[i].is_initialized:
+            entries = context.cache.layers[i].keys.shape[-2]
+        sliding = bool(entries) and getattr(context.cache.layers[i], "is_sliding", False)
+        key = ("mask", id(base), id(frame), id(layer.columns) if layer else None, entries, sliding)
+        if key not in context.memo:
+            device = context.valid.device
+            if frame is None:
+                rows = torch.arange(context.length, device=device).expand(context.batch, -1)
+                row_valid, all_valid = torch.ones_like(rows, dtype=torch.bool), True
+            else:
+                rows, row_valid, all_valid = frame.index, frame.valid, frame.all_valid
+            columns, filled, all_filled = self._past_columns(i)
+            columns = torch.cat([columns, rows + context.past], 1)
+            filled = torch.cat([filled, row_valid], 1)
+            n = entries + rows.shape[1]
+            offset = context.cache.layers[i].get_mask_sizes(context.length)[1] if sliding else 0
+            mask = pruned_mask(
+                base, rows, rows + context.past, columns[:, -n:], filled[:, -n:], all_filled and all_valid, offset
+            )
+            context.memo[key] = (mask, base, frame, layer and layer.columns)  # keeps the ids in the key taken
+        result: Tensor | None = context.memo[key][0]
+        return result
+
+    def _past_columns(self, i: int) -> tuple[Tensor, Tensor, bool]:
+        """Logical columns and validity of what layer `i` has cached before this pass."""
+        context = self.context
+        layer = pruned_layer(context.cache, i)
+        if layer is not None:
+            return *layer.logical(context.past), layer.all_filled
+        columns = torch.arange(context.past, device=context.valid.device).expand(context.batch, -1)
+        return columns, torch.ones_like(columns, dtype=torch.bool), True
+
+    # -- after a layer --------------------------------------------------------------------------------------------
+
+    def after_layer(self, i: int, output: Any) -> Any:
+        """The layer's output at full length; its cache layer learns what it holds."""
+        self.close()
+        context, frame = self.context, self.context.frame
+        if context.is_prefill:
+            missing = [key for key in self.observed.get(i, ()) if not self._is_given(key) and key not in context.scores]
+            if missing:
+                raise unseen(i)
+        full = context.inputs.pop(i, None)
+        if full is None or frame is None:
+            return output
+        self._mark_cache(i, frame)
+        if isinstance(output, tuple):
+            return (frame.put(output[0], full), *output[1:])
+        return frame.put(output, full)
+
+    def _mark_cache(self, i: int, frame: Frame) -> None:
+        context, cache = self.context, self.context.cache
+        if cache is None or i >= len(cache.layers) or not cache.layers[i].is_initialized:
+            return
+        layer = pruned_layer(cache, i)
+        key = ("columns", id(frame), id(layer.columns) if layer else None)
+        if key not in context.memo:
+            columns, filled, all_filled = self._past_columns(i)
+            columns = torch.cat([columns, frame.index + context.past], 1)
+            filled = torch.cat([filled, frame.valid], 1)
+            context.memo[key] = (columns, filled, all_filled and frame.all_valid, frame, layer and layer.columns)
+        columns, filled, all_filled = context.memo[key][:3]
+        mark_pruned(cache, i, columns, filled, context.past + context.length, all_filled)
+
+    def check_complete(self) -> None:
+        """Raise if a stage was due in this pass and did not run.
+
+        Raises:
+            PatchError: naming the layers.
+        """
+        missed = sorted(set(self.stages) - self.context.fired)
+        if self.context.is_prefill and missed:
+            raise PatchError(
+                f"stages before layers {missed} did not run",
+                field="schedule",
+                value=missed,
+                remedy="this model does not run its decoder layers one by one; pruning would be inactive",
+            )
+
+
+def _hidden(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    hidden: Tensor = args[0] if args else kwargs["hidden_states"]
+    return hidden

@@ -1,0 +1,130 @@
+"""The scores of a stage, from the forward pass that is running."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.errors import PatchError
+from autoprune.runtime.cache import pruned_layer
+from autoprune.runtime.context import Context
+from autoprune.runtime.criteria import attention_received, diversity_scores, random_scores, uniform_scores
+from autoprune.runtime.tap import Observer, tapped
+from autoprune.schedule import AttentionCriterion, DiversityCriterion, RandomCriterion, Stage, UniformCriterion
+
+SUPPORTED = (AttentionCriterion, DiversityCriterion, RandomCriterion, UniformCriterion)
+
+
+class _Seen(Exception):  # noqa: N818 - a signal, not an error
+    """Ends an attention call once its query and key were seen."""
+
+
+def voting_rows(context: Context, criterion: AttentionCriterion) -> Tensor:
+    """BoolTensor[B, S]: the query rows that vote.
+
+    Raises:
+        PatchError: a sample with visual tokens has no such row.
+    """
+    prompt, visual = context.prompt & context.alive, context.visual
+    if criterion.rows == "last":
+        rows = prompt & (prompt.flip(1).cumsum(1).flip(1) == 1)
+    elif criterion.rows == "text":
+        rows = prompt & ~visual & (visual.cumsum(1) > 0)
+    else:
+        rows = prompt & visual if criterion.rows == "visual" else prompt
+    if bool((visual.any(1) & ~rows.any(1)).any()):
+        raise PatchError(
+            "a sample has no such row: no text follows its first visual token",
+            field="criterion.rows",
+            value=criterion.rows,
+            remedy="use rows 'last', 'visual' or 'all', or put the image before the text",
+        )
+    return rows
+
+
+def observer(context: Context, criterion: AttentionCriterion, store: Callable[[Tensor], None]) -> Observer:
+    """A tap callback that stores the criterion's scores as FloatTensor[B, S]."""
+
+    def observe(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
+        n = query.shape[2]
+        rows, frame = voting_rows(context, criterion).to(query.device), context.frame
+        if frame is not None:
+            rows = rows.gather(1, frame.index.to(rows.device)) & frame.valid.to(rows.device)
+        with torch.no_grad():
+            received = attention_received(query, key, rows, mask, scaling, criterion)[:, -n:]
+        if frame is not None:
+            full = received.new_zeros(context.batch, context.length)
+            received = full.scatter_(1, frame.index.to(full.device), received)
+        store(received.to(context.visual.device))
+
+    return observe
+
+
+def score_current(
+    layer: nn.Module, i: int, criterion: AttentionCriterion, context: Context, hidden: Tensor, kwargs: dict[str, Any]
+) -> Tensor:
+    """Scores from the query and key of the layer about to run, FloatTensor[B, S].
+
+    Its norm and attention are called without cache and left as soon as query and key are known.
+    """
+    found: list[Tensor] = []
+    score = observer(context, criterion, found.append)
+    cached = pruned_layer(context.cache, i) or _plain_layer(context.cache, i)
+
+    def observe(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
+        if cached is not None:
+            key = torch.cat([cached.keys.to(key.device), key], 2)
+        score(query, key, mask, scaling)
+        raise _Seen
+
+    skipped = ("hidden_states", "past_key_values", "use_cache")
+    rest = {name: value for name, value in kwargs.items() if name not in skipped}
+    attention: nn.Module = layer.self_attn  # type: ignore[assignment]
+    with torch.no_grad(), tapped(attention, observe):
+        try:
+            attention(hidden_states=layer.input_layernorm(hidden), past_key_values=None, **rest)  # type: ignore[operator]
+        except _Seen:
+            return found[0]
+    raise unseen(i)
+
+
+def _plain_layer(cache: Any, i: int) -> Any:
+    layer = cache.layers[i] if cache is not None and i < len(cache.layers) else None
+    return layer if layer is not None and layer.is_initialized else None
+
+
+def unseen(i: int) -> PatchError:
+    """The error for an attention call that did not pass through transformers' attention interface."""
+    return PatchError(
+        f"the attention of layer {i} could not be observed",
+        field="criterion",
+        value="attention",
+        remedy="this architecture does not call transformers' attention interface; use diversity or withdraw",
+    )
+
+
+def score_without_attention(stage: Stage, context: Context, candidates: Tensor, hidden: Tensor) -> Tensor:
+    """Scores of criteria that need no attention, FloatTensor[B, S].
+
+    Args:
+        stage: The stage about to prune.
+        context: The forward pass.
+        candidates: BoolTensor[B, S], visual tokens alive.
+        hidden: [B, S, d], hidden states entering the stage's layer, full length.
+    """
+    scores = torch.zeros(candidates.shape, device=candidates.device)
+    for b, n_visual in enumerate(context.n_visual):
+        alive = int(candidates[b].sum())
+        target = stage.keep.target(n_visual, alive)
+        if isinstance(stage.criterion, RandomCriterion):
+            order = random_scores(n_visual, stage.criterion.seed).to(scores.device)
+            scores[b, context.visual[b]] = order
+        elif isinstance(stage.criterion, UniformCriterion):
+            scores[b, candidates[b]] = uniform_scores(alive, target).to(scores.device)
+        else:
+            features = hidden[b, candidates[b].to(hidden.device)].detach()
+            scores[b, candidates[b]] = diversity_scores(features, target).to(scores.device)
+    return scores
