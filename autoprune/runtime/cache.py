@@ -8,7 +8,7 @@ column each of its entries is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLa
 from autoprune.errors import PatchError
 
 
-class PrunedLayer(DynamicLayer):  # type: ignore[misc]
+class PrunedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """A growing cache layer after pruning.
 
     Attributes:
@@ -42,7 +42,7 @@ class PrunedLayer(DynamicLayer):  # type: ignore[misc]
         physical = super().get_seq_length()
         return physical + self.dropped if physical else 0
 
-    def reorder_cache(self, beam_idx: Tensor) -> None:
+    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
         """Follow the beams."""
         super().reorder_cache(beam_idx)
         self._select(lambda t: t.index_select(0, beam_idx.to(t.device)))
@@ -64,14 +64,13 @@ class PrunedLayer(DynamicLayer):  # type: ignore[misc]
         if tokens_to_remove == 0:
             return
         self._crop_entries(tokens_to_remove)
-        overlap = int(self.columns.shape[1]) - int(self.keys.shape[-2])
+        overlap = int(self.columns.shape[1]) - held_entries(self)
         if overlap > 0:
             self._select(lambda t: t[:, :-overlap])
             self.next_column -= overlap
 
     def _crop_entries(self, tokens_to_remove: int) -> None:
-        self.keys = self.keys[..., :tokens_to_remove, :]
-        self.values = self.values[..., :tokens_to_remove, :]
+        DynamicLayer.crop(self, tokens_to_remove)
 
     def reset(self) -> None:
         """Empty the layer; it then holds every token again, like its base."""
@@ -90,19 +89,19 @@ class PrunedLayer(DynamicLayer):  # type: ignore[misc]
         return torch.cat([self.columns, tail], 1), torch.cat([self.filled, filled], 1)
 
 
-class PrunedSlidingLayer(PrunedLayer, DynamicSlidingWindowLayer):  # type: ignore[misc]
+class PrunedSlidingLayer(PrunedLayer, DynamicSlidingWindowLayer):  # type: ignore[no-untyped-call]
     """The same with a sliding window: entries beyond the window leave, and the window counts ORIGINAL distances."""
 
     def get_seq_length(self) -> int:
         """Logical length."""
-        return cast(int, self.cumulative_length) + self.dropped
+        return self.cumulative_length + self.dropped
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Mask length and offset in logical columns."""
         physical = self.cumulative_length
         self.cumulative_length = physical + self.dropped
         try:
-            return cast(tuple[int, int], DynamicSlidingWindowLayer.get_mask_sizes(self, query_length))
+            return DynamicSlidingWindowLayer.get_mask_sizes(self, query_length)
         finally:
             self.cumulative_length = physical
 
@@ -111,7 +110,7 @@ class PrunedSlidingLayer(PrunedLayer, DynamicSlidingWindowLayer):  # type: ignor
         DynamicSlidingWindowLayer.crop(self, tokens_to_remove)
 
 
-_PRUNED = {DynamicLayer: PrunedLayer, DynamicSlidingWindowLayer: PrunedSlidingLayer}
+_PRUNED: dict[type, Any] = {DynamicLayer: PrunedLayer, DynamicSlidingWindowLayer: PrunedSlidingLayer}
 
 
 def check_cache(cache: Cache) -> None:
@@ -134,15 +133,26 @@ def mark_pruned(cache: Cache, i: int, columns: Tensor, filled: Tensor, next_colu
     """Record in layer `i` of the cache which logical columns its entries are."""
     layer: Any = cache.layers[i]
     if not isinstance(layer, PrunedLayer):
-        pruned = _PRUNED[type(layer)].__new__(_PRUNED[type(layer)])
+        # A new object that shares the state: Python refuses to change the class of an existing one.
+        kind = _PRUNED[type(layer)]
+        pruned = kind.__new__(kind)
         pruned.__dict__ = layer.__dict__
         cache.layers[i] = layer = pruned
     layer.columns, layer.filled, layer.next_column, layer.all_filled = columns, filled, next_column, all_filled
 
 
+def held_entries(layer: Any) -> int:
+    """Entries that a cache layer holds."""
+    return int(layer.keys.shape[-2]) if layer.is_initialized else 0
+
+
+def layer_at(cache: Cache | None, i: int) -> Any:
+    """Layer `i` of the cache if it holds something, else None."""
+    layer = cache.layers[i] if cache is not None and i < len(cache.layers) else None
+    return layer if getattr(layer, "is_initialized", False) else None
+
+
 def pruned_layer(cache: Cache | None, i: int) -> PrunedLayer | None:
     """Layer `i` of the cache if it was pruned and holds something."""
-    if cache is None or i >= len(cache.layers):
-        return None
-    layer = cache.layers[i]
-    return layer if isinstance(layer, PrunedLayer) and layer.is_initialized else None
+    layer = layer_at(cache, i)
+    return layer if isinstance(layer, PrunedLayer) else None

@@ -42,7 +42,7 @@ def attention_received(
     received = torch.zeros(batch, total, device=query.device)
     seen_by = torch.zeros(batch, total, device=query.device) if criterion.normalize == "causal" else None
     columns = torch.arange(total, device=query.device)
-    for chunk in rows.any(0).nonzero()[:, 0].split(ROW_CHUNK):
+    for chunk in torch.split(rows.any(0).nonzero()[:, 0], ROW_CHUNK):
         q = query[:, :, chunk].float().reshape(batch, groups, -1, width)
         logits = (q @ keys).view(batch, heads, len(chunk), total) * scaling
         if mask is None:

@@ -19,7 +19,8 @@ def find_decoder(model: nn.Module) -> nn.Module:
     Raises:
         ModelError: the model has no such part, so that visual tokens cannot be pruned in it.
     """
-    decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
+    getter: Any = getattr(model, "get_decoder", None)
+    decoder = getter() if getter else None
     if isinstance(decoder, nn.Module) and isinstance(getattr(decoder, "layers", None), nn.ModuleList):
         return decoder
     raise ModelError(
@@ -36,7 +37,8 @@ def decoder_layers(decoder: nn.Module) -> Sequence[nn.Module]:
     Raises:
         ModelError: a layer is not a norm followed by self-attention, which pruning relies on.
     """
-    layers = list(decoder.layers)[: decoder.config.num_hidden_layers]  # type: ignore[union-attr, arg-type]
+    parts: Any = decoder
+    layers: list[nn.Module] = list(parts.layers)[: parts.config.num_hidden_layers]
     for i, layer in enumerate(layers):
         if not hasattr(layer, "self_attn") or not hasattr(layer, "input_layernorm"):
             raise ModelError(

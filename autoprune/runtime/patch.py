@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from autoprune.errors import ModelError, PatchError
+from autoprune.errors import PatchError
 from autoprune.runtime.cache import check_cache
 from autoprune.runtime.context import Context, Request, VisualMask, find_visual, read_valid
 from autoprune.runtime.decoder import check_attention, decoder_layers, find_decoder, visual_token_ids
@@ -72,6 +72,7 @@ class Patch:
     Attributes:
         schedule: What is applied.
         report: What the last prefill kept.
+        last_context: The last prefill in detail, for recording.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Patch:
         self._observed, self._given = observed, given
         self._request = Request()
         self._pruner: Pruner | None = None
-        self._last: Context | None = None
+        self.last_context: Context | None = None
         self._lengths: Tensor | int | None = None
         self._prompt_length: int | None = None
         self._undo: list[Callable[[], None]] = []
@@ -161,7 +162,7 @@ class Patch:
         hook(self._decoder, after=self._after_decoder)
         hook(self._decoder, after=self._finish, always=True)
         for i, layer in enumerate(self._layers):
-            hook(layer, before=self._layer_hook(i), after=None)
+            hook(layer, before=self._layer_entry(i))
             hook(layer, after=self._layer_exit(i))
 
     def _override(self, module: nn.Module, name: str, wrap: Callable[..., Any]) -> None:
@@ -180,7 +181,7 @@ class Patch:
 
         self._undo.append(undo)
 
-    def _layer_hook(self, i: int) -> Callable[..., Any]:
+    def _layer_entry(self, i: int) -> Callable[..., Any]:
         def before(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             return self._pruner.before_layer(i, layer, args, kwargs) if self._pruner else None
 
@@ -238,7 +239,7 @@ class Patch:
     def _before_decoder(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         embeds = kwargs.get("inputs_embeds")
         ids = kwargs.get("input_ids", args[0] if args else None)
-        reference = embeds if embeds is not None else ids
+        reference: Tensor = embeds if embeds is not None else ids  # type: ignore[assignment]
         ids = self._request.input_ids if ids is None else ids
         batch, length = reference.shape[:2]
         ids = ids if ids is not None and tuple(ids.shape) == (batch, length) else None
@@ -299,74 +300,15 @@ class Patch:
         if pruner is None:
             return
         pruner.check_complete()
-        if pruner.context.length > 1 or pruner.context.past == 0:
-            in_prompt = pruner.context.past == 0 or pruner.context.is_prefill
-            if in_prompt:
-                self.report = make_report(pruner, len(self._layers), bool(self._stages), self._request.attention_mask)
-                self._last = pruner.context
+        if pruner.context.past == 0 or pruner.context.is_prefill:
+            self.report = make_report(pruner, len(self._layers), bool(self._stages), self._request.attention_mask)
+            self.last_context = pruner.context
 
     def _finish(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Runs also when the pass failed, so that no tap outlives it."""
         if self._pruner is not None:
             self._pruner.close()
         self._pruner = None
-
-
-class Recording:
-    """What a dense pass showed.
-
-    Attributes:
-        scores: {(stage layer, criterion): FloatTensor[B, S]}.
-        visual_mask: BoolTensor[B, S].
-    """
-
-    def __init__(self, patch: Patch) -> None:
-        self._patch = patch
-
-    @property
-    def _context(self) -> Context:
-        if self._patch._last is None:
-            raise PatchError("nothing was recorded", remedy="run one forward pass inside the context manager")
-        return self._patch._last
-
-    @property
-    def scores(self) -> dict[ScoreKey, Tensor]:
-        """Scores that a first stage at these layers would use."""
-        return self._context.scores
-
-    @property
-    def visual_mask(self) -> Tensor:
-        """Visual tokens of the prompt."""
-        return self._context.visual
-
-    def prompt(self, lengths: Tensor | int) -> Any:
-        """As `Patch.prompt`."""
-        return self._patch.prompt(lengths)
-
-
-@contextmanager
-def record(model: nn.Module, keys: Iterable[ScoreKey], visual_mask: VisualMask | None = None) -> Iterator[Recording]:
-    """Observe dense forward passes without changing them.
-
-    Args:
-        model: A model as `apply` takes it.
-        keys: (stage layer k, criterion with at="previous"): the scores that a stage at k would use.
-        visual_mask: As in `apply`.
-
-    Raises:
-        ModelError: a key names a layer that has no layer before it, or scores that are not read from it.
-    """
-    observed: dict[int, tuple[ScoreKey, ...]] = {}
-    depth = model.config.get_text_config(decoder=True).num_hidden_layers
-    for k, criterion in keys:
-        if not 1 <= k < depth or criterion.at != "previous":
-            raise ModelError("scores of this stage are not read from the layer before", field="layer", value=k)
-        observed[k - 1] = (*observed.get(k - 1, ()), (k, criterion))
-    patch = Patch(model, Schedule(), visual_mask, observed, {})
-    try:
-        yield Recording(patch)
-    finally:
-        patch.remove()
 
 
 def _refuse_continuous_batching(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import PatchError
-from autoprune.runtime.cache import mark_pruned, pruned_layer
+from autoprune.runtime.cache import held_entries, layer_at, mark_pruned, pruned_layer
 from autoprune.runtime.context import Context
 from autoprune.runtime.frame import Frame
 from autoprune.runtime.masks import pruned_mask
@@ -147,10 +147,9 @@ class Pruner:
     def _mask(self, i: int, base: Tensor | None) -> Tensor | None:
         context, frame = self.context, self.context.frame
         layer = pruned_layer(context.cache, i)
-        entries = 0
-        if context.cache is not None and i < len(context.cache.layers) and context.cache.layers[i].is_initialized:
-            entries = context.cache.layers[i].keys.shape[-2]
-        sliding = bool(entries) and getattr(context.cache.layers[i], "is_sliding", False)
+        cached = layer_at(context.cache, i)
+        entries = held_entries(cached) if cached is not None else 0
+        sliding = bool(entries) and getattr(cached, "is_sliding", False)
         key = ("mask", id(base), id(frame), id(layer.columns) if layer else None, entries, sliding)
         if key not in context.memo:
             device = context.valid.device
@@ -163,7 +162,7 @@ class Pruner:
             columns = torch.cat([columns, rows + context.past], 1)
             filled = torch.cat([filled, row_valid], 1)
             n = entries + rows.shape[1]
-            offset = context.cache.layers[i].get_mask_sizes(context.length)[1] if sliding else 0
+            offset = cached.get_mask_sizes(context.length)[1] if sliding else 0
             mask = pruned_mask(
                 base, rows, rows + context.past, columns[:, -n:], filled[:, -n:], all_filled and all_valid, offset
             )
@@ -200,7 +199,7 @@ class Pruner:
 
     def _mark_cache(self, i: int, frame: Frame) -> None:
         context, cache = self.context, self.context.cache
-        if cache is None or i >= len(cache.layers) or not cache.layers[i].is_initialized:
+        if layer_at(cache, i) is None:
             return
         layer = pruned_layer(cache, i)
         key = ("columns", id(frame), id(layer.columns) if layer else None)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autoprune.runtime.cache import pruned_layer
+from autoprune.runtime.cache import held_entries, layer_at, pruned_layer
 from autoprune.runtime.pruner import Pruner
 from autoprune.runtime.report import Report
 
@@ -30,7 +30,8 @@ def make_report(pruner: Pruner, num_layers: int, has_stages: bool, attention_mas
 def _entries(pruner: Pruner, i: int, attention_mask: Any) -> Tensor:
     """LongTensor[B]: entries of the samples, fillers and padding excluded, in cache layer `i` after the pass."""
     context = pruner.context
-    if context.cache is None or i >= len(context.cache.layers) or not context.cache.layers[i].is_initialized:
+    cached = layer_at(context.cache, i)
+    if cached is None:
         return torch.zeros(context.batch, dtype=torch.long, device=context.valid.device)
     total = context.past + context.length
     layer = pruned_layer(context.cache, i)
@@ -41,5 +42,4 @@ def _entries(pruner: Pruner, i: int, attention_mask: Any) -> Tensor:
     else:
         before = torch.ones(context.batch, context.past, dtype=torch.bool, device=context.valid.device)
         filled = torch.cat([before, context.valid], 1)
-    held = context.cache.layers[i].keys.shape[-2]
-    return filled[:, -held:].sum(1).to(context.valid.device)
+    return filled[:, -held_entries(cached) :].sum(1).to(context.valid.device)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import PatchError
-from autoprune.runtime.cache import pruned_layer
+from autoprune.runtime.cache import layer_at
 from autoprune.runtime.context import Context
 from autoprune.runtime.criteria import attention_received, diversity_scores, random_scores, uniform_scores
 from autoprune.runtime.tap import Observer, tapped
@@ -72,7 +72,7 @@ def score_current(
     """
     found: list[Tensor] = []
     score = observer(context, criterion, found.append)
-    cached = pruned_layer(context.cache, i) or _plain_layer(context.cache, i)
+    cached = layer_at(context.cache, i)
 
     def observe(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
         if cached is not None:
@@ -89,11 +89,6 @@ def score_current(
         except _Seen:
             return found[0]
     raise unseen(i)
-
-
-def _plain_layer(cache: Any, i: int) -> Any:
-    layer = cache.layers[i] if cache is not None and i < len(cache.layers) else None
-    return layer if layer is not None and layer.is_initialized else None
 
 
 def unseen(i: int) -> PatchError:

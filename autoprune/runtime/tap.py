@@ -33,7 +33,7 @@ def tapped(attention: nn.Module, observer: Observer) -> Iterator[None]:
     """
     module = sys.modules[type(attention).__module__]
     interface = getattr(module, "ALL_ATTENTION_FUNCTIONS", ALL_ATTENTION_FUNCTIONS)
-    name = attention.config._attn_implementation  # type: ignore[union-attr]
+    name: str = attention.config._attn_implementation  # type: ignore[union-attr, assignment]
     with _LOCK:
         _OBSERVERS[id(attention)] = observer
         _install(interface, name)

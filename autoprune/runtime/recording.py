@@ -1,0 +1,73 @@
+"""Watching a dense forward pass: the scores that any first stage would use, all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from torch import Tensor, nn
+
+from autoprune.errors import ModelError, PatchError
+from autoprune.runtime.context import Context, VisualMask
+from autoprune.runtime.decoder import decoder_layers, find_decoder
+from autoprune.runtime.patch import Patch
+from autoprune.runtime.pruner import ScoreKey
+from autoprune.schedule import Schedule
+
+
+class Recording:
+    """What a dense pass showed.
+
+    Attributes:
+        scores: {(stage layer, criterion): FloatTensor[B, S]}.
+        visual_mask: BoolTensor[B, S].
+    """
+
+    def __init__(self, patch: Patch) -> None:
+        self._patch = patch
+
+    @property
+    def _context(self) -> Context:
+        context = self._patch.last_context
+        if context is None:
+            raise PatchError("nothing was recorded", remedy="run one forward pass inside the context manager")
+        return context
+
+    @property
+    def scores(self) -> dict[ScoreKey, Tensor]:
+        """Scores that a first stage at these layers would use."""
+        return self._context.scores
+
+    @property
+    def visual_mask(self) -> Tensor:
+        """Visual tokens of the prompt."""
+        return self._context.visual
+
+    def prompt(self, lengths: Tensor | int) -> AbstractContextManager[Patch]:
+        """As `Patch.prompt`."""
+        return self._patch.prompt(lengths)
+
+
+@contextmanager
+def record(model: nn.Module, keys: Iterable[ScoreKey], visual_mask: VisualMask | None = None) -> Iterator[Recording]:
+    """Observe dense forward passes without changing them.
+
+    Args:
+        model: A model as `apply` takes it.
+        keys: (stage layer k, criterion with at="previous"): the scores that a stage at k would use.
+        visual_mask: As in `apply`.
+
+    Raises:
+        ModelError: a key names a layer that has no layer before it, or scores that are not read from it.
+    """
+    observed: dict[int, tuple[ScoreKey, ...]] = {}
+    depth = len(decoder_layers(find_decoder(model)))
+    for k, criterion in keys:
+        if not 1 <= k < depth or criterion.at != "previous":
+            raise ModelError("scores of this stage are not read from the layer before", field="layer", value=k)
+        observed[k - 1] = (*observed.get(k - 1, ()), (k, criterion))
+    patch = Patch(model, Schedule(), visual_mask, observed, {})
+    try:
+        yield Recording(patch)
+    finally:
+        patch.remove()
