@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from html import escape
+from typing import Any
 
 from autoprune.report.drawings import large_drawing
 from autoprune.report.reading import Front, Point, drop_interval, drop_of, flops_of, held_out, quality_of, worst_task
-from autoprune.report.words import interval, milliseconds, percent, point_name, points, stage_words
+from autoprune.report.words import criterion_family, interval, milliseconds, percent, point_name, points, stage_words
 
 
 def key_of(kind: str, point: Point) -> str:
@@ -18,18 +19,26 @@ def card(front: Front, kind: str, point: Point, run: str) -> str:
     """The card as HTML."""
     stages, study = point["schedule"]["stages"], front["study"]
     drawing = large_drawing(stages, front["model"]["num_layers"], study.get("visual_tokens"))
-    steps = "".join(f"<li>{escape(stage_words(s))}</li>" for s in stages) or "<li>no stage: every layer sees every visual token</li>"
+    steps = "".join(_step(s) for s in stages) or "<li>no stage: every layer sees every visual token</li>"
     facts = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in _facts(front, point))
     kinds = {"front": "on the front", "preset": "published method, as a preset", "dense": "the unpruned model"}
     return (
         f'<article class="card" id="card-{key_of(kind, point)}"><h3>{escape(point_name(kind, point))}</h3>'
-        f'<p class="kind">{kinds[kind]} · visual tokens each decoder layer sees</p>{drawing}<ol>{steps}</ol><dl>{facts}</dl>{_take(kind, point, run)}</article>'
+        f'<p class="kind">{kinds[kind]} · visual tokens each decoder layer sees</p>{drawing}<ul>{steps}</ul><dl>{facts}</dl>{_take(kind, point, run)}</article>'
     )
 
 
 def snippet(text: str) -> str:
     """Code to copy."""
     return f'<div class="code"><pre>{escape(text)}</pre><button class="action" data-copy="1" type="button">Copy</button></div>'
+
+
+def _step(stage: dict[str, Any]) -> str:
+    family = criterion_family(stage.get("criterion"))
+    swatch = (
+        f'<svg width="11" height="11" aria-hidden="true"><rect class="c-{family}" width="11" height="11" rx="2"/></svg>'
+    )
+    return f"<li>{swatch}{escape(stage_words(stage))}</li>"
 
 
 def _take(kind: str, point: Point, run: str) -> str:
@@ -59,5 +68,7 @@ def _facts(front: Front, point: Point) -> list[tuple[str, str]]:
     if latency := point.get("latency"):
         for name, key in (("Prefill", "prefill"), ("End to end", "end_to_end")):
             if latency.get(f"{key}_ms") is not None:
-                out.append((name, f"{milliseconds(latency[f'{key}_ms'])} (dense {milliseconds(latency[f'{key}_dense_ms'])})"))
+                out.append(
+                    (name, f"{milliseconds(latency[f'{key}_ms'])} (dense {milliseconds(latency[f'{key}_dense_ms'])})")
+                )
     return out

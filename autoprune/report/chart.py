@@ -5,35 +5,50 @@ from __future__ import annotations
 from typing import Any
 
 from autoprune.report.cards import key_of
-from autoprune.report.reading import Front, Point, everything, flops_of, held_out, pruned_points, quality_of
+from autoprune.report.frame import height_of, label_sides, visible_range
+from autoprune.report.reading import Front, Point, everything, flops_of, held_out, quality_of
 from autoprune.report.words import percent, point_name, stage_words
 
 Trace = dict[str, Any]
-_BELOW = 0.35  # points that lose more than this start outside the frame: the front is read near dense
 
 
 def chart_data(front: Front) -> dict[str, Any]:
     """Traces, layout, the place of every selectable point, and the sentence below the chart."""
     groups: dict[str, list[Point]] = {"dense": [], "front": [], "preset": [], "control": []}
     for kind, point in everything(front):
-        if _height(front, point) is not None:
+        if height_of(front, point) is not None:
             groups[kind].append(point)
-    groups["preset"] = [p for p in front["baselines"] if p["schedule"]["stages"] and _height(front, p) is not None]
+    groups["preset"] = [p for p in front["baselines"] if p["schedule"]["stages"] and height_of(front, p) is not None]
     explored = _explored(front)
     traces = [
         explored,
-        _trace(front, "control", groups["control"], "Random and even choice", "control", {"symbol": "x-thin", "size": 6, "line": {"width": 1.3}}, hidden=True),
+        _trace(
+            front,
+            "control",
+            groups["control"],
+            "Controls",
+            "control",
+            {"symbol": "x-thin", "size": 6, "line": {"width": 1.3}},
+            hidden=True,
+        ),
         _trace(front, "front", groups["front"], "Front", "front", {"symbol": "circle", "size": 10}, line=True),
-        _trace(front, "preset", groups["preset"], "Published methods", "preset", {"symbol": "diamond", "size": 11}, names=True),
+        _trace(front, "preset", groups["preset"], "Presets", "preset", {"symbol": "diamond", "size": 11}, names=True),
         _trace(front, "dense", groups["dense"], "Dense", "ink", {"symbol": "star", "size": 15}),
     ]
-    places = {key_of(k, p): [flops_of(p), _height(front, p)] for k in ("front", "preset", "dense") for p in groups[k]}
-    low, high, cut = _range(front, [*groups["front"], *groups["preset"], *groups["dense"]])
+    places = {key_of(k, p): [flops_of(p), height_of(front, p)] for k in ("front", "preset", "dense") for p in groups[k]}
+    low, high, cut = visible_range(front, [*groups["front"], *groups["preset"], *groups["dense"]])
     label = quality_of(front).label
     layout = {
         "xaxis": {"title": {"text": "prefill FLOPs, share of dense"}, "range": [0, 1.04]},
         "yaxis": {"title": {"text": label}, "range": [low, high]},
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "y": 1.02,
+            "yanchor": "bottom",
+            "entrywidth": 64,
+            "entrywidthmode": "pixels",
+        },
         "margin": {"l": 62, "r": 14, "t": 16, "b": 52},
         "hovermode": "closest",
     }
@@ -48,8 +63,19 @@ _RING: Trace = {
 }  # fmt: skip
 
 
-def _trace(front: Front, kind: str, group: list[Point], title: str, colour: str, marker: Trace, *, line: bool = False, names: bool = False, hidden: bool = False) -> Trace:
-    heights = [_height(front, p) for p in group]
+def _trace(
+    front: Front,
+    kind: str,
+    group: list[Point],
+    title: str,
+    colour: str,
+    marker: Trace,
+    *,
+    line: bool = False,
+    names: bool = False,
+    hidden: bool = False,
+) -> Trace:
+    heights = [height_of(front, p) for p in group]
     trace: Trace = {
         "type": "scatter", "name": title, "mode": "+".join(["markers", *(["lines"] if line else []), *(["text"] if names else [])]),
         "x": [flops_of(p) for p in group], "y": heights, "marker": marker, "meta": {"colour": colour},
@@ -58,7 +84,11 @@ def _trace(front: Front, kind: str, group: list[Point], title: str, colour: str,
     if line:
         trace["line"] = {"width": 1.6, "shape": "hv"}
     if names:
-        trace |= {"text": [point_name(kind, p) for p in group], "textposition": "bottom right", "textfont": {}}
+        trace |= {
+            "text": [point_name(kind, p) for p in group],
+            "textposition": label_sides([(flops_of(p), h or 0.0) for p, h in zip(group, heights, strict=True)]),
+            "textfont": {},
+        }
     if hidden:
         trace["visible"] = "legendonly"
     elif quality_of(front).key == "accuracy":
@@ -73,7 +103,9 @@ def _trace(front: Front, kind: str, group: list[Point], title: str, colour: str,
 
 def _explored(front: Front) -> Trace:
     key = quality_of(front).key
-    trials = [t for t in front["study"].get("trials", []) if t.get("flops_ratio") is not None and t.get(key) is not None]
+    trials = [
+        t for t in front["study"].get("trials", []) if t.get("flops_ratio") is not None and t.get(key) is not None
+    ]
     return {
         "type": "scatter", "name": "Explored", "mode": "markers", "meta": {"colour": "control"}, "hoverinfo": "text",
         "x": [t["flops_ratio"] for t in trials], "y": [t[key] for t in trials],
@@ -86,20 +118,10 @@ _STATES = {"COMPLETE": "measured on all rows", "PRUNED": "stopped early", "FAIL"
 
 
 def _hover(front: Front, kind: str, point: Point) -> str:
-    height = _height(front, point) or 0.0
+    height = height_of(front, point) or 0.0
     shown = f"{height:.3f}" if quality_of(front).key == "kl" else percent(height)
-    lines = [f"<b>{point_name(kind, point)}</b>", f"{percent(flops_of(point))} of the FLOPs, {quality_of(front).label} {shown}"]
+    lines = [
+        f"<b>{point_name(kind, point)}</b>",
+        f"{percent(flops_of(point))} of the FLOPs, {quality_of(front).label} {shown}",
+    ]
     return "<br>".join([*lines, *(stage_words(s) for s in point["schedule"]["stages"])])
-
-
-def _height(front: Front, point: Point) -> float | None:
-    value = held_out(point).get(quality_of(front).key)
-    return None if value is None else float(value)
-
-
-def _range(front: Front, named: list[Point]) -> tuple[float, float, int]:
-    heights = [h for p in named if (h := _height(front, p)) is not None] or [0.0, 1.0]
-    if not quality_of(front).more_is_better:
-        return -0.02, max(h for p in pruned_points(front) if (h := _height(front, p)) is not None) * 1.1, 0
-    floor = max(min(heights), max(heights) - _BELOW) - 0.035
-    return floor, min(max(heights) + 0.035, 1.012), sum(h < floor for h in heights)

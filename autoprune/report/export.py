@@ -101,9 +101,7 @@ def _best_within(front: Front, max_flops: float) -> Point:
             remedy="give a share of the dense prefill FLOPs, such as 0.4",
         )
     candidates = pruned_points(front)
-    within = [
-        (drop, p) for p in candidates if flops_of(p) <= max_flops and (drop := drop_of(front, p)) is not None
-    ]
+    within = [(drop, p) for p in candidates if flops_of(p) <= max_flops and (drop := drop_of(front, p)) is not None]
     if within:
         return min(within, key=lambda item: (item[0], flops_of(item[1])))[1]
     if not candidates:

@@ -72,17 +72,39 @@ def tiles(front: Front) -> str:
     quality, figures, dense = quality_of(front), held_out(point), held_out(front["dense"])
     items = []
     if quality.key != "kl":
-        items.append((quality.label.split(" ")[0].capitalize(), percent(figures[quality.key]), f"dense {percent(dense[quality.key])} · 95 % {interval(figures.get('accuracy_ci'))}"))
+        items.append(
+            (
+                quality.label.split(" ")[0].capitalize(),
+                percent(figures[quality.key]),
+                f"dense {percent(dense[quality.key])} · 95 % {interval(figures.get('accuracy_ci'))}",
+            )
+        )
     else:
         items.append(("KL", f"{figures['kl']:.3g}", "nats from the dense answers"))
-    items.append(("Prefill FLOPs", percent(flops_of(point)), f"of dense · {percent(figures.get('flops_ratio_end_to_end'))} end to end"))
+    items.append(
+        (
+            "Prefill FLOPs",
+            percent(flops_of(point)),
+            f"of dense · {percent(figures.get('flops_ratio_end_to_end'))} end to end",
+        )
+    )
     if latency := point.get("latency"):
         faster = latency["prefill_dense_ms"] / latency["prefill_ms"]
-        items.append(("Prefill time", milliseconds(latency["prefill_ms"]), f"dense {milliseconds(latency['prefill_dense_ms'])} · {faster:.2f}× faster"))
+        items.append(
+            (
+                "Prefill time",
+                milliseconds(latency["prefill_ms"]),
+                f"dense {milliseconds(latency['prefill_dense_ms'])} · {faster:.2f}× faster",
+            )
+        )
     items.append(("KV cache", percent(figures.get("kv_ratio")), "of the dense bytes after prefill"))
     if worst := worst_task(front, point):
-        items.append(("Worst task", f"−{points(worst[1])}" if worst[1] > 0 else f"+{points(-worst[1])}", f"points on {worst[0]}"))
-    return "".join(f'<li><span class="what">{escape(w)}</span><b>{escape(b)}</b><span>{escape(s)}</span></li>' for w, b, s in items)
+        items.append(
+            ("Worst task", f"−{points(worst[1])}" if worst[1] > 0 else f"+{points(-worst[1])}", f"points on {worst[0]}")
+        )
+    return "".join(
+        f'<li><span class="what">{escape(w)}</span><b>{escape(b)}</b><span>{escape(s)}</span></li>' for w, b, s in items
+    )
 
 
 def _bound(front: Front) -> str:

@@ -13,9 +13,13 @@ def warnings(front: Front) -> str:
     """What is not as it should be, said before the figures."""
     said = []
     if not front["study"].get("complete", True):
-        said.append("The study was stopped before its last trial; `autoprune calibrate` with the same study file resumes it.")
+        said.append(
+            "The study was stopped before its last trial; `autoprune calibrate` with the same study file resumes it."
+        )
     if any(not p.get("validation") for p in front["points"]):
-        said.append("Not every point was re-measured on the validation rows: those figures come from the rows that the search itself used, and flatter it.")
+        said.append(
+            "Not every point was re-measured on the validation rows: those figures come from the rows that the search itself used, and flatter it."
+        )
     return "".join(f'<p class="warn">{escape(text)}</p>' for text in said)
 
 
@@ -41,12 +45,23 @@ def notes_list(front: Front, latency_note: str) -> str:
     study = front["study"]
     facts = [
         ("Rows", _rows(study)),
-        ("Intervals", "95 %: Wilson for accuracy, paired bootstrap over groups of rows for drops. The front is chosen on calibration rows and shown on validation rows."),
+        (
+            "Intervals",
+            "95 %: Wilson for accuracy, paired bootstrap over groups of rows for drops. The front is chosen on calibration rows and shown on validation rows.",
+        ),
         ("FLOPs convention", study.get("convention")),
         ("Latency", latency_note),
         ("Trials", ", ".join(f"{n} {_STATES.get(s, s.lower())}" for s, n in (study.get("counts") or {}).items() if n)),
         ("Duration", duration(study["seconds"]) if study.get("seconds") else None),
-        ("Model", _pairs({k: front["model"].get(k) for k in ("name", "model_type", "num_layers", "hidden_size", "fingerprint", "dtype")})),
+        (
+            "Model",
+            _pairs(
+                {
+                    k: front["model"].get(k)
+                    for k in ("name", "model_type", "num_layers", "hidden_size", "fingerprint", "dtype")
+                }
+            ),
+        ),
         ("Hardware", _pairs(study.get("hardware"))),
         ("Versions", _pairs(study.get("versions"))),
         ("Seeds", _pairs(study.get("seeds"))),
@@ -62,9 +77,13 @@ def _rows(study: dict[str, Any]) -> str:
     said = []
     for name, data in (study.get("data") or {}).items():
         if isinstance(data, dict):
-            said.append(f"{name}: {data.get('samples')} rows of {data.get('path')} (digest {str(data.get('digest'))[:12]})")
+            said.append(
+                f"{name}: {data.get('samples')} rows of {data.get('path')} (digest {str(data.get('digest'))[:12]})"
+            )
     if study.get("visual_tokens"):
-        said.append(f"{study['visual_tokens']:.4g} visual and {study.get('text_tokens') or 0:.3g} text tokens a row on average")
+        said.append(
+            f"{study['visual_tokens']:.4g} visual and {study.get('text_tokens') or 0:.3g} text tokens a row on average"
+        )
     return "; ".join(said)
 
 

@@ -38,7 +38,10 @@ def render_page(front: Front, run: str = "RUN") -> str:
     cards += [("preset", p) for p in front["baselines"] if p["schedule"]["stages"] and ("preset", p) not in cards]
     best = recommended(front)
     start = key_of("front", best) if best else key_of("dense", front["dense"])
-    data = chart_data(front) | {"start": start, "schedules": {key_of(k, p): p["schedule"] for k, p in cards if k != "dense"}}
+    data = chart_data(front) | {
+        "start": start,
+        "schedules": {key_of(k, p): p["schedule"] for k, p in cards if k != "dense"},
+    }
     label = quality_of(front).label
     return Template(_asset("page.html")).substitute(
         title=escape(f"{study.get('name')}: front of {model['name']}"),

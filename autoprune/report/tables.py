@@ -26,7 +26,8 @@ _KINDS = {"dense": "dense", "front": "front", "preset": "published methods", "co
 def points_table(front: Front) -> str:
     """Filters and the table that they filter."""
     kinds = "".join(
-        f'<label><input type="checkbox" id="filter-{k}"{"" if k == "control" else " checked"}><span class="dot {k}"></span>{name}</label>' for k, name in _KINDS.items()
+        f'<label><input type="checkbox" id="filter-{k}"{"" if k == "control" else " checked"}><span class="dot {k}"></span>{name}</label>'
+        for k, name in _KINDS.items()
     )
     filters = (
         f'<div class="filters"><label>Find <input type="search" id="filter-words" placeholder="name, layer, criterion"></label>{kinds}'
@@ -34,7 +35,18 @@ def points_table(front: Front) -> str:
         '<label>FLOPs ≤ <input type="number" id="filter-flops" step="5" min="0" max="100"> %</label><span class="note" id="shown" style="margin:0"></span></div>'
     )
     quality = quality_of(front)
-    heads = ["Schedule", "Tokens over depth", "Prefill FLOPs", quality.label.split(" ")[0].capitalize(), "Drop (points)", "Worst task", "KL (nats)", "KV cache", "Prefill", "End to end"]
+    heads = [
+        "Schedule",
+        "Tokens over depth",
+        "Prefill FLOPs",
+        quality.label.split(" ")[0].capitalize(),
+        "Drop (points)",
+        "Worst task",
+        "KL (nats)",
+        "KV cache",
+        "Prefill",
+        "End to end",
+    ]
     head = "".join(f'<th scope="col"><button type="button">{h}</button></th>' for h in heads)
     rows = "".join(_row(front, kind, point) for kind, point in everything(front))
     return f'{filters}<div class="scroll"><table id="points"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
@@ -45,7 +57,8 @@ def presets_table(front: Front) -> str:
     verdicts = front["study"].get("presets") or []
     if not verdicts:
         return '<p class="note">The study ran no published method as a baseline.</p>'
-    by_trial = {p["trial"]: (k, p) for k, p in everything(front) if k != "control"} | {p["trial"]: ("preset", p) for p in front["baselines"]}
+    by_trial = {p["trial"]: ("preset", p) for p in front["baselines"]}
+    by_trial |= {p["trial"]: (k, p) for k, p in everything(front) if k != "control"}
     lost = [v["name"] for v in verdicts if not v["beaten"]]
     said = f"Not beaten: {', '.join(lost)}." if lost else "The search beats every one of them."
     rows = "".join(_verdict(front, v, by_trial) for v in verdicts)
@@ -69,11 +82,15 @@ def controls_table(front: Front) -> str:
         cells = ""
         for name in ("random", "uniform"):
             other = sum(mine[name]) / len(mine[name]) if name in mine else None
-            cells += f"<td>{_shown(front, other)}</td>" + (f"<td>{_margin(front, value, other)}</td>" if name == "random" else "")
+            cells += f"<td>{_shown(front, other)}</td>" + (
+                f"<td>{_margin(front, value, other)}</td>" if name == "random" else ""
+            )
             if name == "random" and other is not None:
                 judged += 1
                 better += (value > other) == quality_of(front).more_is_better and value != other
-        rows.append(f'<tr data-key="front-{point["trial"]}" tabindex="0"><th scope="row"><span class="dot front"></span>{escape(point_name("front", point))}</th><td>{percent(flops_of(point))}</td><td>{_shown(front, value)}</td>{cells}</tr>')
+        rows.append(
+            f'<tr data-key="front-{point["trial"]}" tabindex="0"><th scope="row"><span class="dot front"></span>{escape(point_name("front", point))}</th><td>{percent(flops_of(point))}</td><td>{_shown(front, value)}</td>{cells}</tr>'
+        )
     if not rows:
         return '<p class="note">No point of the front chooses tokens by a score, or no control arm was run.</p>'
     note = f"Same layers, same number of tokens, but chosen by chance (mean of the seeds) or evenly spaced. On {better} of {judged} points the chosen criterion does better than chance."
@@ -89,9 +106,19 @@ def _row(front: Front, kind: str, point: Point) -> str:
     cells = [
         (first, small_drawing(stages, front["model"]["num_layers"], front["study"].get("visual_tokens"))),
         (flops_of(point), percent(flops_of(point))),
-        (figures.get(quality.key), f"{_shown(front, figures.get(quality.key))} <small>{interval(figures.get('accuracy_ci')) if quality.key == 'accuracy' else ''}</small>"),
-        (drop, (points(drop) if quality.key != "kl" else f"{drop or 0:.3g}") + (f" <small>{interval(low_high)}</small>" if low_high and stages else "")),
-        (worst[1] if worst else None, f"{points(worst[1])} <small>{escape(worst[0])}</small>" if worst and stages else "–"),
+        (
+            figures.get(quality.key),
+            f"{_shown(front, figures.get(quality.key))} <small>{interval(figures.get('accuracy_ci')) if quality.key == 'accuracy' else ''}</small>",
+        ),
+        (
+            drop,
+            (points(drop) if quality.key != "kl" else f"{drop or 0:.3g}")
+            + (f" <small>{interval(low_high)}</small>" if low_high and stages else ""),
+        ),
+        (
+            worst[1] if worst else None,
+            f"{points(worst[1])} <small>{escape(worst[0])}</small>" if worst and stages else "–",
+        ),
         (figures.get("kl"), "–" if figures.get("kl") is None else f"{figures['kl']:.3f}"),
         (figures.get("kv_ratio"), percent(figures.get("kv_ratio"))),
         (latency.get("prefill_ms"), milliseconds(latency.get("prefill_ms"))),

@@ -5,7 +5,17 @@ from __future__ import annotations
 from html import escape
 
 from autoprune.report.cards import key_of
-from autoprune.report.reading import Front, Point, drop_of, everything, flops_of, held_out, quality_of, task_names, worst_task
+from autoprune.report.reading import (
+    Front,
+    Point,
+    drop_of,
+    everything,
+    flops_of,
+    held_out,
+    quality_of,
+    task_names,
+    worst_task,
+)
 from autoprune.report.words import percent, point_name, points
 
 _FULL_TONE = 0.20  # a loss of 20 points has the strongest tone
@@ -20,8 +30,13 @@ def task_section(front: Front) -> str:
     shown = [(k, p) for k, p in everything(front) if k in ("front", "preset")]
     head = "".join(f'<th scope="col">{escape(t)}</th>' for t in tasks)
     dense = held_out(front["dense"])["tasks"]
-    base = "".join(f"<td>{dense[t]['kl']:.2f}</td>" if kl else f"<td>{points(dense[t].get(quality_of(front).key), 0)} %</td>" for t in tasks)
-    rows = "".join(_row(front, kind, point, tasks, kl) for kind, point in sorted(shown, key=lambda item: flops_of(item[1])))
+    base = "".join(
+        f"<td>{dense[t]['kl']:.2f}</td>" if kl else f"<td>{points(dense[t].get(quality_of(front).key), 0)} %</td>"
+        for t in tasks
+    )
+    rows = "".join(
+        _row(front, kind, point, tasks, kl) for kind, point in sorted(shown, key=lambda item: flops_of(item[1]))
+    )
     unit = "nats more than dense" if kl else "points of accuracy lost against dense (negative: gained)"
     note = f"Each cell: {unit}; each point’s worst task is framed. One task alone has few rows, so differences of a few points are noise."
     return (

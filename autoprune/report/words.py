@@ -26,7 +26,7 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 def points(share: float | None, digits: int = 1) -> str:
     """A difference of shares in percentage points, without a minus zero."""
-    return "–" if share is None else f"{round(share * 100, digits) + 0.0:.{digits}f}"
+    return "–" if share is None else f"{round(share * 100, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def interval(low_high: Any, digits: int = 1) -> str:

@@ -12,19 +12,34 @@ LAYERS, VISUAL, TEXT, ROWS = 10, 144, 16, 512
 TASKS = ("digit_of", "color_of", "where", "digit_at", "count", "exist", "larger", "sum", "next", "read")
 # How much a task suffers from tokens that are missing deep in the model; one collapses behind a good average.
 NEED = dict(zip(TASKS, (0.03, 0.05, 0.9, 0.04, 0.08, 0.1, 0.03, 0.05, 0.3, 0.2), strict=True))
-MODEL = {"name": "digit-scenes", "model_type": "llava", "num_layers": LAYERS, "hidden_size": 128, "config_sha256": "ab" * 32}
+MODEL = {
+    "name": "digit-scenes",
+    "model_type": "llava",
+    "num_layers": LAYERS,
+    "hidden_size": 128,
+    "config_sha256": "ab" * 32,
+}
 Stages = list[dict[str, Any]]
 
 
 def make_front(trials: int = 60, seed: int = 0, tasks: tuple[str, ...] = TASKS) -> dict[str, Any]:
     """The content of a front.json with `trials` explored schedules."""
     rng = random.Random(seed)
-    explored = [_trial(number, stages, name, rng, tasks) for number, (name, stages) in enumerate(_candidates(rng, trials))]
+    explored = [
+        _trial(number, stages, name, rng, tasks) for number, (name, stages) in enumerate(_candidates(rng, trials))
+    ]
     complete = [t for t in explored if t["state"] == "COMPLETE"]
     dense = next(t for t in complete if t["name"] == "dense")
     presets = [t for t in complete if t["name"] in ("vtw", "fastv", "himap", "pyramiddrop")]
-    points = sorted((t for t in complete if not any(_dominates(o, t) for o in complete)), key=lambda t: t["flops_ratio"])
-    controls = [_control(p, name, rng, tasks) for p in points if _selects(p) for name in ("random-0", "random-1", "random-2", "uniform")]
+    points = sorted(
+        (t for t in complete if not any(_dominates(o, t) for o in complete)), key=lambda t: t["flops_ratio"]
+    )
+    controls = [
+        _control(p, name, rng, tasks)
+        for p in points
+        if _selects(p)
+        for name in ("random-0", "random-1", "random-2", "uniform")
+    ]
     for entry in (dense, *presets, *points, *controls):
         _with_drop(entry, dense, tasks)
     for point in points:
@@ -56,14 +71,25 @@ def _candidates(rng: random.Random, count: int) -> list[tuple[str, Stages]]:
         ("dense", []),
         ("vtw", [{"layer": 5, "keep": {"ratio": 0.0}}]),
         ("fastv", [{"layer": 1, "keep": {"ratio": 0.5}, "criterion": last}]),
-        ("himap", [{"layer": 1, "keep": {"ratio": 0.5}, "criterion": text}, {"layer": 3, "keep": {"ratio": 0.125}, "criterion": visual}]),
-        ("pyramiddrop", [{"layer": k, "keep": {"ratio": r}, "criterion": last} for k, r in ((3, 0.5), (5, 0.25), (8, 0.125))]),
+        (
+            "himap",
+            [
+                {"layer": 1, "keep": {"ratio": 0.5}, "criterion": text},
+                {"layer": 3, "keep": {"ratio": 0.125}, "criterion": visual},
+            ],
+        ),
+        (
+            "pyramiddrop",
+            [{"layer": k, "keep": {"ratio": r}, "criterion": last} for k, r in ((3, 0.5), (5, 0.25), (8, 0.125))],
+        ),
     ]
     while len(known) < count:
         keep, stages = 1.0, []
         for layer in sorted(rng.sample(range(1, LAYERS), rng.randint(1, 3))):
             keep *= rng.choice((0.05, 0.1, 0.2, 0.3, 0.5, 0.7))
-            stages.append({"layer": layer, "keep": {"ratio": round(keep, 4)}, "criterion": rng.choice((text, visual, last))})
+            stages.append(
+                {"layer": layer, "keep": {"ratio": round(keep, 4)}, "criterion": rng.choice((text, visual, last))}
+            )
         if rng.random() < 0.3:
             stages[-1] = {"layer": stages[-1]["layer"], "keep": {"ratio": 0.0}}
         known.append(("", stages))
@@ -91,7 +117,13 @@ def _measure(stages: Stages, skill: float, rng: random.Random, tasks: tuple[str,
         share = max(0.02, 0.985 - NEED.get(task, 0.1) * lost * (1.5 - skill) - 1.2 * max(0.0, lost - 0.7))
         right = sum(rng.random() < share for _ in range(rows // len(tasks)))
         samples = rows // len(tasks)
-        per_task[task] = {"accuracy": right / samples, "accuracy_ci": _wilson(right, samples), "agreement": min(1.0, right / samples + 0.01), "kl": lost * 0.4, "samples": samples}
+        per_task[task] = {
+            "accuracy": right / samples,
+            "accuracy_ci": _wilson(right, samples),
+            "agreement": min(1.0, right / samples + 0.01),
+            "kl": lost * 0.4,
+            "samples": samples,
+        }
     n = sum(t["samples"] for t in per_task.values())
     right = round(sum(t["accuracy"] * t["samples"] for t in per_task.values()))
     ratio = _flops(shares)
@@ -106,7 +138,14 @@ def _trial(number: int, stages: Stages, name: str, rng: random.Random, tasks: tu
     state = "COMPLETE" if name else rng.choices(("COMPLETE", "PRUNED", "FAIL"), (70, 28, 2))[0]
     skill = 1.2 if any(s.get("criterion", {}).get("rows") == "text" for s in stages) else 0.9
     schedule = {"format": "autoprune.schedule", "version": 1, "model": MODEL, "stages": stages, "evidence": {}}
-    entry = {"trial": number, "name": name or f"trial {number}", "state": state, "schedule": schedule, "skill": skill, "latency": None}
+    entry = {
+        "trial": number,
+        "name": name or f"trial {number}",
+        "state": state,
+        "schedule": schedule,
+        "skill": skill,
+        "latency": None,
+    }
     entry |= _measure(stages, skill, rng, tasks, 256) | {"validation": _measure(stages, skill, rng, tasks, ROWS)}
     return entry
 
@@ -132,13 +171,17 @@ def _latency(point: dict[str, Any]) -> dict[str, Any]:
             "batch": 16, "new_tokens": 4}  # fmt: skip
 
 
-def _study(explored: list[dict[str, Any]], presets: list[dict[str, Any]], points: list[dict[str, Any]]) -> dict[str, Any]:
+def _study(
+    explored: list[dict[str, Any]], presets: list[dict[str, Any]], points: list[dict[str, Any]]
+) -> dict[str, Any]:
     states = [t["state"] for t in explored]
     keys = ("trial", "name", "state", "schedule", "flops_ratio", "accuracy", "kl", "samples")
     verdicts = []
     for preset in presets:
         by = [p["trial"] for p in points if _dominates(p, preset)]
-        verdicts.append({"name": preset["name"], "trial": preset["trial"], "beaten": bool(by), "by": by[0] if by else None})
+        verdicts.append(
+            {"name": preset["name"], "trial": preset["trial"], "beaten": bool(by), "by": by[0] if by else None}
+        )
     return {
         "name": "digit-scenes", "complete": True, "objectives": ["flops", "accuracy"],
         "trials": [{k: t[k] for k in keys} | {"reason": "non-finite logits" if t["state"] == "FAIL" else None} for t in explored],
@@ -169,5 +212,8 @@ def _dominates(a: dict[str, Any], b: dict[str, Any]) -> bool:
 
 def _wilson(right: int, n: int) -> list[float]:
     p, z = right / n, 1.96
-    middle, half = (p + z * z / (2 * n)) / (1 + z * z / n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    middle, half = (
+        (p + z * z / (2 * n)) / (1 + z * z / n),
+        z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n),
+    )
     return [middle - half, middle + half]

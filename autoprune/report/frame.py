@@ -1,0 +1,47 @@
+"""What the page's chart and the picture share: where points stand, what is in the frame, where names go."""
+
+from __future__ import annotations
+
+from autoprune.report.reading import Front, Point, held_out, pruned_points, quality_of
+
+BELOW = 0.35
+"""Points that lose more than this against the best start outside the frame: a front is read near dense."""
+
+
+def height_of(front: Front, point: Point) -> float | None:
+    """Where a point stands on the quality axis."""
+    value = held_out(point).get(quality_of(front).key)
+    return None if value is None else float(value)
+
+
+def visible_range(front: Front, named: list[Point]) -> tuple[float, float, int]:
+    """Bottom and top of the quality axis, and how many named points lie below the bottom."""
+    heights = [h for p in named if (h := height_of(front, p)) is not None] or [0.0, 1.0]
+    if not quality_of(front).more_is_better:
+        return -0.02, max(h for p in pruned_points(front) if (h := height_of(front, p)) is not None) * 1.1, 0
+    floor = max(min(heights), max(heights) - BELOW) - 0.035
+    return floor, min(max(heights) + 0.035, 1.012), sum(h < floor for h in heights)
+
+
+def label_sides(places: list[tuple[float, float]]) -> list[str]:
+    """A side for each name so that names of close neighbours do not cover each other."""
+    sides = {
+        "bottom right": (0.08, -0.02),
+        "top left": (-0.08, 0.02),
+        "bottom left": (-0.08, -0.02),
+        "top right": (0.08, 0.02),
+    }
+    taken: list[tuple[float, float]] = list(places)
+    chosen = []
+    for x, y in places:
+        # A name is wide and flat: a vertical distance counts more than the same distance along the line.
+        room = {
+            side: min((x + dx - a) ** 2 + (4 * (y + dy - b)) ** 2 for a, b in taken if (a, b) != (x, y))
+            if len(taken) > 1
+            else 0.0
+            for side, (dx, dy) in sides.items()
+        }
+        best = max(room, key=lambda side: room[side])
+        chosen.append(best)
+        taken.append((x + sides[best][0], y + sides[best][1]))
+    return chosen

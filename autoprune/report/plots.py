@@ -1,0 +1,136 @@
+"""The front as one picture that can be read alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from autoprune.report.frame import height_of, label_sides, visible_range
+from autoprune.report.headline import recommended
+from autoprune.report.reading import Front, Point, drop_of, everything, flops_of, held_out, pruned_points, quality_of
+from autoprune.report.words import percent, points
+
+_INK, _FRONT, _PRESET, _FAINT = "#1c1e23", "#0b5fa5", "#b8480b", "#8b9099"
+
+
+def front_png(front: Front, path: str | Path) -> None:
+    """Draw the front with 95 % intervals, the dense point, every published method by name and all explored trials.
+
+    Args:
+        front: The content of a front.json.
+        path: Where the PNG goes.
+    """
+    # Figure without pyplot: no global state, no display, safe beside anything else that draws.
+    figure = Figure(figsize=(9.6, 5.8), dpi=150, layout="constrained")
+    axes: Axes = figure.add_subplot()
+    quality = quality_of(front)
+    explored = [
+        t
+        for t in front["study"].get("trials", [])
+        if t.get("flops_ratio") is not None and t.get(quality.key) is not None
+    ]
+    axes.scatter(
+        [t["flops_ratio"] for t in explored],
+        [t[quality.key] for t in explored],
+        s=9,
+        color=_FAINT,
+        alpha=0.35,
+        label="explored (calibration rows)",
+    )
+    controls = [p for kind, p in everything(front) if kind == "control"]
+    _marks(axes, front, controls, "x", _FAINT, "same counts, random or even choice", size=4, bars=False)
+    on_front = pruned_points(front)
+    axes.step(
+        [flops_of(p) for p in on_front],
+        [_height(front, p) for p in on_front],
+        where="post",
+        color=_FRONT,
+        linewidth=1.2,
+        alpha=0.7,
+    )
+    _marks(axes, front, on_front, "o", _FRONT, "front (held-out rows, 95 % interval)")
+    presets = [p for p in front["baselines"] if p["schedule"]["stages"] and height_of(front, p) is not None]
+    _marks(axes, front, presets, "D", _PRESET, "published methods")
+    places = [(flops_of(p), _height(front, p)) for p in presets]
+    for point, place, side in zip(presets, places, label_sides(places), strict=True):
+        up, right = side.startswith("top"), side.endswith("right")
+        offset = (6 if right else -6, 5 if up else -12)
+        axes.annotate(
+            str(point["name"]),
+            place,
+            textcoords="offset points",
+            xytext=offset,
+            ha="left" if right else "right",
+            color=_PRESET,
+            fontsize=9,
+        )
+    _marks(axes, front, [front["dense"]], "*", _INK, "dense", size=13)
+    if best := recommended(front):
+        axes.plot(
+            flops_of(best),
+            _height(front, best),
+            "o",
+            markersize=15,
+            markerfacecolor="none",
+            markeredgecolor=_INK,
+            markeredgewidth=1.3,
+        )
+    _frame(axes, front, [*on_front, *presets, front["dense"]])
+    figure.savefig(path)
+
+
+def _marks(
+    axes: Axes,
+    front: Front,
+    group: list[Point],
+    marker: str,
+    colour: str,
+    label: str,
+    *,
+    size: float = 6.5,
+    bars: bool = True,
+) -> None:
+    if not group:
+        return
+    x, y = [flops_of(p) for p in group], [_height(front, p) for p in group]
+    spread: Any = None
+    if bars and quality_of(front).key == "accuracy":
+        ends = [held_out(p).get("accuracy_ci") or [h, h] for p, h in zip(group, y, strict=True)]
+        spread = [
+            [max(0.0, h - e[0]) for e, h in zip(ends, y, strict=True)],
+            [max(0.0, e[1] - h) for e, h in zip(ends, y, strict=True)],
+        ]
+    axes.errorbar(x, y, yerr=spread, fmt=marker, color=colour, markersize=size, elinewidth=1, capsize=2.5, label=label)
+
+
+def _frame(axes: Axes, front: Front, named: list[Point]) -> None:
+    low, high, _ = visible_range(front, named)
+    axes.set(xlim=(0, 1.04), ylim=(low, high))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    if quality_of(front).more_is_better:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.set_xlabel("prefill FLOPs, share of dense (decoder layers over the whole prompt, plus scoring)")
+    axes.set_ylabel(quality_of(front).label)
+    axes.grid(color="#e3e0d9", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower right", fontsize=8.5, framealpha=0.9)
+    axes.set_title(_title(front), loc="left", fontsize=12, fontweight="bold", color=_INK)
+
+
+def _title(front: Front) -> str:
+    name, best = f"{front['study'].get('name')} · {front['model']['name']}", recommended(front)
+    if best is None:
+        return name
+    drop = drop_of(front, best) or 0.0
+    lost = f"{points(drop)} points" if quality_of(front).key != "kl" else f"{drop:.3g} nats"
+    return f"{name}\nringed: {percent(flops_of(best), 0)} of the prefill FLOPs for a loss of {lost}"
+
+
+def _height(front: Front, point: Point) -> float:
+    height = height_of(front, point)
+    return float("nan") if height is None else height
