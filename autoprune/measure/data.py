@@ -98,7 +98,7 @@ def _file_rows(file: Path, kind: str, split: str) -> list[dict[str, Any]]:
     try:
         # Streaming reads the file itself: no second copy in a cache that could be stale.
         return _rows(load_dataset(kind, data_files=str(file), split="train", streaming=True))
-    except Exception as error:  # noqa: BLE001 - the reader raises its own, pyarrow's and pandas' classes
+    except Exception as error:  # the reader raises its own, pyarrow's and pandas' classes
         raise DataError(
             f"cannot be read: {_bad_line(file) or _reason(error)}",
             field="data.path",
@@ -112,7 +112,7 @@ def _file_rows(file: Path, kind: str, split: str) -> list[dict[str, Any]]:
 def _named_rows(name: str, folder: Path, split: str) -> list[dict[str, Any]]:
     try:
         return _rows(load_dataset(str(folder) if folder.is_dir() else name, split=split))
-    except Exception as error:  # noqa: BLE001 - the hub, the network and the builders each raise their own classes
+    except Exception as error:  # the hub, the network and the builders each raise their own classes
         raise DataError(
             f"`datasets` cannot load it: {_reason(error)}",
             field="data.path",

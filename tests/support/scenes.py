@@ -52,7 +52,9 @@ def tiny_processor(chat_template: str | None = TEMPLATE) -> LlavaProcessor:
     )  # fmt: skip
 
 
-def tiny_model(layers: int = 6, seed: int = 0, scale: float = 0.25, eos_bias: float = 0.0) -> LlavaForConditionalGeneration:
+def tiny_model(
+    layers: int = 6, seed: int = 0, scale: float = 0.25, eos_bias: float = 0.0
+) -> LlavaForConditionalGeneration:
     """A random model whose attention is sharp enough for pruning to change its answers."""
     torch.manual_seed(seed)
     text = LlamaConfig(
