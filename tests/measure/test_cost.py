@@ -103,6 +103,16 @@ def test_patched_prefill(build: Callable[[], Any], schedule: Schedule, implement
     assert cache_bytes(out[0].past_key_values) == priced.kv_bytes
 
 
+@pytest.mark.parametrize("name", ["text then visual rows", "current layer, three stages", "diversity"])
+def test_a_batch_costs_the_sum_of_its_samples(name: str) -> None:
+    model, inputs, visual_mask = _text_only()
+    assert visual_mask is not None
+    embeds = torch.cat([inputs["inputs_embeds"], torch.randn(2, LENGTH, 32)])
+    with countable_attention(model, "sdpa"), apply(model, SCHEDULES[name], visual_mask.expand(3, -1)):
+        counted = count_flops(lambda: model(inputs_embeds=embeds, logits_to_keep=1))
+    assert counted == 3 * _priced(model, SCHEDULES[name]).flops
+
+
 @pytest.mark.parametrize("name", ["last row", "text then visual rows", "current layer, three stages", "diversity"])
 def test_scoring_alone(name: str) -> None:
     """The same counts chosen at random cost the same but for the scores."""
