@@ -111,7 +111,7 @@ class Architecture:
             for index in range(text.num_hidden_layers)
         )
         vision, unpriced = vision_shape(config, text)
-        dtype = getattr(config, "dtype", None)
+        dtype = getattr(text, "dtype", None) or getattr(config, "dtype", None)
         return cls(layers, text.hidden_size * text.vocab_size, vision, unpriced, getattr(dtype, "itemsize", None))
 
 

@@ -156,3 +156,5 @@ def test_bytes_follow_the_dtype_of_the_config() -> None:
     for dtype in (None, torch.bfloat16, torch.float32):
         sizes[dtype] = cost(LlamaConfig(**TEXT, dtype=dtype), presets.dense(), 12, 8).kv_bytes
     assert sizes[torch.float32] == 2 * sizes[torch.bfloat16] == 2 * sizes[None]
+    decoder_only = transformers.LlavaConfig(vision_config=CLIP, text_config={**LLAMA, "dtype": "float32"})
+    assert cost(decoder_only, presets.dense(), 12, 8).kv_bytes == sizes[torch.float32]
