@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from autoprune.errors import DataError, ModelError, ScheduleError
 from autoprune.measure.architecture import Architecture
 from autoprune.measure.cost_scoring import scoring_macs
+from autoprune.measure.cost_tokens import check_counts, check_layers, tokens_per_layer, visual_alive
 from autoprune.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
 DECODER_PARTS = ("projections", "attention", "feed_forward", "scoring")
 DEFAULT_DTYPE_BYTES = 2  # half precision, where the config names no dtype
+CONVENTION = (
+    "True FLOPs, 2 per multiply-add, of matrix products, convolutions and attention, n x n counted in full; norms, "
+    "softmax, activations and rotary embedding are not counted. ratio: decoder layers over the whole prompt, text "
+    "included, plus scoring. ratio_end_to_end: adds vision tower (all its layers), projector, one head row and the "
+    "generated tokens."
+)
+"""What every `Cost` counts, for people."""
 
 
 @dataclass(frozen=True)
@@ -122,15 +129,15 @@ def cost(
         ScheduleError: `kept` is missing or contradicts the schedule, or a criterion has no price.
         DataError: A token count is negative or the prompt is empty.
     """
-    _check_counts(visual_tokens, text_tokens, new_tokens, text_before, images)
+    check_counts(visual_tokens, text_tokens, new_tokens, text_before, images)
     if isinstance(config, Architecture):
         architecture = config
     else:
         schedule.check_model(config)
         architecture = Architecture.from_config(config)
-    _check_layers(schedule, architecture)
-    alive = _alive(schedule, visual_tokens, kept)
-    tokens = _tokens_per_layer(schedule, alive, text_tokens, len(architecture.layers))
+    check_layers(schedule, len(architecture.layers))
+    alive = visual_alive(schedule, visual_tokens, kept)
+    tokens = tokens_per_layer(schedule, alive, text_tokens, len(architecture.layers))
     dense_tokens = [text_tokens + visual_tokens] * len(tokens)
     scoring = sum(
         scoring_macs(architecture, stage, before, text_tokens, text_tokens - text_before)
@@ -178,68 +185,9 @@ def _kv_numbers(architecture: Architecture, tokens: Sequence[int], steps: int) -
     return sum(layer.cached(n + steps) * layer.kv_width for layer, n in zip(architecture.layers, tokens, strict=True))
 
 
-def _alive(schedule: Schedule, visual_tokens: int, kept: Sequence[int] | None) -> list[int]:
-    """Visual tokens before the first stage and after each stage."""
-    if kept is not None and len(kept) != len(schedule.stages):
-        raise ScheduleError(
-            f"needs one number per stage, the schedule has {len(schedule.stages)}", field="kept", value=list(kept)
-        )
-    alive = [visual_tokens]
-    for index, stage in enumerate(schedule.stages):
-        if kept is not None:
-            left = int(kept[index])
-        elif stage.keep.kind in ("mass", "threshold"):
-            raise ScheduleError(
-                "how many tokens this keeps depends on the input",
-                field=f"stages[{index}].keep.{stage.keep.kind}",
-                value=stage.keep.value,
-                remedy="pass kept=, the visual tokens alive after each stage",
-            )
-        else:
-            left = stage.keep.target(visual_tokens, alive[-1])
-        if not 0 <= left <= alive[-1]:
-            raise ScheduleError(f"must be in 0 to {alive[-1]}, the tokens alive", field=f"kept[{index}]", value=left)
-        alive.append(left)
-    return alive
-
-
-def _tokens_per_layer(schedule: Schedule, alive: Sequence[int], text_tokens: int, depth: int) -> list[int]:
-    tokens = [text_tokens + alive[0]] * depth
-    for stage, left in zip(schedule.stages, alive[1:], strict=True):
-        tokens[stage.layer :] = [text_tokens + left] * (depth - stage.layer)
-    return tokens
-
-
-def _check_layers(schedule: Schedule, architecture: Architecture) -> None:
-    depth = len(architecture.layers)
-    for index, stage in enumerate(schedule.stages):
-        if stage.layer >= depth:
-            raise ModelError(
-                f"out of range: the model has layers 0 to {depth - 1}",
-                field=f"stages[{index}].layer",
-                value=stage.layer,
-                remedy="use a layer of this model, or presets.for_depth to map published layers",
-            )
-
-
-def _check_counts(visual_tokens: int, text_tokens: int, new_tokens: int, text_before: int, images: int) -> None:
-    counts = {"visual_tokens": visual_tokens, "text_tokens": text_tokens, "new_tokens": new_tokens}
-    for field, value in {**counts, "text_before": text_before, "images": images}.items():
-        if value < 0:
-            raise DataError("must be at least 0", field=field, value=value)
-    if visual_tokens + text_tokens == 0:
-        raise DataError("the prompt is empty", field="text_tokens", value=0, remedy="give at least one token")
-    if text_before > text_tokens:
-        raise DataError(f"must be at most text_tokens, {text_tokens}", field="text_before", value=text_before)
-
-
 def _convention(arch: Architecture, visual: int, text: int, new: int, passes: int, bytes_each: int) -> str:
     return (
-        "True FLOPs, 2 per multiply-add, of matrix products, convolutions and attention, n x n counted in full; "
-        "norms, softmax, activations and rotary embedding are not counted. "
-        "ratio: decoder layers over the whole prompt, text included, plus scoring. "
-        "ratio_end_to_end: adds vision tower (all its layers), projector, one head row and the generated tokens. "
-        f"Prompt: {visual} visual and {text} text tokens, {passes} vision passes, {new} new tokens "
-        f"({max(new - 1, 0)} decode steps). KV: {bytes_each} bytes per number."
+        f"{CONVENTION} Prompt: visual tokens {visual}, text tokens {text}, vision passes {passes}. Generated: "
+        f"{new} tokens, decode steps {max(new - 1, 0)}. KV: {bytes_each} bytes per number."
         + (f" Attention: {arch.unpriced}." if arch.unpriced else "")
     )
