@@ -6,8 +6,11 @@ from html import escape
 from typing import Any
 
 from autoprune.report.drawings import large_drawing
+from autoprune.report.markup import snippet
 from autoprune.report.reading import Front, Point, drop_interval, drop_of, flops_of, held_out, quality_of, worst_task
 from autoprune.report.words import criterion_family, interval, milliseconds, percent, point_name, points, stage_words
+
+_KINDS = {"front": "on the front", "preset": "published method, as a preset", "dense": "the unpruned model"}
 
 
 def key_of(kind: str, point: Point) -> str:
@@ -16,21 +19,25 @@ def key_of(kind: str, point: Point) -> str:
 
 
 def card(front: Front, kind: str, point: Point, run: str) -> str:
-    """The card as HTML."""
-    stages, study = point["schedule"]["stages"], front["study"]
-    drawing = large_drawing(stages, front["model"]["num_layers"], study.get("visual_tokens"))
+    """The card as HTML.
+
+    Args:
+        front: The content of a front.json.
+        kind: ``front``, ``preset`` or ``dense``.
+        point: The point.
+        run: The output folder as the commands on the page name it.
+    """
+    stages = point["schedule"]["stages"]
     steps = "".join(_step(s) for s in stages) or "<li>no stage: every layer sees every visual token</li>"
     facts = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in _facts(front, point))
-    kinds = {"front": "on the front", "preset": "published method, as a preset", "dense": "the unpruned model"}
-    return (
-        f'<article class="card" id="card-{key_of(kind, point)}"><h3>{escape(point_name(kind, point))}</h3>'
-        f'<p class="kind">{kinds[kind]} · visual tokens each decoder layer sees</p>{drawing}<ul>{steps}</ul><dl>{facts}</dl>{_take(kind, point, run)}</article>'
+    return "".join(
+        (
+            f'<article class="card" id="card-{key_of(kind, point)}"><h3>{escape(point_name(kind, point))}</h3>',
+            f'<p class="kind">{_KINDS[kind]} · visual tokens each decoder layer sees</p>',
+            large_drawing(stages, front["model"]["num_layers"], front["study"].get("visual_tokens")),
+            f"<ul>{steps}</ul><dl>{facts}</dl>{_take(kind, point, run)}</article>",
+        )
     )
-
-
-def snippet(text: str) -> str:
-    """Code to copy."""
-    return f'<div class="code"><pre>{escape(text)}</pre><button class="action" data-copy="1" type="button">Copy</button></div>'
 
 
 def _step(stage: dict[str, Any]) -> str:
@@ -44,9 +51,8 @@ def _step(stage: dict[str, Any]) -> str:
 def _take(kind: str, point: Point, run: str) -> str:
     if kind == "dense":
         return ""
-    command = snippet(f"autoprune export {run} --trial {point['trial']} -o schedule.json")
     save = f'<button class="action" type="button" data-schedule="{key_of(kind, point)}">Save schedule.json</button>'
-    return f'{command}<div class="buttons">{save}</div>'
+    return snippet(f"autoprune export {run} --trial {point['trial']} -o schedule.json") + save
 
 
 def _facts(front: Front, point: Point) -> list[tuple[str, str]]:
@@ -68,7 +74,6 @@ def _facts(front: Front, point: Point) -> list[tuple[str, str]]:
     if latency := point.get("latency"):
         for name, key in (("Prefill", "prefill"), ("End to end", "end_to_end")):
             if latency.get(f"{key}_ms") is not None:
-                out.append(
-                    (name, f"{milliseconds(latency[f'{key}_ms'])} (dense {milliseconds(latency[f'{key}_dense_ms'])})")
-                )
+                dense = milliseconds(latency[f"{key}_dense_ms"])
+                out.append((name, f"{milliseconds(latency[f'{key}_ms'])} (dense {dense})"))
     return out

@@ -34,7 +34,8 @@ def kept_shares(
 def small_drawing(stages: list[dict[str, Any]], layers: int, visual_tokens: float | None) -> str:
     """A strip for a table cell."""
     bars = _bars(kept_shares(stages, layers, visual_tokens), width=96, height=22, gap=0.12)
-    return f'<svg class="strip" viewBox="0 0 96 22" width="96" height="22" role="img" aria-label="{_said(stages)}">{bars}</svg>'
+    size = 'viewBox="0 0 96 22" width="96" height="22"'
+    return f'<svg class="strip" {size} role="img" aria-label="{_said(stages)}">{bars}</svg>'
 
 
 def large_drawing(stages: list[dict[str, Any]], layers: int, visual_tokens: float | None) -> str:

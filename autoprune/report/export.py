@@ -85,8 +85,9 @@ def _cheapest(front: Front, max_drop: float, task: str | None) -> Point:
         raise NoPointError(f"no pruned point has a measured {what}", remedy="run the study with more trials")
     drop, nearest = min(drops, key=lambda item: item[0])
     said = points(drop) + " points" if quality.key != "kl" else f"{drop:.3g} nats"
+    here = f"{point_name('front', nearest)}, which loses {said} at {percent(flops_of(nearest))} of the FLOPs"
     raise NoPointError(
-        f"no point loses at most {max_drop:g} in {what}; the nearest is {point_name('front', nearest)}, which loses {said} at {percent(flops_of(nearest))} of the FLOPs",
+        f"no point loses at most {max_drop:g} in {what}; the nearest is {here}",
         field="max_drop",
         remedy=f"take it with --trial {nearest['trial']}, or run the study with more trials",
     )
@@ -107,8 +108,9 @@ def _best_within(front: Front, max_flops: float) -> Point:
     if not candidates:
         raise NoPointError("the front holds no pruned point", remedy="run the study with more trials")
     nearest = candidates[0]
+    here = f"{point_name('front', nearest)} at {flops_of(nearest):.3f}"
     raise NoPointError(
-        f"no point costs at most {max_flops:g} of the dense FLOPs; the cheapest is {point_name('front', nearest)} at {flops_of(nearest):.3f}",
+        f"no point costs at most {max_flops:g} of the dense FLOPs; the nearest is {here}",
         field="max_flops",
         remedy=f"take it with --trial {nearest['trial']}, or allow more FLOPs",
     )

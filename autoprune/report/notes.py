@@ -5,21 +5,31 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from autoprune.report.markup import cell, note, row, section
 from autoprune.report.reading import Front
 from autoprune.report.words import duration, percent
+
+_STOPPED = "The study was stopped before its last trial; `autoprune calibrate` with the same study file resumes it."
+_UNVALIDATED = (
+    "Not every point was re-measured on validation rows: those figures come from the rows that the search used, "
+    "and flatter it."
+)
+_IMPORTANCE = (
+    "Share of the variation over the explored schedules that a search parameter explains; it describes this search, "
+    "not the model in general."
+)
+_INTERVALS = (
+    "95 %: Wilson for accuracy, paired bootstrap over groups of rows for drops. The front is chosen on calibration "
+    "rows and shown on validation rows."
+)
+_STATES = {"COMPLETE": "complete", "PRUNED": "stopped early by racing", "FAIL": "failed"}
 
 
 def warnings(front: Front) -> str:
     """What is not as it should be, said before the figures."""
-    said = []
-    if not front["study"].get("complete", True):
-        said.append(
-            "The study was stopped before its last trial; `autoprune calibrate` with the same study file resumes it."
-        )
+    said = [] if front["study"].get("complete", True) else [_STOPPED]
     if any(not p.get("validation") for p in front["points"]):
-        said.append(
-            "Not every point was re-measured on the validation rows: those figures come from the rows that the search itself used, and flatter it."
-        )
+        said.append(_UNVALIDATED)
     return "".join(f'<p class="warn">{escape(text)}</p>' for text in said)
 
 
@@ -28,62 +38,61 @@ def importances_section(front: Front) -> str:
     importances: dict[str, dict[str, float]] = {k: v for k, v in (front["study"].get("importances") or {}).items() if v}
     if not importances:
         return ""
-    cards = []
-    for objective, shares in importances.items():
-        top = max(shares.values()) or 1.0
-        rows = "".join(
-            f'<tr><th scope="row">{escape(name.replace("_", " "))}</th><td>{percent(share, 0)}</td><td><div class="bar" style="width:{share / top * 100:.0f}%"></div></td></tr>'
-            for name, share in sorted(shares.items(), key=lambda item: -item[1])[:8]
-        )
-        cards.append(f'<div class="card"><h3>for {escape(objective)}</h3><table><tbody>{rows}</tbody></table></div>')
-    note = "Share of the variation over the explored schedules that a search parameter explains; it describes this search space, not the model in general."
-    return f'<section aria-labelledby="matters"><h2 id="matters">What mattered in the search</h2><p class="note">{note}</p><div class="bars">{"".join(cards)}</div></section>'
+    cards = "".join(_bars(objective, shares) for objective, shares in importances.items())
+    return section("matters", "What mattered in the search", f'{note(_IMPORTANCE)}<div class="bars">{cards}</div>')
 
 
-def notes_list(front: Front, latency_note: str) -> str:
+def notes_list(front: Front) -> str:
     """Samples, convention, hardware, versions and seeds as a definition list."""
     study = front["study"]
+    model_keys = ("name", "model_type", "num_layers", "hidden_size", "fingerprint", "dtype")
     facts = [
         ("Rows", _rows(study)),
-        (
-            "Intervals",
-            "95 %: Wilson for accuracy, paired bootstrap over groups of rows for drops. The front is chosen on calibration rows and shown on validation rows.",
-        ),
+        ("Intervals", _INTERVALS),
         ("FLOPs convention", study.get("convention")),
-        ("Latency", latency_note),
+        ("Latency", _latency(front)),
         ("Trials", ", ".join(f"{n} {_STATES.get(s, s.lower())}" for s, n in (study.get("counts") or {}).items() if n)),
         ("Duration", duration(study["seconds"]) if study.get("seconds") else None),
-        (
-            "Model",
-            _pairs(
-                {
-                    k: front["model"].get(k)
-                    for k in ("name", "model_type", "num_layers", "hidden_size", "fingerprint", "dtype")
-                }
-            ),
-        ),
+        ("Model", _pairs({k: front["model"].get(k) for k in model_keys})),
         ("Hardware", _pairs(study.get("hardware"))),
         ("Versions", _pairs(study.get("versions"))),
         ("Seeds", _pairs(study.get("seeds"))),
     ]
     body = "".join(f"<dt>{k}</dt><dd>{escape(str(v))}</dd>" for k, v in facts if v)
-    return f'<div class="honest card"><dl style="margin:0">{body}</dl></div>'
+    return f'<div class="honest card"><dl>{body}</dl></div>'
 
 
-_STATES = {"COMPLETE": "complete", "PRUNED": "stopped early by racing", "FAIL": "failed"}
+def _bars(objective: str, shares: dict[str, float]) -> str:
+    top = max(shares.values()) or 1.0
+    rows = (
+        row("", name.replace("_", " "), [cell(percent(share, 0)), cell(_bar(share / top))])
+        for name, share in sorted(shares.items(), key=lambda item: -item[1])[:8]
+    )
+    return f'<div class="card"><h3>for {escape(objective)}</h3><table><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _bar(share: float) -> str:
+    return f'<div class="bar" style="width:{share * 100:.0f}%"></div>'
+
+
+def _latency(front: Front) -> str:
+    timed = next((p["latency"] for p in front["points"] if p.get("latency")), None)
+    if not timed:
+        return "not measured in this run"
+    new = timed.get("new_tokens")
+    end = f"; end to end generates {new} tokens" if new else ""
+    return f"dense and pruned in turn in one process, medians, batch of {timed.get('batch')}{end}"
 
 
 def _rows(study: dict[str, Any]) -> str:
     said = []
     for name, data in (study.get("data") or {}).items():
         if isinstance(data, dict):
-            said.append(
-                f"{name}: {data.get('samples')} rows of {data.get('path')} (digest {str(data.get('digest'))[:12]})"
-            )
+            digest = str(data.get("digest"))[:12]
+            said.append(f"{name}: {data.get('samples')} rows of {data.get('path')} (digest {digest})")
     if study.get("visual_tokens"):
-        said.append(
-            f"{study['visual_tokens']:.4g} visual and {study.get('text_tokens') or 0:.3g} text tokens a row on average"
-        )
+        text = study.get("text_tokens") or 0
+        said.append(f"{study['visual_tokens']:.4g} visual and {text:.3g} text tokens a row on average")
     return "; ".join(said)
 
 

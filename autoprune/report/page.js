@@ -27,7 +27,7 @@
   }
   function draw() {
     const narrow = chart.clientWidth < 560;
-    const axis = { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line"), tickformat: ".0%", fixedrange: narrow };
+    const axis = { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line"), fixedrange: narrow };
     const layout = {
       ...data.layout,
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
@@ -49,7 +49,7 @@
     });
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  document.getElementById("chart-note").textContent = data.note + " Click a point for its schedule.";
+  document.getElementById("chart-note").textContent = data.note;
 
   // The table: sort by a column, keep the rows that match.
   const table = document.getElementById("points"), body = table.tBodies[0];

@@ -10,12 +10,14 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from autoprune.report.cards import card, key_of, snippet
+from autoprune.report.cards import card, key_of
 from autoprune.report.chart import chart_data
+from autoprune.report.comparisons import controls_table, presets_table
 from autoprune.report.headline import headline, lead, recommended, tiles
+from autoprune.report.markup import note, snippet
 from autoprune.report.notes import importances_section, notes_list, warnings
 from autoprune.report.reading import Front, everything, quality_of
-from autoprune.report.tables import controls_table, points_table, presets_table
+from autoprune.report.tables import points_table
 from autoprune.report.tasks import task_section
 
 _PYTHON = """import autoprune
@@ -24,6 +26,10 @@ schedule = autoprune.Schedule.load("schedule.json")
 patch = autoprune.apply(model, schedule)   # the stock transformers model, unchanged otherwise
 model.generate(**inputs, max_new_tokens=64)
 patch.remove()                             # exact undo"""
+_FRONT_NOTE = (
+    "Cheapest on the left, best at the top. On the calibration rows, no measured schedule is both cheaper and better "
+    "in {} than a point of the front."
+)
 
 
 def render_page(front: Front, run: str = "RUN") -> str:
@@ -42,7 +48,6 @@ def render_page(front: Front, run: str = "RUN") -> str:
         "start": start,
         "schedules": {key_of(k, p): p["schedule"] for k, p in cards if k != "dense"},
     }
-    label = quality_of(front).label
     return Template(_asset("page.html")).substitute(
         title=escape(f"{study.get('name')}: front of {model['name']}"),
         study=escape(str(study.get("name"))),
@@ -52,7 +57,7 @@ def render_page(front: Front, run: str = "RUN") -> str:
         lead=lead(front),
         tiles=tiles(front),
         warnings=warnings(front),
-        front_note=f"Cheapest on the left, best at the top. No measured schedule is both cheaper and better in {escape(label)} than a point of the front on calibration rows.",
+        front_note=escape(_FRONT_NOTE.format(quality_of(front).label)),
         details="".join(card(front, kind, point, run) for kind, point in cards),
         presets=presets_table(front),
         tasks=task_section(front),
@@ -60,7 +65,7 @@ def render_page(front: Front, run: str = "RUN") -> str:
         table=points_table(front),
         importances=importances_section(front),
         usage=_usage(run),
-        notes=notes_list(front, _latency_note(front)),
+        notes=notes_list(front),
         data=_embedded(data),
         plotly=get_plotlyjs(),
         js=_asset("page.js"),
@@ -69,22 +74,16 @@ def render_page(front: Front, run: str = "RUN") -> str:
 
 def _usage(run: str) -> str:
     check = "autoprune apply-check MODEL schedule.json\nautoprune verify MODEL schedule.json --data TEST.jsonl"
-    return (
-        '<p class="note">Take the cheapest schedule within a loss that you accept, or the best within a budget:</p>'
-        + snippet(f"autoprune export {run} --max-drop 0.02 -o schedule.json")
-        + '<p class="note">Use it on the stock model:</p>'
-        + snippet(_PYTHON)
-        + '<p class="note">See what it does to the model, and whether the claim holds on rows that no search has seen:</p>'
-        + snippet(check)
+    return "".join(
+        (
+            note("Take the cheapest schedule within a loss that you accept:"),
+            snippet(f"autoprune export {run} --max-drop 0.02 -o schedule.json"),
+            note("Use it on the stock model:"),
+            snippet(_PYTHON),
+            note("See what it does to the model, and whether the claim holds on rows that no search has seen:"),
+            snippet(check),
+        )
     )
-
-
-def _latency_note(front: Front) -> str:
-    timed = next((p["latency"] for p in front["points"] if p.get("latency")), None)
-    if not timed:
-        return "not measured in this run"
-    batch, new = timed.get("batch"), timed.get("new_tokens")
-    return f"dense and pruned interleaved in one process, medians; batch {batch}; end to end with {new} new tokens"
 
 
 def _embedded(data: dict[str, Any]) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from autoprune.report.cards import key_of
+from autoprune.report.markup import cell, note, row, section, table
 from autoprune.report.reading import (
     Front,
     Point,
@@ -16,9 +15,9 @@ from autoprune.report.reading import (
     task_names,
     worst_task,
 )
-from autoprune.report.words import percent, point_name, points
+from autoprune.report.words import percent, point_name, points, quality_value
 
-_FULL_TONE = 0.20  # a loss of 20 points has the strongest tone
+_FULL_TONE = 0.20  # a loss of 20 points, or of 0.2 nats, has the strongest tone
 
 
 def task_section(front: Front) -> str:
@@ -26,36 +25,29 @@ def task_section(front: Front) -> str:
     tasks = task_names(front)
     if len(tasks) < 2:
         return ""
-    kl = quality_of(front).key == "kl"
-    shown = [(k, p) for k, p in everything(front) if k in ("front", "preset")]
-    head = "".join(f'<th scope="col">{escape(t)}</th>' for t in tasks)
-    dense = held_out(front["dense"])["tasks"]
-    base = "".join(
-        f"<td>{dense[t]['kl']:.2f}</td>" if kl else f"<td>{points(dense[t].get(quality_of(front).key), 0)} %</td>"
-        for t in tasks
+    key, dense = quality_of(front).key, held_out(front["dense"])["tasks"]
+    base = [cell("100 %"), *(cell(quality_value(key, dense[t].get(key), digits=0)) for t in tasks)]
+    shown = sorted((item for item in everything(front) if item[0] in ("front", "preset")), key=lambda i: flops_of(i[1]))
+    rows = [row("dense", "dense", base), *(_row(front, kind, point, tasks) for kind, point in shown)]
+    unit = "nats more than dense" if key == "kl" else "points lost against dense (negative: gained)"
+    few = min(dense[t]["samples"] for t in tasks)
+    text = (
+        f"The first row is the dense model; each cell below: {unit}. Each schedule’s worst task is framed. "
+        f"A task has {few} rows or a few more: differences of a few points are noise."
     )
-    rows = "".join(
-        _row(front, kind, point, tasks, kl) for kind, point in sorted(shown, key=lambda item: flops_of(item[1]))
-    )
-    unit = "nats more than dense" if kl else "points of accuracy lost against dense (negative: gained)"
-    note = f"Each cell: {unit}; each point’s worst task is framed. One task alone has few rows, so differences of a few points are noise."
-    return (
-        f'<section aria-labelledby="tasks"><h2 id="tasks">Task by task</h2><p class="note">{note}</p>'
-        f'<div class="scroll"><table class="heat"><thead><tr><th scope="col">Schedule</th><th>FLOPs</th>{head}</tr></thead>'
-        f'<tbody><tr><th scope="row"><span class="dot dense"></span>dense</th><td>100 %</td>{base}</tr>{rows}</tbody></table></div></section>'
-    )
+    return section("tasks", "Task by task", note(text) + table(["Schedule", "FLOPs", *tasks], rows, 'class="heat"'))
 
 
-def _row(front: Front, kind: str, point: Point, tasks: list[str], kl: bool) -> str:
-    worst, cells = worst_task(front, point), []
+def _row(front: Front, kind: str, point: Point, tasks: list[str]) -> str:
+    worst, cells = worst_task(front, point), [cell(percent(flops_of(point)))]
     for task in tasks:
         drop = drop_of(front, point, task)
         if drop is None:
-            cells.append("<td>–</td>")
+            cells.append(cell("–"))
             continue
         alpha = min(abs(drop) / _FULL_TONE, 1.0) * 0.62
         tone = ";--tone:var(--gain)" if drop < 0 else ""
-        mark = ' class="worst"' if worst and worst[0] == task and drop > 0 else ""
-        cells.append(f'<td{mark} style="--a:{alpha:.2f}{tone}">{f"{drop:.2f}" if kl else points(drop)}</td>')
-    name = escape(point_name(kind, point))
-    return f'<tr data-key="{key_of(kind, point)}" tabindex="0"><th scope="row"><span class="dot {kind}"></span>{name}</th><td>{percent(flops_of(point))}</td>{"".join(cells)}</tr>'
+        frame = 'class="worst" ' if worst and worst[0] == task and drop > 0 else ""
+        shown = f"{drop:.2f}" if quality_of(front).key == "kl" else points(drop)
+        cells.append(cell(shown, f'{frame}style="--a:{alpha:.2f}{tone}"'))
+    return row(kind, point_name(kind, point), cells, key_of(kind, point))

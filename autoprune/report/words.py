@@ -29,6 +29,13 @@ def points(share: float | None, digits: int = 1) -> str:
     return "–" if share is None else f"{round(share * 100, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
+def quality_value(key: str, value: float | None, digits: int = 1) -> str:
+    """A value of a quality: nats for ``kl``, else percent."""
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if key == "kl" else percent(value, digits)
+
+
 def interval(low_high: Any, digits: int = 1) -> str:
     """``[96.1, 98.4]`` in percent, or nothing."""
     return f"[{points(low_high[0], digits)}, {points(low_high[1], digits)}]" if low_high else ""

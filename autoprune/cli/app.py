@@ -1,0 +1,39 @@
+"""The program: its commands, and what becomes of whatever they raise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import typer
+
+from autoprune.cli.apply_check import apply_check
+from autoprune.cli.calibrate import calibrate
+from autoprune.cli.export import export
+from autoprune.cli.failures import INTERRUPTED, report_failure
+from autoprune.cli.presets import presets
+from autoprune.cli.report import report
+from autoprune.cli.verify import verify
+
+app = typer.Typer(
+    name="autoprune",
+    help="Find, price and apply visual-token pruning schedules for multimodal LLMs.",
+    add_completion=False,
+    no_args_is_help=False,
+)
+for _command in (calibrate, report, export, apply_check, verify, presets):
+    app.command()(_command)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line; nothing escapes.
+
+    Returns:
+        0 = done, 1 = the job failed, 2 = bad input, 130 = Ctrl-C.
+    """
+    try:
+        code = app(args=list(argv), prog_name="autoprune", standalone_mode=False)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the border of the program: whatever it is becomes one line and a code
+        return report_failure(error, argv)
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,60 @@
+"""``autoprune apply-check``: does the schedule fit the model, fire, and come off again?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autoprune.cli.failures import FAILED
+from autoprune.cli.options import Debug, Json, Model, ScheduleFile
+from autoprune.cli.output import emit, stderr, stdout, table
+
+if TYPE_CHECKING:
+    from autoprune.report.inspection import Inspection
+
+
+def apply_check(
+    model: Model,
+    schedule: ScheduleFile,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="D", help="Take the first row of this data set, not a made-up image."),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Apply a schedule for one prefill: tokens and cache entries per layer, FLOPs, and a bit-exact undo."""
+    from autoprune.schedule import Schedule
+
+    loaded_schedule = Schedule.load(schedule)
+    from autoprune.measure.data import load_samples
+    from autoprune.measure.loading import load_model
+    from autoprune.report.inspection import inspect_schedule
+
+    sample = load_samples(data)[0] if data else None
+    with stderr().status("loading the model and running it three times"):
+        found = inspect_schedule(load_model(model), loaded_schedule, sample)
+    if as_json:
+        emit({"model": model, "schedule": schedule, **found.to_dict()})
+    else:
+        _show(found, dense=not loaded_schedule.stages)
+    return 0 if found.undone and (found.fired or not loaded_schedule.stages) else FAILED
+
+
+def _show(found: Inspection, dense: bool) -> None:
+    rows = table(
+        f"{found.visual_tokens} visual and {found.text_tokens} text tokens", "layer", "visual", "all", "KV entries"
+    )
+    for layer, (visual, total, entries) in enumerate(
+        zip(found.visual_alive, found.tokens, found.kv_entries, strict=True)
+    ):
+        rows.add_row(str(layer), str(visual), str(total), str(entries))
+    console = stdout()
+    console.print(rows)
+    fired = "no stage to fire" if dense else "every stage fired" if found.fired else "NOT ACTIVE: a stage did not run"
+    token = "the same" if found.same_first_token else "another"
+    undone = "bit-identical logits" if found.undone else "OTHER logits than before: please report this"
+    console.print(f"{fired}; prefill FLOPs {found.flops_ratio:.1%} of dense, KV cache {found.kv_ratio:.1%}")
+    console.print(f"first answer token: {token}; largest change of a logit {found.max_logit_change:.3g}")
+    console.print(f"after remove(): {undone}")

@@ -1,0 +1,1 @@
+"""``autoprune calibrate``: the main job, from a study file to a report."""

@@ -1,0 +1,76 @@
+"""``autoprune export``: take one point of the front home as a schedule file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autoprune.cli.failures import InputError
+from autoprune.cli.options import Debug, Json, Run
+from autoprune.cli.output import emit, stdout
+
+
+def export(
+    run: Run,
+    output: Annotated[str, typer.Option("-o", "--output", metavar="FILE", help="Schedule file to write.")],
+    max_drop: Annotated[
+        str | None,
+        typer.Option(
+            "--max-drop",
+            metavar="X",
+            help="Cheapest point that loses at most X (default 0.01), or task=X for one task.",
+        ),
+    ] = None,
+    max_flops: Annotated[
+        float | None, typer.Option("--max-flops", metavar="X", help="Best point with at most this share of the FLOPs.")
+    ] = None,
+    trial: Annotated[int | None, typer.Option("--trial", metavar="N", help="Exactly this trial.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write the schedule of one point: the cheapest within a loss, the best within a budget, or a trial."""
+    from autoprune.report.export import exported_schedule, select_point
+    from autoprune.report.reading import drop_of, flops_of, load_front, quality_of
+    from autoprune.report.words import percent, point_name, points, stage_words
+
+    target = Path(output)
+    _check_target(target, force)
+    front = load_front(run)
+    task, bound = _bound(max_drop)
+    point = select_point(front, max_drop=bound, task=task, max_flops=max_flops, trial=trial)
+    schedule = exported_schedule(front, point)
+    schedule.save(target)
+    drop = drop_of(front, point)
+    if as_json:
+        chosen = {"trial": point["trial"], "name": point.get("name"), "flops_ratio": flops_of(point), "drop": drop}
+        emit({"written": str(target), **chosen, "schedule": schedule.to_json_dict()})
+        return
+    console, quality = stdout(), quality_of(front)
+    lost = f"{points(drop)} points of {quality.label}" if quality.key != "kl" else f"{drop:.3g} nats"
+    console.print(f"{point_name('front', point)}: {percent(flops_of(point))} of the prefill FLOPs, loses {lost}")
+    for stage in point["schedule"]["stages"]:
+        console.print(f"  {stage_words(stage)}")
+    console.print(f"written: {target}", markup=False)
+
+
+def _check_target(target: Path, force: bool) -> None:
+    if not target.parent.is_dir():
+        raise InputError("the folder does not exist", field="--output", value=str(target), remedy="create it first")
+    if target.is_dir() or (target.exists() and not force):
+        kind, remedy = ("is a folder", "name a file") if target.is_dir() else ("exists", "add --force to replace it")
+        raise InputError(kind, field="--output", value=str(target), remedy=remedy)
+
+
+def _bound(text: str | None) -> tuple[str | None, float | None]:
+    """``0.02`` or ``where=0.05`` as task and bound."""
+    if text is None:
+        return None, None
+    task, _, number = text.rpartition("=")
+    try:
+        return task or None, float(number)
+    except ValueError:
+        remedy = "give a share such as 0.02, or task=0.02"
+        raise InputError("is no number", field="--max-drop", value=text, remedy=remedy) from None

@@ -1,0 +1,52 @@
+"""What a failure looks like from outside: one line, or one JSON object, and an exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from autoprune.errors import AutopruneError, StorageError
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+
+class InputError(AutopruneError, ValueError):
+    """An option or argument of the command line is wrong."""
+
+
+def report_failure(error: Exception, argv: Sequence[str]) -> int:
+    """Say what went wrong, and return the exit code.
+
+    With ``--json`` the object goes to stdout, which then still holds exactly one, and to stderr in place of the line.
+    """
+    if "--debug" in argv:
+        traceback.print_exception(error, file=sys.stderr)
+    known, code = _explained(error, argv)
+    if "--json" in argv:
+        text = json.dumps({"error": known.to_dict()}, ensure_ascii=False)
+        sys.stdout.write(text + "\n")
+    else:
+        text = f"error: {' '.join(str(known).split())}"
+    sys.stderr.write(text + "\n")
+    return code
+
+
+def _explained(error: Exception, argv: Sequence[str]) -> tuple[AutopruneError, int]:
+    if isinstance(error, AutopruneError):
+        bad = isinstance(error, ValueError) or (isinstance(error, StorageError) and error.field == "storage")
+        return error, BAD_INPUT if bad else FAILED
+    if isinstance(error, typer.TyperException):
+        command = next((a for a in argv if not a.startswith("-")), "")
+        remedy = f"see `{' '.join(['autoprune', command]).strip()} --help`"
+        return InputError(error.format_message().rstrip("."), remedy=remedy), BAD_INPUT
+    if isinstance(error, ModuleNotFoundError):
+        return AutopruneError(f"needs the package {error.name}", remedy="pip install 'autoprune[all]'"), FAILED
+    if isinstance(error, OSError) and error.filename:
+        text = f"{error.strerror}: {error.filename}"
+        return AutopruneError(text, remedy="check that the path exists and can be written, and the space left"), FAILED
+    remedy = "this is a bug in autoprune: run again with --debug and report the traceback"
+    return AutopruneError(f"{type(error).__name__}: {error}", remedy=remedy), FAILED

@@ -1,0 +1,36 @@
+"""The front as a table for a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from autoprune.cli.output import table
+
+
+def front_table(front: dict[str, Any]) -> Table:
+    """One row for dense, each point of the front and each published method, cheapest first."""
+    from autoprune.report.reading import drop_interval, drop_of, everything, flops_of, held_out, quality_of, worst_task
+    from autoprune.report.words import interval, milliseconds, percent, point_name, points, stage_words
+
+    quality = quality_of(front)
+    columns = ("FLOPs", quality.label, "drop, points (95 %)", "worst task", "prefill", "stages")
+    rows = table(f"{front['study'].get('name')}: held-out figures", "schedule", *columns)
+    rows.columns[-1].justify = "left"
+    shown = [(kind, p) for kind, p in everything(front) if kind != "control"]
+    for kind, point in sorted(shown, key=lambda item: flops_of(item[1])):
+        value, drop, worst = held_out(point).get(quality.key), drop_of(front, point), worst_task(front, point)
+        stages = point["schedule"]["stages"]
+        latency = point.get("latency") or {}
+        rows.add_row(
+            point_name(kind, point) + (" (preset)" if kind == "preset" else ""),
+            percent(flops_of(point)),
+            percent(value) if quality.key != "kl" else f"{value:.3f}",
+            f"{points(drop)} {interval(drop_interval(point))}" if quality.key != "kl" else f"{drop:.3f} nats",
+            f"{worst[0]} {points(worst[1])}" if worst and stages else "–",
+            milliseconds(latency.get("prefill_ms")),
+            "; ".join(stage_words(s).removeprefix("before ") for s in stages) or "none",
+            style="bold" if kind == "front" else None,
+        )
+    return rows

@@ -1,0 +1,43 @@
+"""Where a command writes: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+PIPED_WIDTH = 160
+"""Columns when stdout is no terminal: a table in a log file must not lose its ends."""
+
+
+def stdout() -> Console:
+    """The console of results; made anew, because tests and callers may replace ``sys.stdout``."""
+    return Console(
+        width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, soft_wrap=not sys.stdout.isatty()
+    )
+
+
+def stderr() -> Console:
+    """The console of progress, notes and errors."""
+    return Console(stderr=True, width=None if sys.stderr.isatty() else PIPED_WIDTH, highlight=False)
+
+
+def note(text: str) -> None:
+    """A line for people beside the result."""
+    stderr().print(text, markup=False, soft_wrap=True)
+
+
+def emit(result: dict[str, Any]) -> None:
+    """The one JSON object of ``--json``."""
+    sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
+
+
+def table(title: str, *columns: str) -> Table:
+    """A table whose first column is text and whose others are figures."""
+    made = Table(title=title, title_justify="left", header_style="bold", title_style="bold")
+    for i, column in enumerate(columns):
+        made.add_column(column, justify="right" if i else "left", no_wrap=not i)
+    return made

@@ -1,0 +1,126 @@
+"""Try a schedule on a model once and tell what it did: the answer to "is it really active?"."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+
+from autoprune.measure.cost import cost
+from autoprune.measure.images import ImageSource
+from autoprune.measure.loading import LoadedModel, encode
+from autoprune.measure.rows import Sample
+from autoprune.runtime import apply
+from autoprune.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What one pruned prefill did.
+
+    Attributes:
+        fired: Whether every stage ran; False only for a schedule without stages.
+        undone: Whether the logits after ``remove()`` are bit-identical to those before ``apply()``.
+        visual_tokens: Visual tokens of the prompt.
+        text_tokens: All other tokens of the prompt.
+        tokens: Tokens alive in each decoder layer.
+        visual_alive: The visual ones among them.
+        kv_entries: Cache entries of each decoder layer.
+        flops_ratio: Prefill FLOPs over dense for this prompt.
+        kv_ratio: KV bytes over dense for this prompt.
+        max_logit_change: Largest change of a logit at the last prompt token.
+        same_first_token: Whether the first answer token is still the dense model's.
+    """
+
+    fired: bool
+    undone: bool
+    visual_tokens: int
+    text_tokens: int
+    tokens: list[int]
+    visual_alive: list[int]
+    kv_entries: list[int]
+    flops_ratio: float
+    kv_ratio: float
+    max_logit_change: float
+    same_first_token: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """The inspection as a JSON object."""
+        return asdict(self)
+
+
+def inspect_schedule(loaded: LoadedModel, schedule: Schedule, sample: Sample | None = None) -> Inspection:
+    """Run a dense prefill, a pruned one, and a dense one again after the undo.
+
+    Args:
+        loaded: The model.
+        schedule: What to try.
+        sample: A real question; None = a made-up image with a short question.
+
+    Raises:
+        ModelError: the schedule is not for this model.
+        PatchError: a stage could not run.
+    """
+    schedule.check_model(loaded.config)
+    model, inputs = loaded.model, _inputs(loaded, sample or synthetic_sample(loaded.config))
+    dense = _last_logits(model, inputs)
+    with apply(model, schedule) as patch:
+        pruned, seen = _last_logits(model, inputs), patch.report
+    again = _last_logits(model, inputs)
+    tokens, alive = seen.tokens[:, 0].tolist(), seen.visual_tokens[:, 0].tolist()
+    text = tokens[-1] - alive[-1]
+    visual = int(inputs["attention_mask"].sum()) - text
+    price = cost(
+        loaded.config,
+        schedule,
+        visual,
+        text,
+        text_before=_text_before(loaded.config, inputs),
+        kept=[alive[s.layer] for s in schedule.stages],
+    )
+    return Inspection(
+        fired=seen.active and set(seen.kept) == {s.layer for s in schedule.stages},
+        undone=torch.equal(dense, again),
+        visual_tokens=visual,
+        text_tokens=text,
+        tokens=tokens,
+        visual_alive=alive,
+        kv_entries=seen.kv_entries[:, 0].tolist(),
+        flops_ratio=price.ratio,
+        kv_ratio=price.kv_ratio,
+        max_logit_change=float((pruned - dense).abs().max()),
+        same_first_token=bool(pruned.argmax() == dense.argmax()),
+    )
+
+
+def synthetic_sample(config: Any) -> Sample:
+    """An image of fixed noise of the tower's size, with a short question."""
+    side = int(getattr(getattr(config, "vision_config", None), "image_size", None) or 224)
+    pixels = torch.randint(0, 256, (side, side, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.numpy()).save(buffer, format="PNG")
+    image = ImageSource(data=buffer.getvalue())
+    return Sample("synthetic", "What is in the image?", (image,), (), None, None, None, "synthetic")
+
+
+def _inputs(loaded: LoadedModel, sample: Sample) -> dict[str, Any]:
+    encoded = encode(loaded.processor, [sample])
+    return {k: v.to(loaded.model.device) if isinstance(v, torch.Tensor) else v for k, v in encoded.items()}
+
+
+def _last_logits(model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
+    with torch.no_grad():
+        logits: torch.Tensor = model(**inputs, use_cache=True, logits_to_keep=1).logits
+    return logits.float().cpu()
+
+
+def _text_before(config: Any, inputs: Mapping[str, Any]) -> int:
+    """Prompt tokens before the first visual one: they never vote under ``rows: text``."""
+    token = getattr(config, "image_token_id", None)
+    real = inputs["input_ids"][0][inputs["attention_mask"][0].bool()]
+    places = (real == token).nonzero() if token is not None else real[:0]
+    return int(places[0, 0]) if len(places) else 0
