@@ -1,0 +1,110 @@
+"""Live view of a running study on stderr: one bar per phase, and the best schedules so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from autoprune.cli.output import stderr
+
+if TYPE_CHECKING:
+    from autoprune.search.events import Event
+
+_SHOWN = 4
+_PLAIN_EVERY = 20.0
+"""Seconds between lines when stderr is no terminal: a log wants to know that it goes on, not every step."""
+
+
+class StudyView:
+    """A context manager whose `listen` takes the events of a study.
+
+    Args:
+        objectives: Names of the values that a trial's event carries, in their order.
+    """
+
+    def __init__(self, objectives: Sequence[str]) -> None:
+        self._objectives = objectives
+        self._console = stderr()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=self._console)
+        self._task: TaskID | None = None
+        self._best: list[tuple[float, float, str]] = []
+        self._counts: dict[str, int] = {}
+        self._phase, self._said = "", 0.0
+        self._live = Live(console=self._console, refresh_per_second=4, get_renderable=self._render)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def listen(self, event: Event) -> None:
+        """Show one event."""
+        if event.kind == "warning":
+            self._console.print(f"warning: {event.message}", markup=False)
+        elif event.kind == "phase":
+            self._begin(event)
+        else:
+            if event.kind == "trial":
+                self._told(event.data)
+            self._advance(event)
+
+    def _begin(self, event: Event) -> None:
+        if self._task is not None:
+            self._progress.stop_task(self._task)
+        self._phase = event.message
+        self._task = self._progress.add_task(event.message, total=event.total, completed=event.done)
+        self._plain(event, always=True)
+
+    def _advance(self, event: Event) -> None:
+        if self._task is not None and event.total:
+            self._progress.update(self._task, completed=event.done, total=event.total)
+        self._plain(event)
+
+    def _told(self, trial: dict[str, Any]) -> None:
+        self._counts[trial["state"]] = self._counts.get(trial["state"], 0) + 1
+        values = trial.get("values")
+        if trial["state"] != "COMPLETE" or not values or trial.get("duplicate_of") is not None:
+            return
+        cost, quality = _cost_and_quality(dict(zip(self._objectives, values, strict=True)))
+        self._best.append((cost, quality, str(trial.get("name") or f"trial {trial['trial']}")))
+        self._best = [
+            a for a in self._best if not any(b[0] <= a[0] and b[1] >= a[1] and b[:2] != a[:2] for b in self._best)
+        ]
+
+    def _plain(self, event: Event, always: bool = False) -> None:
+        if self._console.is_terminal or not (always or time.monotonic() - self._said > _PLAIN_EVERY):
+            return
+        self._said = time.monotonic()
+        of = f" {event.done}/{event.total}" if event.total else ""
+        best = "" if always or not self._best else f"; {self._summary()}"
+        self._console.print(f"{self._phase}{of}{best}", markup=False, soft_wrap=True)
+
+    def _summary(self) -> str:
+        """The front so far, best quality first."""
+        best = sorted(self._best, key=lambda item: -item[1])[:_SHOWN]
+        return "best so far: " + " · ".join(f"{quality:.3f} at {cost:.1%} ({name})" for cost, quality, name in best)
+
+    def _render(self) -> Group:
+        counts = ", ".join(f"{n} {state.lower()}" for state, n in sorted(self._counts.items()))
+        lines = [line for line in (counts, self._summary() if self._best else "") if line]
+        return Group(self._progress, *(Text(line, style="dim", overflow="ellipsis", no_wrap=True) for line in lines))
+
+
+def _cost_and_quality(values: dict[str, float]) -> tuple[float, float]:
+    """The first cost, and the first quality with more meaning better."""
+    cost = next(values[name] for name in ("flops", "latency", "kv_bytes") if name in values)
+    quality = next((values[name] for name in ("accuracy", "agreement") if name in values), None)
+    return cost, quality if quality is not None else -values["kl"]

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+from support.fronts import make_front
+
+from autoprune.errors import StudyError
+from autoprune.report.export import NoPointError, exported_schedule, select_point
+
+
+def drops(front, task=None):
+    """Trial, drop and FLOPs of each pruned point, from the raw figures."""
+    dense = front["dense"]["validation"]
+    for p in front["points"]:
+        part, whole = p["validation"], dense
+        if task:
+            part, whole = part["tasks"][task], whole["tasks"][task]
+        if p["schedule"]["stages"]:
+            yield p["trial"], whole["accuracy"] - part["accuracy"], p["validation"]["flops_ratio"]
+
+
+@pytest.mark.parametrize(("bound", "task"), [(0.02, None), (0.06, None), (0.12, "where"), (0.04, "count")])
+def test_max_drop_takes_the_cheapest_point_that_qualifies(bound, task):
+    front = make_front()
+    within = [(flops, trial) for trial, drop, flops in drops(front, task) if drop <= bound]
+    assert select_point(front, max_drop=bound, task=task)["trial"] == min(within)[1]
+
+
+def test_the_default_is_one_point_of_accuracy():
+    front = make_front()
+    assert select_point(front)["trial"] == select_point(front, max_drop=0.01)["trial"]
+
+
+def test_a_point_that_loses_exactly_the_bound_qualifies():
+    front = make_front()
+    trial, drop, _ = next((t, d, f) for t, d, f in drops(front) if d > 0)
+    front["points"] = [p for p in front["points"] if p["trial"] == trial]
+    assert select_point(front, max_drop=drop)["trial"] == trial
+
+
+def test_max_flops_takes_the_best_point_within_the_budget():
+    front = make_front()
+    within = [(drop, trial) for trial, drop, flops in drops(front) if flops <= 0.42]
+    assert select_point(front, max_flops=0.42)["trial"] == min(within)[1]
+
+
+def test_drops_are_read_from_validation_not_from_calibration():
+    front = make_front()
+    for point in front["points"]:
+        point["accuracy"] = 0.0
+    assert select_point(front, max_drop=0.02)["trial"] == select_point(make_front(), max_drop=0.02)["trial"]
+
+
+@pytest.mark.parametrize("number", ["points", "baselines"])
+def test_a_trial_can_be_named_on_the_front_and_among_the_presets(number):
+    front = make_front()
+    wanted = front[number][0]["trial"]
+    assert select_point(front, trial=wanted)["trial"] == wanted
+
+
+def test_nothing_qualifies_names_the_nearest():
+    front = make_front()
+    front["points"] = [p for p in front["points"] if p["validation"]["drop"] > 0.01]
+    nearest = min(drops(front), key=lambda item: item[1])[0]
+    with pytest.raises(NoPointError, match=rf"the nearest is trial {nearest}\b.*--trial {nearest}\b"):
+        select_point(front, max_drop=0.0)
+    with pytest.raises(NoPointError, match=r"the nearest is trial \d+ at 0\.\d+"):
+        select_point(front, max_flops=0.01)
+    with pytest.raises(NoPointError, match="the nearest number"):
+        select_point(front, trial=10_000)
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [{"max_drop": 2.0}, {"max_drop": -0.1}, {"max_drop": float("nan")}, {"max_flops": 0.0}, {"max_flops": 40.0}]
+    + [{"max_drop": 0.1, "max_flops": 0.5}, {"max_drop": 0.1, "task": "whre"}],
+)
+def test_a_selector_out_of_range_is_refused(selector):
+    with pytest.raises(StudyError):
+        select_point(make_front(), **selector)
+
+
+def test_without_answers_the_bound_is_on_the_quality_that_was_searched():
+    front = make_front()
+    for point in [front["dense"], *front["points"]]:
+        point["validation"]["accuracy"] = None
+    front["study"]["objectives"] = ["flops", "kl"]
+    front["dense"]["validation"]["kl"] = 0.0
+    cheap = select_point(front, max_drop=0.25)
+    fitting = [p for p in front["points"] if p["schedule"]["stages"] and p["validation"]["kl"] <= 0.25]
+    assert cheap["trial"] == min(fitting, key=lambda p: p["validation"]["flops_ratio"])["trial"]
+
+
+def test_the_exported_schedule_says_which_model_and_on_what_evidence():
+    front = make_front()
+    point = select_point(front, max_drop=0.03)
+    schedule = exported_schedule(front, point)
+    assert [s.layer for s in schedule.stages] == [s["layer"] for s in point["schedule"]["stages"]]
+    assert schedule.model is not None and schedule.model.num_layers == front["model"]["num_layers"]
+    for key in ("drop", "drop_ci", "drop_se", "accuracy"):
+        assert schedule.evidence[key] == point["validation"][key]
+
+
+def test_a_preset_without_evidence_gets_the_same_evidence():
+    front = make_front()
+    bare = copy.deepcopy(front["baselines"][0])
+    bare["schedule"] |= {"evidence": {}, "model": None}
+    schedule = exported_schedule(front, bare)
+    assert schedule.model is not None
+    assert schedule.evidence["drop_se"] == bare["validation"]["drop_se"]

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from support.fronts import make_front
+
+from autoprune.report.page import render_page
+
+
+class Page(HTMLParser):
+    """What a reader of the source finds: text, tags, and the embedded data."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.data = ""
+        self._inside = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._inside = dict(attrs).get("id", "") if tag == "script" else tag
+
+    def handle_endtag(self, tag):
+        self._inside = ""
+
+    def handle_data(self, data):
+        if self._inside == "data":
+            self.data += data
+        elif self._inside not in ("script", "style", ""):
+            self.text += data + " "
+        elif not self._inside:
+            self.text += data + " " if len(data) < 5000 else ""
+
+
+@pytest.fixture(scope="module")
+def front():
+    return make_front()
+
+
+@pytest.fixture(scope="module")
+def page(front):
+    return Page(render_page(front, "runs/x"))
+
+
+def test_it_needs_nothing_from_outside(page):
+    for tag, attributes in page.tags:
+        assert not attributes.get("src")
+        assert tag not in ("link", "iframe", "img", "object")
+    policy = next(a["content"] for t, a in page.tags if t == "meta" and a.get("http-equiv"))
+    assert policy.startswith("default-src 'none'")
+
+
+def test_every_point_preset_and_control_is_in_the_table(front, page):
+    rows = [a for t, a in page.tags if t == "tr" and a.get("data-kind")]
+    kinds = [a["data-kind"] for a in rows]
+    on_front = {p["trial"] for p in front["points"]}
+    assert kinds.count("front") == len([p for p in front["points"] if p["schedule"]["stages"]])
+    assert kinds.count("preset") == len([p for p in front["baselines"] if p["trial"] not in on_front])
+    assert kinds.count("control") == len(front["controls"])
+    assert kinds.count("dense") == 1
+
+
+def test_the_headline_is_the_default_export(front, page):
+    dense = front["dense"]["validation"]["accuracy"]
+    fits = [p for p in front["points"] if p["schedule"]["stages"] and dense - p["validation"]["accuracy"] <= 0.01]
+    best = min(fits, key=lambda p: p["validation"]["flops_ratio"])
+    kept = best["validation"]["accuracy"] / dense
+    assert f"{kept * 100:.1f} %" in page.text
+    assert f"{best['validation']['flops_ratio'] * 100:.0f} %" in page.text
+    assert f"Trial {best['trial']}" in page.text
+
+
+def test_it_says_so_when_no_point_is_good_enough(front):
+    poor = make_front()
+    poor["points"] = [p for p in poor["points"] if p["validation"]["drop"] > 0.02]
+    text = Page(render_page(poor)).text
+    assert "No schedule stays within 1 point of dense" in text
+
+
+def test_presets_that_were_not_beaten_are_named(front, page):
+    lost = [v["name"] for v in front["study"]["presets"] if not v["beaten"]]
+    assert lost, "the made-up front must hold one"
+    assert f"Not beaten: {', '.join(lost)}." in page.text
+
+
+def test_every_task_and_the_worst_one_is_shown(front, page):
+    for task in front["dense"]["tasks"]:
+        assert re.search(rf"\b{task}\b", page.text)
+    assert any(t == "td" and a.get("class") == "worst" for t, a in page.tags)
+
+
+def test_the_notes_tell_rows_convention_versions_and_seeds(front, page):
+    study = front["study"]
+    for said in (study["convention"], study["versions"]["torch"], study["hardware"]["cpu"], "512 rows", "sampler 0"):
+        assert str(said) in page.text
+
+
+def test_an_interrupted_or_unvalidated_study_is_said_before_the_figures():
+    front = make_front()
+    front["study"]["complete"] = False
+    front["points"][0]["validation"] = None
+    text = Page(render_page(front)).text
+    assert "stopped before its last trial" in text
+    assert "flatter it" in text
+
+
+def test_hostile_names_cannot_leave_their_place():
+    front = make_front()
+    front["study"]["name"] = front["points"][1]["name"] = "</script><script>alert(1)</script>"
+    html = render_page(front)
+    assert "<script>alert(1)" not in html
+
+
+def test_embedded_schedules_are_the_ones_of_the_front(front, page):
+    data = json.loads(page.data)
+    for point in front["points"]:
+        if point["schedule"]["stages"]:
+            assert data["schedules"][f"front-{point['trial']}"] == point["schedule"]
+
+
+def test_a_front_judged_by_kl_is_readable():
+    front = make_front()
+    front["study"]["objectives"] = ["flops", "kl"]
+    for point in [front["dense"], *front["points"], *front["baselines"], *front["controls"]]:
+        for part in (point, point["validation"], *point["validation"]["tasks"].values()):
+            part["accuracy"] = part["accuracy_ci"] = None
+    text = Page(render_page(front)).text
+    assert "nats" in text
+
+
+def test_a_front_without_points_says_so():
+    front = make_front()
+    front["points"] = [p for p in front["points"] if not p["schedule"]["stages"]]
+    assert "No pruned schedule was measured" in Page(render_page(front)).text

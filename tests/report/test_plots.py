@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from matplotlib.image import imread
+from support.fronts import make_front
+
+from autoprune.report.files import write_report
+
+
+def test_the_report_is_a_page_and_a_picture_that_is_not_blank(tmp_path):
+    page, picture = write_report(make_front(trials=25), tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"report.html", "front.png"}
+    assert page.stat().st_size > 1_000_000  # plotly is inside
+    pixels = imread(picture)
+    assert pixels.shape[0] > 600
+    assert pixels.shape[1] > 1000
+    assert pixels[..., :3].std() > 0.05
+
+
+def test_writing_again_replaces(tmp_path):
+    write_report(make_front(trials=25), tmp_path)
+    front = make_front(trials=25)
+    front["study"]["name"] = "second"
+    page, _ = write_report(front, tmp_path)
+    assert "second" in page.read_text(encoding="utf-8")
