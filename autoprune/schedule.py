@@ -6,22 +6,29 @@ would silently change answers, and a file written today must load for ever.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import json
 import os
-import re
 import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from autoprune.criterion import (
+    AttentionCriterion,
+    CodebookCriterion,
+    Criterion,
+    DiversityCriterion,
+    EncoderCriterion,
+    RandomCriterion,
+    UniformCriterion,
+    parse_criterion,
+)
 from autoprune.errors import ModelError, ScheduleError
+from autoprune.validation import Float, Int, Part, explained
 
-Int = Annotated[int, Strict()]
-Float = Annotated[float, Strict()]
 KeepKind = Literal["ratio", "count", "mass", "threshold"]
 _TEXT_KEYS = (
     "model_type",
@@ -33,15 +40,10 @@ _TEXT_KEYS = (
     "intermediate_size",
     "vocab_size",
 )
-_CRITERION_NAMES = frozenset({"attention", "encoder", "diversity", "codebook", "random", "uniform"})
 _VISION_KEYS = ("hidden_size", "num_hidden_layers", "patch_size", "image_size")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Keep(_Part):
+class Keep(Part):
     """How many visual tokens of a sample are left after a stage; exactly one rule.
 
     Attributes:
@@ -71,7 +73,7 @@ class Keep(_Part):
     @property
     def value(self) -> float:
         """The rule's number."""
-        return float(getattr(self, self.kind))
+        return float(getattr(self, self.kind)) + 0.0  # -0.0 becomes 0.0
 
     def target(self, n_visual: int, alive: int) -> int:
         """Visual tokens left, for rules that do not depend on scores.
@@ -91,94 +93,7 @@ class Keep(_Part):
         return min(max(wanted, 1) if self.ratio > 0 else 0, alive)
 
 
-class AttentionCriterion(_Part):
-    """Attention that a visual token receives, heads reduced first, then the query rows.
-
-    Attributes:
-        rows: Query rows that vote: the last prompt token (FastV), the text after the first visual token (HiMAP,
-            shallow), the visual tokens alive (HiMAP, deep), or all prompt tokens.
-        heads: Reduction over heads.
-        reduce: Reduction over rows.
-        normalize: ``causal`` divides each column by the number of voting rows that may see it.
-        at: ``previous`` reads layer k-1; ``current`` computes query and key of the layer about to run (PyramidDrop).
-    """
-
-    name: Literal["attention"] = "attention"
-    rows: Literal["last", "text", "visual", "all"]
-    heads: Literal["mean", "max", "sum"] = "mean"
-    reduce: Literal["sum", "mean"] = "sum"
-    normalize: Literal["none", "causal"] = "none"
-    at: Literal["previous", "current"] = "previous"
-
-    @model_validator(mode="after")
-    def _one_division(self) -> Self:
-        if self.normalize == "causal" and self.reduce == "mean":
-            raise ValueError("normalize 'causal' replaces reduce 'mean': leave reduce at 'sum'")
-        return self
-
-
-class EncoderCriterion(_Part):
-    """Attention inside the vision tower (VisionZip, CVPR 2025): the CLS row, else the mean received."""
-
-    name: Literal["encoder"] = "encoder"
-
-
-class DiversityCriterion(_Part):
-    """Max-min cosine distance, chosen greedily farthest first (DivPrune, CVPR 2025)."""
-
-    name: Literal["diversity"] = "diversity"
-
-
-class CodebookCriterion(_Part):
-    """Distance to a codebook of redundant prototypes (arXiv 2503.20540): score = -max cosine."""
-
-    name: Literal["codebook"] = "codebook"
-    path: str
-    sha256: str
-
-
-class RandomCriterion(_Part):
-    """Random choice, the same for a sample whatever batch it is in: the control arm."""
-
-    name: Literal["random"] = "random"
-    seed: Int = 0
-
-
-class UniformCriterion(_Part):
-    """Evenly spaced tokens: the control arm without chance."""
-
-    name: Literal["uniform"] = "uniform"
-
-
-Criterion = Annotated[
-    AttentionCriterion | EncoderCriterion | DiversityCriterion | CodebookCriterion | RandomCriterion | UniformCriterion,
-    Field(discriminator="name"),
-]
-_CRITERION: TypeAdapter[Criterion] = TypeAdapter(Criterion)
-_SHORT_NAMES: dict[str, dict[str, Any]] = {
-    **{rows: {"name": "attention", "rows": rows} for rows in ("last", "text", "visual", "all")},
-    **{name: {"name": name} for name in ("encoder", "diversity", "random", "uniform")},
-}
-
-
-def parse_criterion(obj: str | dict[str, Any]) -> Criterion:
-    """A criterion from its short name (``text``, ``random`` …) or from its JSON object.
-
-    Raises:
-        ScheduleError: unknown name, unknown key or bad value.
-    """
-    if isinstance(obj, str):
-        if obj not in _SHORT_NAMES:
-            near = difflib.get_close_matches(obj, _SHORT_NAMES, 1) or sorted(_SHORT_NAMES)
-            raise ScheduleError("no such criterion", field="criterion", value=obj, remedy=f"use {' or '.join(near)}")
-        obj = _SHORT_NAMES[obj]
-    try:
-        return _CRITERION.validate_python(obj)
-    except ValidationError as error:
-        raise _explained(error, "criterion") from None
-
-
-class Stage(_Part):
+class Stage(Part):
     """One pruning step, taken BEFORE 0-based decoder layer `layer` runs; layer 0 is before the decoder."""
 
     layer: Annotated[Int, Field(ge=0)]
@@ -216,7 +131,7 @@ class Stage(_Part):
         return self
 
 
-class ModelIdentity(_Part):
+class ModelIdentity(Part):
     """The model that a schedule was made for."""
 
     name: str
@@ -247,7 +162,7 @@ class ModelIdentity(_Part):
         )
 
 
-class Schedule(_Part):
+class Schedule(Part):
     """A pruning schedule, as saved (contract: format ``autoprune.schedule``, version 1).
 
     Raises:
@@ -264,7 +179,7 @@ class Schedule(_Part):
         try:
             super().__init__(**data)
         except ValidationError as error:
-            raise _explained(error, "") from None
+            raise explained(error, "") from None
 
     @model_validator(mode="after")
     def _stages_in_order(self) -> Self:
@@ -301,7 +216,7 @@ class Schedule(_Part):
         try:
             return super().model_validate(obj, **options)
         except ValidationError as error:
-            raise _explained(error, "") from None
+            raise explained(error, "") from None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -311,7 +226,7 @@ class Schedule(_Part):
             ScheduleError: the file is missing, is no JSON, or is no valid schedule.
         """
         try:
-            obj = json.loads(Path(path).read_text(encoding="utf-8"))
+            obj = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
         except OSError as error:
             raise ScheduleError(
                 f"cannot be read: {error.strerror}",
@@ -323,21 +238,39 @@ class Schedule(_Part):
             raise ScheduleError(
                 f"is not JSON: {error}", field="schedule", value=str(path), remedy="export it again"
             ) from None
-        if not isinstance(obj, dict) or obj.get("format") != "autoprune.schedule":
+        found = obj.get("format") if isinstance(obj, dict) else type(obj).__name__
+        if found != "autoprune.schedule":
             raise ScheduleError(
                 "is not an autoprune schedule",
                 field="format",
-                value=obj.get("format") if isinstance(obj, dict) else type(obj).__name__,
+                value=found,
                 remedy="the key 'format' must be 'autoprune.schedule'",
             )
+        if type(obj.get("version")) is not int:
+            raise ScheduleError("must be 1", field="version", value=obj.get("version"), remedy="export it again")
         return cls.model_validate(obj)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the schedule file, whole or not at all."""
+        """Write the schedule file, whole or not at all.
+
+        Raises:
+            ScheduleError: the file cannot be written, or `evidence` is no JSON.
+        """
         target = Path(path)
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps(self.to_json_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(partial, target)
+        try:
+            text = json.dumps(self.to_json_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+            partial.write_text(text + "\n", encoding="utf-8")
+            os.replace(partial, target)
+        except OSError as error:
+            raise ScheduleError(
+                f"cannot be written: {error.strerror}",
+                field="path",
+                value=str(path),
+                remedy="give a file in an existing, writable folder",
+            ) from None
+        except (TypeError, ValueError) as error:
+            raise ScheduleError(f"is no JSON: {error}", field="evidence") from None
 
     def to_json_dict(self) -> dict[str, Any]:
         """The schedule as saved: rules and options at their default are left out."""
@@ -417,35 +350,11 @@ def _canonical(obj: Any) -> bytes:
     return json.dumps(obj, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _explained(error: ValidationError, root: str) -> ScheduleError:
-    """All findings of pydantic as one error in our words."""
-    texts = []
-    for item in error.errors():
-        message = re.sub("^Value error, ", "", item["msg"])
-        if item["type"] == "extra_forbidden":
-            message = "unknown key: remove it or correct its spelling"
-        elif item["type"] == "missing":
-            message = "is missing"
-        got = f" (got {item['input']!r})" if item["type"] not in ("missing", "value_error") else ""
-        field = _path(item["loc"], root)
-        texts.append(f"{field}: {message}{got}" if field else f"{message}{got}")
-    if len(texts) > 1:
-        return ScheduleError(" | ".join(texts), remedy="correct these fields")
-    field = _path(error.errors()[0]["loc"], root)
-    return ScheduleError(texts[0].removeprefix(f"{field}: "), field=field or None)
-
-
-def _path(loc: tuple[int | str, ...], root: str) -> str:
-    """``stages[1].criterion.rows`` from pydantic's location, without the union tags."""
-    path = root
-    for before, part in zip((None, *loc), loc, strict=False):
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif before == "criterion" and part in _CRITERION_NAMES:
-            continue
-        else:
-            path += f".{part}" if path else part
-    return path
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"the key {max(keys, key=keys.count)!r} stands twice in one object")
+    return dict(pairs)
 
 
 __all__ = [

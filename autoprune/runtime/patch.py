@@ -21,7 +21,7 @@ from autoprune.runtime.reporting import make_report
 from autoprune.runtime.scoring import SUPPORTED
 from autoprune.schedule import AttentionCriterion, Schedule
 
-_ACTIVE: weakref.WeakKeyDictionary[nn.Module, Patch] = weakref.WeakKeyDictionary()
+_ACTIVE: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Patch]] = weakref.WeakKeyDictionary()
 _VISUAL_INPUTS = ("pixel_values", "pixel_values_videos", "image_embeds", "video_embeds", "mm_encoder_outputs")
 
 
@@ -49,6 +49,8 @@ def apply(
         ModelError: the model is not supported or not the one that the schedule was made for.
         PatchError: the patch would be inactive, or a criterion cannot be computed.
     """
+    find_decoder(model)
+    schedule.check_model(model.config)
     observed: dict[int, tuple[ScoreKey, ...]] = {}
     for stage in schedule.stages:
         if not stage.selects:
@@ -62,8 +64,13 @@ def apply(
             )
         if isinstance(stage.criterion, AttentionCriterion) and stage.criterion.at == "previous":
             observed[stage.layer - 1] = ((stage.layer, stage.criterion),)
-    schedule.check_model(model.config)
     return Patch(model, schedule, visual_mask, observed, scores or {})
+
+
+def active_patch(model: nn.Module) -> Patch | None:
+    """The patch that a model carries, if any."""
+    reference = _ACTIVE.get(model)
+    return reference() if reference else None
 
 
 class Patch:
@@ -106,10 +113,11 @@ class Patch:
                 value=type(model).__name__,
                 remedy="give visual_mask, a bool tensor [batch, seq] or a callable",
             )
-        if earlier := _ACTIVE.pop(model, None):
+        earlier = active_patch(model)
+        if earlier is not None:
             earlier.remove()
         self._install()
-        _ACTIVE[model] = self
+        _ACTIVE[model] = weakref.ref(self)
 
     # -- handle ---------------------------------------------------------------------------------------------------
 
@@ -125,7 +133,7 @@ class Patch:
         """Undo everything; the model is as it was before. Removing twice does nothing."""
         while self._undo:
             self._undo.pop()()
-        if _ACTIVE.get(self._model) is self:
+        if active_patch(self._model) is self:
             del _ACTIVE[self._model]
 
     @contextmanager

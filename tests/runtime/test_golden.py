@@ -39,9 +39,7 @@ def prefill(golden: Golden, schedule: Schedule):
     patch = autoprune.apply(golden.model, schedule, golden.visual_mask(embeds.shape[1]))
     cache = DynamicCache(config=golden.model.config)
     with torch.no_grad():
-        out = golden.model(
-            inputs_embeds=embeds, past_key_values=cache, use_cache=True, output_hidden_states=True
-        )
+        out = golden.model(inputs_embeds=embeds, past_key_values=cache, use_cache=True, output_hidden_states=True)
     return patch, out.logits[0, -1], out.hidden_states[-1][0], cache
 
 
