@@ -70,6 +70,12 @@ class ImageSource:
             return image.convert("RGB")
 
     @cached_property
+    def size(self) -> tuple[int, int]:
+        """Width and height, from the header."""
+        with Image.open(self._stream()) as image:
+            return image.width, image.height
+
+    @cached_property
     def sha256(self) -> str:
         """Digest of the encoded bytes."""
         return hashlib.sha256(self._bytes()).hexdigest()

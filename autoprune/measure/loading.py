@@ -121,6 +121,11 @@ def encode(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
     return dict(inputs)
 
 
+def to_device(inputs: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Model inputs with their tensors on a device."""
+    return {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
+
+
 def render(processor: Any, sample: Sample) -> str:
     """The prompt as text, up to where the answer starts, one placeholder per image."""
     parts = sample.prompt.split(IMAGE_MARK)

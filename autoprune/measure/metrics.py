@@ -16,11 +16,11 @@ _NUMBERS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS.split(
 _ARTICLES = frozenset({"a", "an", "the"})
 # Only forms that are no words of their own without the apostrophe ("well" and "were" stay what they are).
 _APOSTROPHES = """
-    ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how's i'd've i'm
-    i've isn't it'd it'll ma'am might've mightn't must've mustn't needn't o'clock oughtn't shan't she's should've shouldn't
-    somebody's someone's something's that's there'd there're there's they'd they'll they're they've 'twas wasn't we've
-    weren't what'll what're what's what've when's where'd where's where've who'd who'll who's who've why'll why're why's
-    won't would've wouldn't y'all you'd you'll you're you've
+    ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how's i'd've
+    i'm i've isn't it'd it'll ma'am might've mightn't must've mustn't needn't o'clock oughtn't shan't she's
+    should've shouldn't somebody's someone's something's that's there'd there're there's they'd they'll they're
+    they've 'twas wasn't we've weren't what'll what're what's what've when's where'd where's where've who'd
+    who'll who's who've why'll why're why's won't would've wouldn't y'all you'd you'll you're you've
 """
 _CONTRACTIONS = {form.replace("'", ""): form for form in _APOSTROPHES.split()}
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d)")

@@ -1,4 +1,4 @@
-"""A random LLaVA with a processor and questions about random images: everything `autoprune.measure` needs, in a second."""
+"""A random LLaVA with a processor, and questions about random images: all that `autoprune.measure` needs."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def tiny_model(
             if "vision" in name or "projector" in name:
                 parameter.mul_(4.0 if parameter.ndim > 1 else 1.0)
         model.lm_head.weight[2] += eos_bias * model.lm_head.weight.std()
-        model.lm_head.weight[4] = -model.lm_head.weight[2]  # an answer never holds the image token
+        model.lm_head.weight[4] = 0  # an answer never holds the image token
     model.generation_config.pad_token_id = 0
     model.generation_config.eos_token_id = 2
     return model

@@ -1,0 +1,180 @@
+"""A prepared batch: its dense answers, and the answers of a candidate to the same samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from autoprune.errors import ModelError
+from autoprune.measure.batches import rows
+from autoprune.measure.choices import choice_tokens
+from autoprune.measure.decoding import continue_greedy, end_tokens, generate_greedy, padding_token
+from autoprune.measure.forcing import Forced, force
+from autoprune.measure.loading import LoadedModel, encode, to_device
+from autoprune.measure.prefix import DensePrefix, Replay, ScoreKey
+from autoprune.measure.pricing import PromptCounts, count_prompts
+from autoprune.measure.rows import Sample
+from autoprune.measure.verdicts import (
+    Answer,
+    best_choices,
+    check_finite,
+    first_mismatch,
+    near_ties,
+    row_kl,
+    summed_log_probabilities,
+)
+from autoprune.measure.vision import shared_features
+from autoprune.schedule import Schedule
+
+
+class ScoredBatch:
+    """Samples of one kind (all with choices, or none), with the dense model's answers to them.
+
+    Attributes:
+        indices: Places of the samples in their set.
+        samples: The samples.
+        prefix: The recorded dense pass.
+        dense: The dense model's answer to each sample.
+        counts: Token counts of each sample.
+        near_ties: For each sample, whether its dense answer hangs on a margin below kernel noise.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        indices: Sequence[int],
+        samples: Sequence[Sample],
+        keys: Sequence[ScoreKey],
+        max_new_tokens: int,
+    ) -> None:
+        self.indices, self.samples = tuple(indices), tuple(samples)
+        self._model, self._tokenizer = loaded.model, loaded.processor.tokenizer
+        self._ends = end_tokens(self._model)
+        self._max_new_tokens = max_new_tokens
+        self._chosen = samples[0].choices is not None
+        owners = [sample for sample in samples for _ in range(rows(sample))]
+        inputs = to_device(encode(loaded.processor, owners), self._model.device)
+        padding = padding_token(self._model, loaded.processor)
+        with shared_features(self._model):
+            if self._chosen:
+                continuations = [tokens for sample in samples for tokens in choice_tokens(loaded.processor, sample)]
+            else:
+                reference = generate_greedy(self._model, inputs, max_new_tokens, padding)
+                continuations = reference.tokens
+            self.prefix = DensePrefix(self._model, force(inputs, continuations, padding), keys)
+        self._continuations = continuations
+        check_finite(self.prefix.logits, self._forced)
+        self._reference_rows = self._first_rows()
+        if self._chosen:
+            picks = best_choices(summed_log_probabilities(self.prefix.logits, self._forced), samples)
+            self._reference_rows = [row + pick for row, pick in zip(self._reference_rows, picks, strict=True)]
+            self.dense = [_chosen(sample, pick, pick, 0.0) for sample, pick in zip(samples, picks, strict=True)]
+        else:
+            self._check_forcing(reference.log_probabilities)
+            self.dense = [Answer(self.text(tokens), None, 1.0, 0.0, True) for tokens in continuations]
+        ties = near_ties(self.prefix.logits, self._forced)
+        self.near_ties = [ties[row] for row in self._reference_rows]
+        self.counts = self._count()
+
+    @property
+    def _forced(self) -> Forced:
+        return self.prefix.forced
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Tokens as text."""
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=True)).strip()
+
+    def answer(self, schedule: Schedule) -> tuple[list[Answer], list[list[int]]]:
+        """A candidate's answers, and for each sample the visual tokens alive after each stage.
+
+        Raises:
+            EvaluationError: non-finite logits.
+            PatchError: a criterion cannot be computed on this batch.
+        """
+        with self.prefix.replay(schedule) as replay:
+            check_finite(replay.logits, self._forced)
+            kl = row_kl(self.prefix.logits, replay.logits, self._forced.valid)
+            kl = [kl[row] for row in self._reference_rows]
+            answers = self._pick(replay, kl) if self._chosen else self._decode(replay, kl)
+        layers = [stage.layer for stage in schedule.stages]
+        alive = replay.visual_tokens[layers].T.tolist()
+        return answers, [alive[row] for row in self._reference_rows]
+
+    def _pick(self, replay: Replay, kl: list[float]) -> list[Answer]:
+        picks = best_choices(summed_log_probabilities(replay.logits, self._forced), self.samples)
+        return [
+            _chosen(sample, pick, dense.choice, nats)
+            for sample, pick, dense, nats in zip(self.samples, picks, self.dense, kl, strict=True)
+        ]
+
+    def _decode(self, replay: Replay, kl: list[float]) -> list[Answer]:
+        parted = first_mismatch(replay.logits, self._forced)
+        undecided = [row for row, where in enumerate(parted) if where is not None]
+        tails = iter(self._continue(replay, undecided, [where for where in parted if where is not None]))
+        answers = []
+        for row, where in enumerate(parted):
+            if where is None:
+                answers.append(Answer(self.dense[row].text, None, 1.0, kl[row], True))
+            else:
+                tokens = self._continuations[row][: where[0]] + next(tails)
+                answers.append(Answer(self.text(tokens), None, 0.0, kl[row], False))
+        return answers
+
+    def _continue(self, replay: Replay, parted: list[int], where: list[tuple[int, int]]) -> list[list[int]]:
+        """Greedy tokens from the first one that differs, for rows that differ."""
+        places, tokens = [place for place, _ in where], [token for _, token in where]
+        budgets = [self._max_new_tokens - place for place in places]
+        if all(token in self._ends or budget == 1 for token, budget in zip(tokens, budgets, strict=True)):
+            return [[token] for token in tokens]
+        device = self._forced.ends.device
+        index = torch.tensor(parted, device=device)
+        cut = self._forced.ends[index] + torch.tensor(places, device=device)
+        # The rest of the reference answer stays in the cache, but no later token may see it.
+        columns = torch.arange(self._forced.inputs["attention_mask"].shape[1], device=device)
+        mask = self._forced.inputs["attention_mask"][index] * (columns < cut[:, None])
+        positions = self.prefix.position_ids[..., index, cut - 1][..., None] + 1
+        cache = replay.select(index)
+        return continue_greedy(
+            self._model, cache, mask, positions, torch.tensor(tokens, device=device), budgets, self._ends
+        )
+
+    def _first_rows(self) -> list[int]:
+        starts, row = [], 0
+        for sample in self.samples:
+            starts.append(row)
+            row += rows(sample)
+        return starts
+
+    def _count(self) -> list[PromptCounts]:
+        index = torch.tensor(self._reference_rows, device=self._forced.ends.device)
+        return count_prompts(
+            self._forced.inputs["attention_mask"][index],
+            self._forced.ends[index],
+            self.prefix.visual_mask[index],
+            [len(sample.images) for sample in self.samples],
+            [len(self._continuations[row]) for row in self._reference_rows],
+        )
+
+    def _check_forcing(self, generated: list[list[float]]) -> None:
+        """Refuses a model in which a prompt is read differently when an answer follows it.
+
+        Raises:
+            ModelError: one pass over prompt and answer does not give the probabilities that `generate` saw.
+        """
+        best = self.prefix.logits.float().log_softmax(-1).amax(-1)[self._forced.valid].cpu()
+        seen = torch.tensor([value for row in generated for value in row])
+        difference = (best - seen).abs()
+        exact = self.prefix.logits.dtype == torch.float32
+        if (exact and float(difference.max()) > 1e-2) or float(difference.mean()) > 0.1:
+            raise ModelError(
+                f"one pass over prompt and answer differs from generate() by {float(difference.max()):.2g} nats, so "
+                "answers cannot be checked by teacher forcing",
+                field="model",
+                value=type(self._model).__name__,
+                remedy="score schedules on it with generate_and_score",
+            )
+
+
+def _chosen(sample: Sample, pick: int, best: int | None, kl: float) -> Answer:
+    return Answer((sample.choices or ())[pick], pick, float(pick == best), kl, True)
