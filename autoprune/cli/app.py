@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import typer
@@ -10,6 +11,7 @@ from autoprune.cli.apply_check import apply_check
 from autoprune.cli.calibrate import calibrate
 from autoprune.cli.export import export
 from autoprune.cli.failures import INTERRUPTED, report_failure
+from autoprune.cli.output import note
 from autoprune.cli.presets import presets
 from autoprune.cli.report import report
 from autoprune.cli.verify import verify
@@ -20,8 +22,16 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=False,
 )
-for _command in (calibrate, report, export, apply_check, verify, presets):
-    app.command()(_command)
+COMMANDS = {
+    "calibrate": calibrate,
+    "report": report,
+    "export": export,
+    "apply-check": apply_check,
+    "verify": verify,
+    "presets": presets,
+}
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -30,10 +40,12 @@ def run(argv: Sequence[str]) -> int:
     Returns:
         0 = done, 1 = the job failed, 2 = bad input, 130 = Ctrl-C.
     """
-    try:
-        code = app(args=list(argv), prog_name="autoprune", standalone_mode=False)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the border of the program: whatever it is becomes one line and a code
-        return report_failure(error, argv)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *where: note(f"warning: {message}")
+        try:
+            code = app(args=list(argv), prog_name="autoprune", standalone_mode=False)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except Exception as error:  # noqa: BLE001 - the border of the program: whatever it is becomes a line and a code
+            return report_failure(error, argv, argv[0] if argv and argv[0] in COMMANDS else "")
     return code if isinstance(code, int) else 0

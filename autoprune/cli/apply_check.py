@@ -25,16 +25,15 @@ def apply_check(
     debug: Debug = False,
 ) -> int:
     """Apply a schedule for one prefill: tokens and cache entries per layer, FLOPs, and a bit-exact undo."""
+    from autoprune.cli.models import open_model
+    from autoprune.measure.data import load_samples
+    from autoprune.report.inspection import inspect_schedule
     from autoprune.schedule import Schedule
 
     loaded_schedule = Schedule.load(schedule)
-    from autoprune.measure.data import load_samples
-    from autoprune.measure.loading import load_model
-    from autoprune.report.inspection import inspect_schedule
-
     sample = load_samples(data)[0] if data else None
     with stderr().status("loading the model and running it three times"):
-        found = inspect_schedule(load_model(model), loaded_schedule, sample)
+        found = inspect_schedule(open_model(model, loaded_schedule), loaded_schedule, sample)
     if as_json:
         emit({"model": model, "schedule": schedule, **found.to_dict()})
     else:

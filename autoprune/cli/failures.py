@@ -18,14 +18,19 @@ class InputError(AutopruneError, ValueError):
     """An option or argument of the command line is wrong."""
 
 
-def report_failure(error: Exception, argv: Sequence[str]) -> int:
+def report_failure(error: Exception, argv: Sequence[str], command: str) -> int:
     """Say what went wrong, and return the exit code.
 
     With ``--json`` the object goes to stdout, which then still holds exactly one, and to stderr in place of the line.
+
+    Args:
+        error: What was raised.
+        argv: The command line.
+        command: The command of it, for the way to its help.
     """
     if "--debug" in argv:
         traceback.print_exception(error, file=sys.stderr)
-    known, code = _explained(error, argv)
+    known, code = _explained(error, command)
     if "--json" in argv:
         text = json.dumps({"error": known.to_dict()}, ensure_ascii=False)
         sys.stdout.write(text + "\n")
@@ -35,12 +40,11 @@ def report_failure(error: Exception, argv: Sequence[str]) -> int:
     return code
 
 
-def _explained(error: Exception, argv: Sequence[str]) -> tuple[AutopruneError, int]:
+def _explained(error: Exception, command: str) -> tuple[AutopruneError, int]:
     if isinstance(error, AutopruneError):
         bad = isinstance(error, ValueError) or (isinstance(error, StorageError) and error.field == "storage")
         return error, BAD_INPUT if bad else FAILED
     if isinstance(error, typer.TyperException):
-        command = next((a for a in argv if not a.startswith("-")), "")
         remedy = f"see `{' '.join(['autoprune', command]).strip()} --help`"
         return InputError(error.format_message().rstrip("."), remedy=remedy), BAD_INPUT
     if isinstance(error, ModuleNotFoundError):

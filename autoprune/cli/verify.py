@@ -26,16 +26,15 @@ def verify(
     debug: Debug = False,
 ) -> int:
     """Compare dense and pruned answers on held-out rows with what the schedule's evidence claims."""
+    from autoprune.cli.models import open_model
+    from autoprune.measure.data import load_samples
+    from autoprune.report.verification import verify_schedule
     from autoprune.schedule import Schedule
 
     loaded_schedule = Schedule.load(schedule)
-    from autoprune.measure.data import load_samples
-    from autoprune.measure.loading import load_model
-    from autoprune.report.verification import verify_schedule
-
     rows = load_samples(data, samples=samples)
     with stderr().status("loading the model") as status:
-        loaded = load_model(model)
+        loaded = open_model(model, loaded_schedule)
         result = verify_schedule(loaded, loaded_schedule, rows, batch_size=batch_size, on_step=status.update)
     if as_json:
         emit({"model": model, "schedule": schedule, "data": data, **result.to_dict()})

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from PIL import Image
 
-from autoprune.measure.cost import cost
 from autoprune.measure.images import ImageSource
-from autoprune.measure.loading import LoadedModel, encode
+from autoprune.measure.loading import LoadedModel, encode, to_device
+from autoprune.measure.pricing import Pricer, count_prompts
 from autoprune.measure.rows import Sample
-from autoprune.runtime import apply
+from autoprune.runtime import apply, record
 from autoprune.schedule import Schedule
 
 
@@ -66,28 +66,24 @@ def inspect_schedule(loaded: LoadedModel, schedule: Schedule, sample: Sample | N
         PatchError: a stage could not run.
     """
     schedule.check_model(loaded.config)
-    model, inputs = loaded.model, _inputs(loaded, sample or synthetic_sample(loaded.config))
-    dense = _last_logits(model, inputs)
+    model = loaded.model
+    inputs = to_device(encode(loaded.processor, [sample or synthetic_sample(loaded.config)]), model.device)
+    with record(model, ()) as recording:
+        dense = _last_logits(model, inputs)
     with apply(model, schedule) as patch:
         pruned, seen = _last_logits(model, inputs), patch.report
     again = _last_logits(model, inputs)
-    tokens, alive = seen.tokens[:, 0].tolist(), seen.visual_tokens[:, 0].tolist()
-    text = tokens[-1] - alive[-1]
-    visual = int(inputs["attention_mask"].sum()) - text
-    price = cost(
-        loaded.config,
-        schedule,
-        visual,
-        text,
-        text_before=_text_before(loaded.config, inputs),
-        kept=[alive[s.layer] for s in schedule.stages],
-    )
+    ends = torch.tensor([inputs["input_ids"].shape[1]])
+    counts = count_prompts(inputs["attention_mask"], ends, recording.visual_mask, [1], [1])[0]
+    alive = seen.visual_tokens[:, 0].tolist()
+    kept = [alive[stage.layer] for stage in schedule.stages]
+    price = Pricer(loaded.config, model.dtype.itemsize).price(schedule, counts, kept)
     return Inspection(
         fired=seen.active and set(seen.kept) == {s.layer for s in schedule.stages},
         undone=torch.equal(dense, again),
-        visual_tokens=visual,
-        text_tokens=text,
-        tokens=tokens,
+        visual_tokens=counts.visual,
+        text_tokens=counts.text,
+        tokens=seen.tokens[:, 0].tolist(),
         visual_alive=alive,
         kv_entries=seen.kv_entries[:, 0].tolist(),
         flops_ratio=price.ratio,
@@ -107,20 +103,7 @@ def synthetic_sample(config: Any) -> Sample:
     return Sample("synthetic", "What is in the image?", (image,), (), None, None, None, "synthetic")
 
 
-def _inputs(loaded: LoadedModel, sample: Sample) -> dict[str, Any]:
-    encoded = encode(loaded.processor, [sample])
-    return {k: v.to(loaded.model.device) if isinstance(v, torch.Tensor) else v for k, v in encoded.items()}
-
-
 def _last_logits(model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
     with torch.no_grad():
         logits: torch.Tensor = model(**inputs, use_cache=True, logits_to_keep=1).logits
     return logits.float().cpu()
-
-
-def _text_before(config: Any, inputs: Mapping[str, Any]) -> int:
-    """Prompt tokens before the first visual one: they never vote under ``rows: text``."""
-    token = getattr(config, "image_token_id", None)
-    real = inputs["input_ids"][0][inputs["attention_mask"][0].bool()]
-    places = (real == token).nonzero() if token is not None else real[:0]
-    return int(places[0, 0]) if len(places) else 0

@@ -7,12 +7,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
 from autoprune.measure.data import SampleSet
-from autoprune.measure.evaluation import generate_and_score
+from autoprune.measure.generation import generate_and_score
 from autoprune.measure.latency import time_prefill
-from autoprune.measure.loading import LoadedModel, encode
+from autoprune.measure.loading import LoadedModel, encode, to_device
 from autoprune.measure.results import compare, summarise
 from autoprune.schedule import Schedule
 
@@ -85,8 +83,7 @@ def verify_schedule(
     pruned = generate_and_score(loaded, data, schedule, batch_size)
     on_step("timing the prefill, dense and pruned in turn")
     rows = data[:batch_size]
-    encoded = encode(loaded.processor, rows)
-    inputs = {k: v.to(loaded.model.device) if isinstance(v, torch.Tensor) else v for k, v in encoded.items()}
+    inputs = to_device(encode(loaded.processor, rows), loaded.model.device)
     times = time_prefill(loaded.model, inputs, [None, schedule])
     lost, summary = compare(dense, pruned), summarise(pruned)
     claimed, allowed = claim(schedule, lost["drop_se"])

@@ -1,0 +1,137 @@
+"""Bad input from outside: exit code 2, one line that names the remedy, no traceback, nothing written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from autoprune.presets import fastv, vtw
+
+
+def python_m(*argv: object, cwd=None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "autoprune", *map(str, argv)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd, check=False)
+
+
+def check_refused(result, *said: str) -> None:
+    assert result.code == 2, result.err
+    assert result.out == ""
+    assert result.err.count("\n") == 1, result.err
+    assert "Traceback" not in result.err
+    for text in said:
+        assert text in result.err
+
+
+def test_no_such_run(cli, tmp_path):
+    check_refused(cli("report", tmp_path / "no"), "front.json", "autoprune calibrate")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"study": {}}'])
+def test_a_broken_front(cli, tmp_path, content):
+    (tmp_path / "front.json").write_text(content)
+    check_refused(cli("report", tmp_path), "front.json")
+    assert [p.name for p in tmp_path.iterdir()] == ["front.json"]
+
+
+def test_no_such_schedule(cli, tiny, tmp_path):
+    check_refused(cli("apply-check", tiny, tmp_path / "no.json"), "no.json", "schedule")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"stages": [{"layer": 1, "keep": {"ratio": 0.5}}]}, "criterion"),
+        ({"extra": 1}, "extra"),
+        ({"version": 9}, "version"),
+    ],
+)
+def test_a_broken_schedule(cli, tiny, tmp_path, change, said):
+    path = tmp_path / "s.json"
+    path.write_text(json.dumps(vtw(2).to_json_dict() | change))
+    check_refused(cli("verify", tiny, path, "--data", "x.jsonl"), said)
+
+
+def test_a_schedule_for_another_model(cli, tiny, rows, tmp_path):
+    path = tmp_path / "s.json"
+    model = {"name": "other", "model_type": "llava", "num_layers": 32, "hidden_size": 4096, "config_sha256": "00"}
+    path.write_text(json.dumps(fastv().to_json_dict() | {"model": model}))
+    for command in (["apply-check", tiny, path], ["verify", tiny, path, "--data", rows]):
+        check_refused(cli(*command), "num_layers 32", "calibrate this model")
+
+
+def test_a_layer_out_of_range(cli, tiny, tmp_path):
+    vtw(16).save(tmp_path / "s.json")
+    check_refused(cli("apply-check", tiny, tmp_path / "s.json"), "layers 0 to 5", "presets.for_depth")
+
+
+def test_no_such_model(cli, schedule_file, tmp_path):
+    check_refused(cli("apply-check", tmp_path / "nothing", schedule_file), "nothing")
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [({"image": "no.png", "prompt": "what is it"}, "no such file"), ({"image": "0-0.png"}, "prompt")],
+)
+def test_a_row_that_cannot_be_used(cli, tiny, rows, schedule_file, row, said):
+    bad = rows.with_name(f"bad-{said.split()[0]}.jsonl")
+    bad.write_text(json.dumps(row) + "\n")
+    for command in (
+        ["verify", tiny, schedule_file, "--data", bad],
+        ["apply-check", tiny, schedule_file, "--data", bad],
+    ):
+        check_refused(cli(*command), said, "row")
+
+
+def test_with_json_stdout_holds_one_object(cli, tmp_path):
+    result = cli("report", tmp_path / "no", "--json")
+    assert result.code == 2
+    error = result.json["error"]
+    assert set(error) == {"field", "value", "message", "remedy"}
+    assert error["field"] == "run"
+    assert "calibrate" in error["remedy"]
+    assert json.loads(result.err) == result.json
+
+
+def test_usage_errors_are_one_line_with_the_way_to_help(cli):
+    check_refused(cli("export"), "autoprune export --help")
+    check_refused(cli("exprt"), "No such command")
+    assert cli("export", "--json").json["error"]["message"]
+
+
+def test_the_traceback_only_when_asked(cli, tmp_path):
+    assert "Traceback" in cli("report", tmp_path / "no", "--debug").err
+
+
+def test_a_bug_is_one_line_too(cli, monkeypatch):
+    import autoprune.presets
+
+    monkeypatch.setattr(autoprune.presets, "for_depth", lambda *a: 1 / 0)
+    result = cli("presets")
+    assert result.code == 1
+    assert result.err.count("\n") == 1
+    assert "ZeroDivisionError" in result.err
+    assert "--debug" in result.err
+    assert "Traceback" in cli("presets", "--debug").err
+
+
+def test_ctrl_c_is_130(cli, monkeypatch):
+    import autoprune.presets
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(autoprune.presets, "for_depth", interrupted)
+    assert cli("presets").code == 130
+
+
+def test_exit_codes_reach_the_shell(tmp_path):
+    refused = python_m("report", "nothing", cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    listed = python_m("presets", "--json", cwd=tmp_path)
+    assert listed.returncode == 0
+    assert json.loads(listed.stdout)["layers"] == 32
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from autoprune.measure.data import load_samples
+from autoprune.measure.generation import generate_and_score
+from autoprune.measure.loading import load_model
+from autoprune.schedule import Schedule
+
+
+@pytest.fixture
+def measured(tiny, rows, schedule_file):
+    """Correct answers of dense and pruned, counted here."""
+    loaded, data = load_model(tiny), load_samples(rows)
+    return [
+        sum(r.correct for r in generate_and_score(loaded, data, s)) / len(data)
+        for s in (None, Schedule.load(schedule_file))
+    ]
+
+
+def with_claim(path, **evidence):
+    schedule = Schedule.load(path)
+    Schedule(stages=schedule.stages, evidence=evidence).save(path)
+
+
+def test_dense_beside_pruned_on_the_same_rows(cli, tiny, rows, schedule_file, measured):
+    result = cli("verify", tiny, schedule_file, "--data", rows, "--json")
+    assert result.code == 0, result.err
+    found = result.json
+    assert [found["accuracy_dense"], found["accuracy"]] == measured
+    assert math.isclose(found["drop"], measured[0] - measured[1])
+    assert 0 < found["flops_ratio"] < 1
+    assert found["prefill_ms"] > 0
+    assert found["prefill_dense_ms"] > 0
+    assert found["samples"] == 12
+    assert set(found["tasks"]) == {"t0", "t1"}
+    assert found["holds"] is None
+
+
+def test_a_claim_that_holds_and_one_that_does_not(cli, tiny, rows, schedule_file, measured):
+    drop = measured[0] - measured[1]
+    with_claim(schedule_file, drop=drop + 0.01, drop_se=0.02)
+    held = cli("verify", tiny, schedule_file, "--data", rows, "--json")
+    assert held.code == 0
+    assert held.json["holds"] is True
+    with_claim(schedule_file, drop=drop - 5.0, drop_se=0.0)
+    broken = cli("verify", tiny, schedule_file, "--data", rows)
+    assert broken.code == 1
+    assert "DO NOT AGREE" in broken.out
+
+
+def test_the_allowed_distance_is_that_of_two_independent_errors(cli, tiny, rows, schedule_file):
+    with_claim(schedule_file, drop=0.0, drop_se=0.03)
+    found = cli("verify", tiny, schedule_file, "--data", rows, "--json").json
+    assert math.isclose(found["allowed"], 1.96 * math.sqrt(0.03**2 + found["drop_se"] ** 2))
+
+
+def test_some_rows_only(cli, tiny, rows, schedule_file):
+    assert cli("verify", tiny, schedule_file, "--data", rows, "--samples", "5", "--json").json["samples"] == 5
