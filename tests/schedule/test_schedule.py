@@ -1,0 +1,164 @@
+"""The schedule file: loads for ever, round-trips, refuses everything that it does not understand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+import autoprune
+from autoprune import Schedule, presets
+from autoprune.errors import AutopruneError, ScheduleError
+from autoprune.schedule import Keep, parse_criterion
+from autoprune.schema import schedule_schema
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "schedule.v1.json"
+SCHEMA = json.loads((Path(autoprune.__file__).parent / "schedule.schema.json").read_text())
+TEXT = {"name": "attention", "rows": "text"}
+
+
+def stage(layer: int = 2, criterion: Any = TEXT, **keep: Any) -> dict:
+    return {"layer": layer, "keep": keep or {"ratio": 0.5}, **({"criterion": criterion} if criterion else {})}
+
+
+def test_golden_file_loads_and_is_written_as_read(tmp_path: Path) -> None:
+    schedule = Schedule.load(GOLDEN)
+    schedule.save(tmp_path / "again.json")
+    assert json.loads((tmp_path / "again.json").read_text()) == json.loads(GOLDEN.read_text())
+    assert Schedule.load(tmp_path / "again.json") == schedule
+    assert [p.name for p in tmp_path.iterdir()] == ["again.json"]
+
+
+def test_shipped_json_schema_is_current_and_accepts_what_is_written() -> None:
+    assert schedule_schema() == SCHEMA
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(json.loads(GOLDEN.read_text()), SCHEMA)
+    for name in presets.NAMES:
+        jsonschema.validate(presets.for_depth(name, 32).to_json_dict(), SCHEMA)
+
+
+BAD = {
+    "unknown key": ({"stages": [], "color": 1}, "color"),
+    "unknown version": ({"version": 2, "stages": []}, "version"),
+    "ratio above one": ({"stages": [stage(ratio=1.5)]}, "stages[0].keep.ratio"),
+    "negative layer": ({"stages": [stage(layer=-1)]}, "stages[0].layer"),
+    "layer as text": ({"stages": [stage(layer="2")]}, "stages[0].layer"),
+    "count zero": ({"stages": [stage(count=0)]}, "stages[0].keep.count"),
+    "mass zero": ({"stages": [stage(mass=0.0)]}, "stages[0].keep.mass"),
+    "two rules": ({"stages": [stage(ratio=0.5, count=3)]}, "exactly one"),
+    "no rule": ({"stages": [{"layer": 2, "keep": {}, "criterion": TEXT}]}, "exactly one"),
+    "not a number": ({"stages": [stage(ratio=float("nan"))]}, "stages[0].keep.ratio"),
+    "no criterion": ({"stages": [stage(criterion=None)]}, "criterion"),
+    "unknown criterion": ({"stages": [stage(criterion={"name": "vibes"})]}, "stages[0].criterion"),
+    "unknown rows": ({"stages": [stage(criterion={**TEXT, "rows": "some"})]}, "stages[0].criterion.rows"),
+    "unknown option": ({"stages": [stage(criterion={**TEXT, "colour": 1})]}, "stages[0].criterion.colour"),
+    "divided twice": (
+        {"stages": [stage(criterion={**TEXT, "normalize": "causal", "reduce": "mean"})]},
+        "normalize",
+    ),
+    "mass of random": ({"stages": [stage(criterion={"name": "random"}, mass=0.5)]}, "keep.mass"),
+    "threshold of uniform": ({"stages": [stage(criterion={"name": "uniform"}, threshold=0.5)]}, "keep.threshold"),
+    "attention before the first layer": ({"stages": [stage(layer=0)]}, "layer 0"),
+    "layers out of order": ({"stages": [stage(layer=3), stage(layer=3)]}, "stages[1].layer"),
+    "after a withdrawal": ({"stages": [stage(ratio=0.0), stage(layer=5)]}, "stages[1]"),
+    "ratios that grow": ({"stages": [stage(ratio=0.2), stage(layer=5, ratio=0.3)]}, "stages[1].keep.ratio"),
+    "counts that grow": ({"stages": [stage(count=2), stage(layer=5, count=3)]}, "stages[1].keep.count"),
+    "seed out of range": ({"stages": [stage(criterion={"name": "random", "seed": 2**70})]}, "seed"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_content_is_one_line_that_names_the_field(name: str) -> None:
+    content, field = BAD[name]
+    with pytest.raises(ScheduleError) as caught:
+        Schedule.model_validate(content)
+    assert field in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ScheduleError):
+        Schedule(**content)
+
+
+def test_all_errors_come_at_once() -> None:
+    with pytest.raises(ScheduleError) as caught:
+        Schedule.model_validate({"version": 3, "colour": 1, "stages": [stage(ratio=7)]})
+    assert all(field in str(caught.value) for field in ("version", "colour", "stages[0].keep.ratio"))
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "format"),
+        ('{"format": "other", "version": 1}', "format"),
+        ('{"format": "autoprune.schedule", "stages": []}', "version"),
+        ('{"format": "autoprune.schedule", "version": true, "stages": []}', "version"),
+        ('{"format": "autoprune.schedule", "version": 1, "version": 1, "stages": []}', "stands twice"),
+    ],
+)
+def test_bad_files(text: str, field: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    path.write_text(text)
+    with pytest.raises(ScheduleError, match=field):
+        Schedule.load(path)
+
+
+def test_missing_file_and_unwritable_place(tmp_path: Path) -> None:
+    with pytest.raises(ScheduleError, match="cannot be read"):
+        Schedule.load(tmp_path / "none.json")
+    with pytest.raises(ScheduleError, match="cannot be written"):
+        presets.vtw(3).save(tmp_path / "no" / "folder.json")
+    with pytest.raises(ScheduleError, match="evidence"):
+        presets.vtw(3).model_copy(update={"evidence": {"x": float("nan")}}).save(tmp_path / "s.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_have_the_parts_that_tools_print() -> None:
+    with pytest.raises(AutopruneError) as caught:
+        parse_criterion("txt")
+    assert caught.value.to_dict() == {
+        "field": "criterion",
+        "value": "txt",
+        "message": "no such criterion",
+        "remedy": "use text",
+    }
+
+
+@pytest.mark.parametrize(
+    ("ratio", "n", "alive", "kept"),
+    [
+        (0.5, 576, 576, 288),
+        (0.125, 576, 288, 72),
+        (0.5, 5, 5, 2),
+        (0.5, 7, 7, 4),
+        (0.001, 100, 100, 1),
+        (0.0, 9, 9, 0),
+        (0.9, 10, 4, 4),
+        (1.0, 10, 10, 10),
+    ],
+)
+def test_ratio_is_a_share_of_the_original_tokens_rounded_as_python_rounds(
+    ratio: float, n: int, alive: int, kept: int
+) -> None:
+    assert Keep(ratio=ratio).target(n, alive) == kept
+
+
+def test_key_is_equal_iff_the_pruning_is() -> None:
+    base = Schedule(stages=[stage()])
+    same = [
+        Schedule(stages=[stage(criterion={**TEXT, "heads": "mean"})], evidence={"a": 1}),
+        Schedule(stages=[stage(), stage(layer=9, ratio=0.5), {"layer": 4, "keep": {"ratio": 1.0}}][:1]),
+        Schedule(stages=[{"layer": 1, "keep": {"ratio": 1.0}}, stage()]),
+    ]
+    other = [presets.fastv(2, 0.5), Schedule(stages=[stage(layer=3)]), Schedule(stages=[stage(count=5)])]
+    assert {s.key for s in same} == {base.key}
+    assert len({s.key for s in [base, *other]}) == 4
+    assert Schedule(stages=[stage(ratio=-0.0)]).key == Schedule(stages=[stage(ratio=0.0)]).key
+
+
+def test_a_layer_beyond_the_named_model_is_refused() -> None:
+    model = json.loads(GOLDEN.read_text())["model"]
+    with pytest.raises(ScheduleError, match="layers 0 to 31"):
+        Schedule(model=model, stages=[stage(layer=32)])
