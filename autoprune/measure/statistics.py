@@ -82,9 +82,11 @@ def paired_drop(dense: Sequence[float], pruned: Sequence[float], groups: Sequenc
 
 
 def _bootstrap(sums: NDArray[np.float64], sizes: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    # Groups of equal sum and size are interchangeable: drawing kinds of groups is the same, and many times faster.
+    kinds, counts = np.unique(np.stack([sums, sizes], axis=1), axis=0, return_counts=True)
     count = len(sums)
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=_RESAMPLES)
-    means: NDArray[np.float64] = (drawn @ sums) / (drawn @ sizes)
+    drawn = np.random.default_rng(seed).multinomial(count, counts / count, size=_RESAMPLES)
+    means: NDArray[np.float64] = (drawn @ kinds[:, 0]) / (drawn @ kinds[:, 1])
     return means
 
 
