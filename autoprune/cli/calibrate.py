@@ -1,5 +1,96 @@
 """``autoprune calibrate``: the main job, from a study file to a report."""
 
+from __future__ import annotations
 
-def calibrate() -> None:
-    """X"""
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autoprune.cli.failures import INTERRUPTED
+from autoprune.cli.front_table import front_table
+from autoprune.cli.options import Debug, Json
+from autoprune.cli.output import emit, note, stdout, table
+from autoprune.cli.progress import StudyView
+
+if TYPE_CHECKING:
+    from autoprune.search.driver import RunOutcome
+    from autoprune.search.plan import StudyPlan
+
+
+def calibrate(
+    study: Annotated[str, typer.Argument(metavar="STUDY.yaml", help="Study file.")],
+    output: Annotated[str | None, typer.Option("--output", metavar="DIR", help="Folder of the results.")] = None,
+    trials: Annotated[int | None, typer.Option("--trials", metavar="N", help="Candidates to measure.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", metavar="N", help="Worker processes; 0 = in-process.")] = None,
+    storage: Annotated[str | None, typer.Option("--storage", metavar="URL", help="Database of the trials.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the study and its data, and say what it would do.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Search the front of a study and write its report; the same command resumes a study that was stopped."""
+    from autoprune.search.spec import StudySpec
+
+    spec = StudySpec.load(study, trials=trials, workers=workers, storage=storage, output=output)
+    if dry_run:
+        from autoprune.search.plan import plan_study
+
+        plan = plan_study(spec)
+        emit(plan.to_dict()) if as_json else _show_plan(plan)
+        return 0
+    from autoprune.report.files import write_report
+    from autoprune.search.driver import run_study
+
+    with StudyView(spec.objectives) as view:
+        outcome = run_study(spec, on_event=view.listen)
+    front = outcome.front.model_dump(mode="json")
+    write_report(front, outcome.output)
+    if as_json:
+        emit(_summary(outcome, front))
+    else:
+        stdout().print(front_table(front))
+        _show_next(outcome, front, study)
+    return INTERRUPTED if outcome.interrupted else 0
+
+
+def _summary(outcome: RunOutcome, front: dict[str, Any]) -> dict[str, Any]:
+    from autoprune.report.headline import recommended
+    from autoprune.report.reading import drop_of, flops_of
+
+    best = recommended(front)
+    return {
+        "output": str(outcome.output),
+        "complete": not outcome.interrupted,
+        "counts": outcome.counts,
+        "seconds": front["study"]["seconds"],
+        "points": len(front["points"]),
+        "best": best and {"trial": best["trial"], "flops_ratio": flops_of(best), "drop": drop_of(front, best)},
+        "presets_not_beaten": [v["name"] for v in front["study"]["presets"] if not v["beaten"]],
+        "report": str(outcome.output / "report.html"),
+    }
+
+
+def _show_plan(plan: StudyPlan) -> None:
+    rows = table(f"{plan.name}: what calibrate would do", "what")
+    rows.add_column("value")
+    for name, value in plan.to_dict().items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{n} {k}" for k, n in value.items())
+        rows.add_row(name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, tuple) else str(value))
+    stdout().print(rows)
+
+
+def _show_next(outcome: RunOutcome, front: dict[str, Any], study: str) -> None:
+    folder = _short(outcome.output)
+    lost = [v["name"] for v in front["study"]["presets"] if not v["beaten"]]
+    if lost:
+        note(f"not beaten: {', '.join(lost)}")
+    if outcome.interrupted:
+        note(f"stopped early; to resume: autoprune calibrate {study}")
+    note(f"report: {folder / 'report.html'}")
+    note(f"take a schedule: autoprune export {folder} --max-drop 0.02 -o schedule.json")
+
+
+def _short(folder: Path) -> Path:
+    """The folder as somebody here would type it."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder

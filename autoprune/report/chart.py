@@ -90,7 +90,7 @@ def _controls(front: Front, group: list[Point]) -> Trace:
 
 def _explored(front: Front) -> Trace:
     key = quality_of(front).key
-    trials = [t for t in front["study"]["trials"] if t.get("flops_ratio") is not None and t.get(key) is not None]
+    trials = [t for t in front["study"]["trials"] if t["state"] in _STATES and t.get("duplicate_of") is None and t.get(key) is not None]
     return {
         "type": "scatter",
         "name": "Explored",

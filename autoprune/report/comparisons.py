@@ -9,7 +9,7 @@ from autoprune.report.markup import cell, note, row, table
 from autoprune.report.reading import Front, Point, everything, flops_of, held_out, pruned_points, quality_of
 from autoprune.report.words import percent, point_name, quality_value
 
-_BEATEN = "Beaten means: a point of the front costs fewer prefill FLOPs at no lower quality."
+_BEATEN = "Beaten means: a point that the search found costs fewer prefill FLOPs at no lower quality, on held-out rows."
 _NOT_MEASURED = "not measured on all rows: the trial failed, or racing stopped it because cheaper points were better"
 
 
@@ -59,7 +59,7 @@ def _verdict(front: Front, verdict: dict[str, Any], known: dict[int, tuple[str, 
     if found is None:
         return row("preset", verdict["name"], [cell("–")] * 3 + [cell(_NOT_MEASURED, 'class="words"')])
     kind, preset = found
-    reason = "it is on the front" if kind == "front" else "no point of the front is cheaper and at least as good"
+    reason = "it is on the front" if kind == "front" else "no point that the search found is cheaper and at least as good"
     if by:
         reason = f"{point_name(*by)}: {percent(flops_of(by[1]))} of the FLOPs at {_quality(front, by[1])}"
     mark = '<span class="yes">yes</span>' if verdict["beaten"] else '<span class="no">no</span>'

@@ -31,7 +31,7 @@ def front_png(front: Front, path: str | Path) -> None:
     explored = [
         t
         for t in front["study"].get("trials", [])
-        if t.get("flops_ratio") is not None and t.get(quality.key) is not None
+        if t.get("duplicate_of") is None and t.get(quality.key) is not None
     ]
     axes.scatter(
         [t["flops_ratio"] for t in explored],

@@ -51,7 +51,14 @@ def seen(request, tmp_path_factory):
     page = render_page(make_front(), "runs/x").replace("<style>", WATCH + "<style>", 1)
     page = page.replace("</body>", TRY + "</body>")
     (folder / "page.html").write_text(page, encoding="utf-8")
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split()
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+    ]
     flags += ["--disable-component-update", "--disable-sync", f"--user-data-dir={folder / 'profile'}", "--dump-dom"]
     flags += [f"--window-size={request.param[0]},{request.param[1]}", "--virtual-time-budget=20000"]
     out = subprocess.run([BROWSER, *flags, f"file://{folder}/page.html"], capture_output=True, text=True, timeout=120)

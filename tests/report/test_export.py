@@ -73,8 +73,15 @@ def test_nothing_qualifies_names_the_nearest():
 
 @pytest.mark.parametrize(
     "selector",
-    [{"max_drop": 2.0}, {"max_drop": -0.1}, {"max_drop": float("nan")}, {"max_flops": 0.0}, {"max_flops": 40.0}]
-    + [{"max_drop": 0.1, "max_flops": 0.5}, {"max_drop": 0.1, "task": "whre"}],
+    [
+        {"max_drop": 2.0},
+        {"max_drop": -0.1},
+        {"max_drop": float("nan")},
+        {"max_flops": 0.0},
+        {"max_flops": 40.0},
+        {"max_drop": 0.1, "max_flops": 0.5},
+        {"max_drop": 0.1, "task": "whre"},
+    ],
 )
 def test_a_selector_out_of_range_is_refused(selector):
     with pytest.raises(StudyError):
@@ -97,7 +104,8 @@ def test_the_exported_schedule_says_which_model_and_on_what_evidence():
     point = select_point(front, max_drop=0.03)
     schedule = exported_schedule(front, point)
     assert [s.layer for s in schedule.stages] == [s["layer"] for s in point["schedule"]["stages"]]
-    assert schedule.model is not None and schedule.model.num_layers == front["model"]["num_layers"]
+    assert schedule.model is not None
+    assert schedule.model.num_layers == front["model"]["num_layers"]
     for key in ("drop", "drop_ci", "drop_se", "accuracy"):
         assert schedule.evidence[key] == point["validation"][key]
 
