@@ -1,0 +1,93 @@
+"""What pruning does to the digit_scenes model, layer by layer: the tables of outcome.md.
+
+    python studies/digit_scenes/tradeoff.py                 withdrawal by task, and criteria by depth, on test.jsonl
+
+Every figure is exact-match accuracy on the same rows; the standard error of a difference between two columns is printed
+where columns are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from autoprune import Schedule, presets
+from autoprune.measure.data import load_samples
+from autoprune.measure.evaluation import Evaluator
+from autoprune.measure.loading import load_model
+from autoprune.measure.results import SampleResult, compare, summarise
+from autoprune.schedule import parse_criterion
+
+HERE = Path(__file__).parent
+ROWS = ("last", "text", "visual")
+SEEDS = (0, 1, 2)
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = ["---"] * len(header)
+    return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *lines))
+
+
+def withdrawal(evaluator: Evaluator, depth: int) -> str:
+    """Accuracy per task after withdrawing all visual tokens before each layer."""
+    dense = evaluator.dense()
+    tasks = sorted(summarise(dense).tasks)
+    lines = []
+    for name, results in [("dense", dense)] + [(str(k), evaluator.evaluate(presets.vtw(k))) for k in range(depth)]:
+        summary = summarise(results)
+        cells = [percent(summary.tasks[t].accuracy) for t in tasks]
+        lines.append([name, percent(summary.accuracy), f"{summary.kl:.3f}", percent(summary.flops_ratio), *cells])
+    return table(["withdraw before", "overall", "KL", "FLOPs %", *tasks], lines)
+
+
+def one_stage(layer: int, keep: float, name: str, seed: int = 0) -> Schedule:
+    criterion = {"name": "random", "seed": seed} if name == "random" else parse_criterion(name).model_dump()
+    return Schedule.model_validate({"stages": [{"layer": layer, "keep": {"ratio": keep}, "criterion": criterion}]})
+
+
+def criteria(evaluator: Evaluator, depth: int, keep: float) -> str:
+    """Accuracy when one stage keeps a share, by criterion and layer; random is the mean of three seeds."""
+    lines = []
+    for layer in range(1, depth):
+        found: dict[str, list[SampleResult]] = {c: evaluator.evaluate(one_stage(layer, keep, c)) for c in ROWS}
+        found["uniform"] = evaluator.evaluate(one_stage(layer, keep, "uniform"))
+        chance = [evaluator.evaluate(one_stage(layer, keep, "random", seed)) for seed in SEEDS]
+        accuracy = {name: summarise(results).accuracy for name, results in found.items()}
+        accuracy["random"] = sum(summarise(results).accuracy for results in chance) / len(chance)
+        best = max(ROWS, key=accuracy.__getitem__)
+        gain = compare(found[best], chance[0])
+        cells = [percent(accuracy[name]) for name in (*ROWS, "uniform", "random")]
+        interval = f"{percent(gain['drop'])} ± {percent(gain['drop_se'])}"
+        lines.append([str(layer), *cells, best, interval])
+    header = ["prune before", *ROWS, "uniform", "random", "best", "best - random (seed 0) ± SE"]
+    return table(header, lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=HERE / "model")
+    parser.add_argument("--data", type=Path, default=HERE / "test.jsonl")
+    parser.add_argument("--rows", type=int, default=None, help="use a part of the rows, drawn by seed 0")
+    arguments = parser.parse_args()
+    loaded = load_model(str(arguments.model))
+    data = load_samples(str(arguments.data), samples=arguments.rows)
+    depth = loaded.config.get_text_config(decoder=True).num_hidden_layers
+    evaluator = Evaluator(loaded, data, criteria=[parse_criterion(name) for name in ROWS])
+    print(f"{len(data)} rows of {arguments.data.name}, {depth} layers, model {loaded.fingerprint[:12]}\n")
+    print("### Withdrawal (VTW), accuracy in %\n", withdrawal(evaluator, depth), sep="\n", flush=True)
+    for keep in (0.25, 0.1):
+        print(
+            f"\n### Keep {keep:.0%} at one layer, accuracy in %\n",
+            criteria(evaluator, depth, keep),
+            sep="\n",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
