@@ -1,0 +1,166 @@
+"""The real work of a worker: a transformers model measured on the study's data."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from autoprune.measure.cost import CONVENTION
+from autoprune.measure.data import SampleSet, load_samples
+from autoprune.measure.evaluation import Evaluator
+from autoprune.measure.latency import time_prefill
+from autoprune.measure.loading import LoadedModel, encode, load_model, to_device
+from autoprune.measure.metrics import VERSION
+from autoprune.measure.results import SampleResult
+from autoprune.schedule import Criterion, ModelIdentity, Schedule
+from autoprune.search.baselines import baseline_schedule
+from autoprune.search.sections import DataSet
+from autoprune.search.spec import StudySpec
+from autoprune.search.tasks import EngineFacts, Inputs, Split, SplitFacts
+
+BATCH_SIZE = 16
+MAX_NEW_TOKENS = 32
+_TIMED_TOKENS = 8
+_TIMED_REPEATS = 7
+
+
+def read_inputs(spec: StudySpec) -> Inputs:
+    """Reads the model's config and checks every row of the data; loads no model.
+
+    Raises:
+        DataError: rows that cannot be used.
+    """
+    config = AutoConfig.from_pretrained(
+        spec.model.path, revision=spec.model.revision, trust_remote_code=spec.model.trust_remote_code
+    )
+    calibration = _load(spec.data.calibration)
+    facts = _facts(calibration, race_order(len(calibration)))
+    validation = None
+    if spec.data.validation is not None:
+        rows = _load(spec.data.validation)
+        validation = _facts(rows, range(len(rows)))
+    return Inputs(config, ModelIdentity.from_config(config, spec.model.path).num_layers, facts, validation)
+
+
+def open_engine(spec: StudySpec) -> ModelEngine:
+    """Loads the model and measures it dense on the calibration rows.
+
+    Raises:
+        ModelError: the model cannot be loaded or measured.
+        EvaluationError: the dense model itself fails.
+    """
+    return ModelEngine(spec)
+
+
+def race_order(count: int) -> list[int]:
+    """A fixed shuffle: the first samples of a race must not be one task, as they are in a sorted file."""
+    return sorted(range(count), key=lambda i: hashlib.sha256(f"race:{i}".encode()).digest())
+
+
+class ModelEngine:
+    """A loaded model with its dense pass over the calibration rows."""
+
+    def __init__(self, spec: StudySpec) -> None:
+        section = spec.model
+        self._spec = spec
+        self._loaded: LoadedModel = load_model(
+            section.path,
+            revision=section.revision,
+            dtype=section.dtype,
+            device=section.device,
+            trust_remote_code=section.trust_remote_code,
+        )
+        self._calibration = _load(spec.data.calibration)
+        self._order = race_order(len(self._calibration))
+        depth = ModelIdentity.from_config(self._loaded.config, section.path).num_layers
+        self._criteria = _criteria(spec, depth)
+        self._evaluator = Evaluator(
+            self._loaded,
+            self._calibration,
+            batch_size=BATCH_SIZE,
+            max_new_tokens=MAX_NEW_TOKENS,
+            criteria=self._criteria,
+            order=self._order,
+        )
+        self._evaluator.prepare()
+        self._validation: SampleSet | None = None
+
+    def facts(self) -> EngineFacts:
+        """Fingerprint, way of measuring, dtype and device."""
+        model = self._loaded.model
+        details: dict[str, Any] = {"dtype": str(model.dtype).removeprefix("torch."), "device": str(model.device)}
+        if model.device.type == "cuda":
+            details["gpu"] = torch.cuda.get_device_name(model.device)
+        details["near_ties"] = self._evaluator.near_ties
+        details |= self._token_counts()
+        return EngineFacts(self._loaded.fingerprint, f"{VERSION}/{BATCH_SIZE}/{MAX_NEW_TOKENS}", CONVENTION, details)
+
+    def evaluate(self, split: Split, schedules: Sequence[Schedule], start: int, stop: int) -> list[list[SampleResult]]:
+        """Results of samples [start, stop), in the order of the study."""
+        if split == "calibration":
+            return self._evaluator.evaluate_many(schedules, self._order[start:stop])
+        # A chunk of the validation rows is prepared, measured under all schedules, and let go.
+        if self._validation is None:
+            assert self._spec.data.validation is not None, "the driver asks only for what the study has"
+            self._validation = _load(self._spec.data.validation)
+        chunk = SampleSet.of(self._validation[start:stop], self._validation.name)
+        evaluator = Evaluator(
+            self._loaded, chunk, batch_size=BATCH_SIZE, max_new_tokens=MAX_NEW_TOKENS, criteria=self._criteria
+        )
+        found = evaluator.evaluate_many(schedules)
+        return [[dataclasses.replace(r, index=r.index + start) for r in results] for results in found]
+
+    def latency(self, schedules: Sequence[Schedule]) -> list[dict[str, float | int | None]]:
+        """Milliseconds of one batch of calibration rows, dense beside pruned."""
+        samples = [self._calibration[i] for i in self._order[:BATCH_SIZE]]
+        inputs = to_device(encode(self._loaded.processor, samples), self._loaded.model.device)
+        dense, *pruned = time_prefill(
+            self._loaded.model, inputs, [None, *schedules], repeats=_TIMED_REPEATS, new_tokens=_TIMED_TOKENS
+        )
+        return [
+            {
+                "prefill_ms": one.prefill_ms,
+                "prefill_dense_ms": dense.prefill_ms,
+                "prefill_spread_ms": one.spread,
+                "end_to_end_ms": one.end_to_end_ms,
+                "end_to_end_dense_ms": dense.end_to_end_ms,
+                "batch": len(samples),
+                "new_tokens": _TIMED_TOKENS,
+            }
+            for one in pruned
+        ]
+
+    def _token_counts(self) -> dict[str, float]:
+        token = getattr(self._loaded.config, "image_token_id", None)
+        samples = [self._calibration[i] for i in self._order[:BATCH_SIZE]]
+        inputs = encode(self._loaded.processor, samples)
+        total = inputs["attention_mask"].sum(1).tolist()
+        visual = (inputs["input_ids"] == token).sum(1).tolist() if token is not None else [0] * len(total)
+        if not any(visual):
+            return {}
+        return {"visual_tokens": fmean(visual), "text_tokens": fmean(a - v for a, v in zip(total, visual, strict=True))}
+
+
+def _load(section: DataSet) -> SampleSet:
+    return load_samples(
+        section.path, split=section.split, samples=section.samples, seed=section.seed, columns=section.columns
+    )
+
+
+def _facts(data: SampleSet, order: Sequence[int]) -> SplitFacts:
+    rows: list[Any] = [data[i] for i in order]
+    return SplitFacts(data.name, data.digest, tuple(r.group for r in rows), tuple(r.task for r in rows))
+
+
+def _criteria(spec: StudySpec, num_layers: int) -> list[Criterion]:
+    """Every criterion whose scores the recorded dense pass should hold."""
+    used = list(spec.space.criteria)
+    for name in spec.baselines:
+        used += [s.criterion for s in baseline_schedule(name, num_layers).stages if s.selects and s.criterion]
+    return list(dict.fromkeys(used))

@@ -1,0 +1,74 @@
+"""What a study tries before it samples: published methods, the withdrawal sweep, single-stage probes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from autoprune import presets
+from autoprune.schedule import Keep, Schedule, Stage
+from autoprune.search.space import SearchSpace
+from autoprune.search.spec_problems import acts_at_input
+
+Origin = Literal["baseline", "sweep", "probe", "sampler"]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A candidate that is tried first.
+
+    Attributes:
+        name: For people; empty where the schedule says it all.
+        origin: Why it is tried.
+    """
+
+    name: str
+    origin: Origin
+    schedule: Schedule
+
+
+def openings(names: Sequence[str], space: SearchSpace, num_layers: int) -> list[Opening]:
+    """All opening candidates, baselines first; of two that prune alike the first stays."""
+    by_key: dict[str, Opening] = {}
+    for opening in (*_baselines(names, num_layers), *_sweep(num_layers), *_probes(space)):
+        if opening.schedule.stages:  # dense is measured anyway, as the reference
+            by_key.setdefault(opening.schedule.key, opening)
+    return list(by_key.values())
+
+
+def baseline_schedule(name: str, num_layers: int) -> Schedule:
+    """A preset mapped to the model's depth, or a schedule file."""
+    return presets.for_depth(name, num_layers) if name in presets.NAMES else Schedule.load(name)
+
+
+def baseline_name(name: str) -> str:
+    """What a baseline is called: the preset's name or the file's."""
+    return name if name in presets.NAMES else Path(name).stem
+
+
+def _baselines(names: Sequence[str], num_layers: int) -> Iterator[Opening]:
+    for name in names:
+        yield Opening(baseline_name(name), "baseline", baseline_schedule(name, num_layers))
+
+
+def _sweep(num_layers: int) -> Iterator[Opening]:
+    for layer in range(num_layers):
+        yield Opening("", "sweep", Schedule(stages=(Stage(layer=layer, keep=Keep(ratio=0.0)),)))
+
+
+def _probes(space: SearchSpace) -> Iterator[Opening]:
+    """Every criterion at a quarter and at half of the depth, at a small and at a middle keep."""
+    shares = [keep for keep in space.keep if keep > 0]
+    if not shares:
+        return
+    keeps = dict.fromkeys((shares[len(shares) // 2], shares[len(shares) // 4]))
+    layers = dict.fromkeys((space.layers[len(space.layers) // 4], space.layers[len(space.layers) // 2]))
+    for keep in keeps:
+        for layer in layers:
+            for criterion in space.criteria.values():
+                if layer > 0 or acts_at_input(criterion):
+                    yield Opening(
+                        "", "probe", Schedule(stages=(Stage(layer=layer, keep=Keep(ratio=keep), criterion=criterion),))
+                    )

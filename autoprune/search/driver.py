@@ -1,0 +1,196 @@
+"""A study from its file to its front. The driver alone touches the database, on one thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from autoprune.errors import EvaluationError
+from autoprune.measure.results import SampleResult, summarise
+from autoprune.schedule import Schedule
+from autoprune.search import assembly
+from autoprune.search.assembly import Found
+from autoprune.search.baselines import openings
+from autoprune.search.events import Event, OnEvent, ignore
+from autoprune.search.front import FrontFile
+from autoprune.search.gather import Gatherer
+from autoprune.search.inprocess import InProcessExecutor
+from autoprune.search.ledger import Ledger
+from autoprune.search.lock import driver_lock
+from autoprune.search.loop import SearchLoop
+from autoprune.search.outputs import write_outputs
+from autoprune.search.plan import check_against_data
+from autoprune.search.ray_executor import RayExecutor
+from autoprune.search.space import SearchSpace
+from autoprune.search.spec import StudySpec
+from autoprune.search.stopping import Interrupted, noticing_interrupts
+from autoprune.search.storage import Database
+from autoprune.search.surroundings import hardware, versions
+from autoprune.search.tasks import EngineFacts, Executor, Inputs
+from autoprune.search.trials import Trials
+from autoprune.search.worker import backend_module
+
+_VALIDATION_CHUNK = 64
+_DENSE = Schedule()
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a study ended.
+
+    Attributes:
+        front: What it found.
+        output: Folder of its files.
+        interrupted: Whether Ctrl-C ended it before its time; it can be resumed.
+        counts: Distinct trials by state.
+    """
+
+    front: FrontFile
+    output: Path
+    interrupted: bool
+    counts: dict[str, int]
+
+
+def run_study(spec: StudySpec, *, on_event: OnEvent = ignore, backend: str = "autoprune.search.backend") -> RunOutcome:
+    """Runs a study, or resumes it; writes ``front.json``, ``front.csv`` and ``study.yaml`` to its output folder.
+
+    Args:
+        spec: The study.
+        on_event: Hears how it goes.
+        backend: Module that reads the inputs and opens the model (see `tasks.Backend`).
+
+    Raises:
+        StudyError: the study cannot run as it is described: folder in use, database or earlier trials do not fit.
+        DataError: rows that cannot be used.
+        ModelError: the model cannot be loaded or measured.
+        EvaluationError: the dense model fails, or too many candidates do.
+        StorageError: the database stayed away.
+    """
+    started = time.time()
+    on_event(Event("phase", "reading data"))
+    inputs = backend_module(backend).read_inputs(spec)
+    check_against_data(spec, inputs)
+    with ExitStack() as stack:
+        stack.enter_context(driver_lock(spec.output_path))
+        database = Database(spec.storage_url, on_event)
+        stack.callback(database.close)
+        ledger = Ledger(database)
+        space = SearchSpace.of(spec.space, inputs.num_layers)
+        trials = Trials(spec, database, space, _identity(spec, inputs))
+        interrupted = stack.enter_context(noticing_interrupts(on_event))
+        on_event(Event("phase", "loading the model and answering the calibration rows"))
+        executor = _executor(spec, backend, on_event)
+        stack.callback(executor.close)
+        facts = executor.start()
+        trials.check_identity({"model_fingerprint": facts.fingerprint})
+        gatherer = Gatherer(executor, ledger, on_event, interrupted)
+        found = Found(spec, inputs, facts, ledger, trials.all())
+        dense = _dense(found, gatherer)
+        trials.enqueue(openings(spec.baselines, space, inputs.num_layers))
+        on_event(Event("phase", "searching", 0, spec.search.trials))
+        SearchLoop(
+            spec, trials, executor, ledger, found.key("calibration"), inputs.calibration, dense, on_event, interrupted
+        ).run()
+        found.trials = trials.all()
+        searched = time.time()
+        _measure_front(found, gatherer, on_event, interrupted)
+        found.notes = _notes(spec, facts, executor, interrupted, started, searched)
+        front = assembly.assemble(found)
+        write_outputs(front, spec.output_path, spec)
+    return RunOutcome(front, spec.output_path, interrupted.yes, front.study["counts"])
+
+
+def _executor(spec: StudySpec, backend: str, on_event: OnEvent) -> Executor:
+    if spec.workers.count == 0:
+        return InProcessExecutor(spec, backend)
+    return RayExecutor(spec, backend, on_event)
+
+
+def _identity(spec: StudySpec, inputs: Inputs) -> dict[str, Any]:
+    """What every trial of a study must have in common."""
+    identity: dict[str, Any] = {
+        "objectives": list(spec.objectives),
+        "space": spec.space.model_dump(mode="json"),
+        "calibration": inputs.calibration.digest,
+    }
+    if spec.storage is not None:  # two drivers must not share a study; the lock guards one folder only
+        identity["output"] = spec.output
+    return identity
+
+
+def _dense(found: Found, gatherer: Gatherer) -> list[SampleResult]:
+    data = found.inputs.calibration
+    failed = gatherer.measure(found.key("calibration"), "calibration", [_DENSE], data.size, data.size, 1)
+    dense = found.results("calibration", _DENSE)
+    if dense is None:
+        raise EvaluationError(
+            f"the dense model cannot be measured: {failed.get(_DENSE.key, 'stopped')}",
+            remedy="check the model and the calibration rows with the unpatched model first",
+        )
+    return dense
+
+
+def _measure_front(found: Found, gatherer: Gatherer, on_event: OnEvent, interrupted: Interrupted) -> None:
+    """Controls, held-out figures and times of what the front will show; skipped after Ctrl-C."""
+    shown = assembly.shown_schedules(found)
+    arms = [arm for _, _, arm in assembly.controls_of(found)]
+    data = found.inputs.calibration
+    failed: dict[str, str] = {}
+    if not interrupted():
+        on_event(Event("phase", "control arms"))
+        failed |= gatherer.measure(found.key("calibration"), "calibration", arms, data.size, data.size, together=4)
+    held_out = found.inputs.validation
+    if held_out and not interrupted():
+        on_event(Event("phase", "validation"))
+        everything = [*shown, *arms]
+        failed |= gatherer.measure(
+            found.key("validation"), "validation", everything, held_out.size, _VALIDATION_CHUNK, len(everything)
+        )
+    for reason in dict.fromkeys(failed.values()):
+        on_event(Event("warning", f"a schedule of the front could not be measured: {reason}"))
+    if not interrupted():
+        on_event(Event("phase", "latency"))
+        points = [assembly.schedule_of(t) for t in assembly.front_trials(found.spec, found.trials)]
+        found.latencies = gatherer.latencies(_worth_timing(found, points))
+
+
+def _worth_timing(found: Found, shown: Sequence[Schedule]) -> list[Schedule]:
+    """Points over the whole range of losses that somebody may accept, the cheapest for each."""
+    split = "validation" if found.inputs.validation else "calibration"
+    figures = {s.key: summarise(results) for s in shown if (results := found.results(split, s))}
+    dense = found.results(split, _DENSE)
+    if dense is None:
+        return []
+    best = summarise(dense).accuracy
+    chosen: dict[str, Schedule] = {}
+    for bound in (0.01, 0.02, 0.05, 0.0, 0.1, 0.005, 0.2, 1.0):
+        within = [s for s in shown if s.key in figures and best - figures[s.key].accuracy <= bound + 1e-9]
+        if within:
+            cheapest = min(within, key=lambda s: figures[s.key].flops_ratio)
+            chosen[cheapest.key] = cheapest
+    return list(chosen.values())
+
+
+def _notes(
+    spec: StudySpec,
+    facts: EngineFacts,
+    executor: Executor,
+    interrupted: Interrupted,
+    started: float,
+    searched: float,
+) -> dict[str, Any]:
+    now = time.time()
+    return {
+        "complete": not interrupted.yes,
+        "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+        "seconds": round(now - started, 1),
+        "seconds_search": round(searched - started, 1),
+        "hardware": hardware(spec.workers, facts.details),
+        "versions": versions(),
+        "worker_restarts": executor.restarts(),
+    }

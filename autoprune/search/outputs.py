@@ -1,0 +1,84 @@
+"""The files of a study: ``front.json``, ``front.csv``, ``study.yaml``; each is written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from autoprune.search.front import Control, FrontFile, Measures, Point
+from autoprune.search.spec import StudySpec
+
+_FIGURES = (
+    "flops_ratio",
+    "flops_ratio_end_to_end",
+    "kv_ratio",
+    "accuracy",
+    "agreement",
+    "kl",
+    "kl_p90",
+    "samples",
+    "drop",
+    "drop_se",
+)
+
+
+def write_outputs(front: FrontFile, folder: Path, spec: StudySpec) -> None:
+    """Writes the front and the study as run."""
+    write_whole(folder / "front.json", front.model_dump_json(indent=1) + "\n")
+    write_whole(folder / "front.csv", _table(front))
+    write_whole(folder / "study.yaml", spec.to_yaml())
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replaces a file in one step, so that a reader never sees half of it."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _table(front: FrontFile) -> str:
+    lines = io.StringIO()
+    writer = csv.DictWriter(lines, _columns(), lineterminator="\n")
+    writer.writeheader()
+    for kind, point in _all(front):
+        writer.writerow({"kind": kind, "trial": point.trial, "name": point.name, **_row(point)})
+    return lines.getvalue()
+
+
+def _all(front: FrontFile) -> Iterator[tuple[str, Point]]:
+    yield "dense", front.dense
+    yield from (("point", p) for p in front.points)
+    yield from (("baseline", p) for p in front.baselines)
+    yield from (("control", p) for p in front.controls)
+
+
+def _columns() -> list[str]:
+    figures = [*_FIGURES, "accuracy_low", "accuracy_high"]
+    times = ["prefill_ms", "prefill_dense_ms", "end_to_end_ms", "end_to_end_dense_ms"]
+    return ["kind", "trial", "name", "of", "stages", *figures, *(f"validation_{f}" for f in figures), *times]
+
+
+def _row(point: Point) -> dict[str, Any]:
+    row: dict[str, Any] = {"of": point.of if isinstance(point, Control) else None}
+    row["stages"] = " > ".join(_stage(s) for s in point.schedule["stages"])
+    row |= _figures(point, "")
+    if point.validation:
+        row |= _figures(point.validation, "validation_")
+    times = point.latency or {}
+    return row | {name: value for name, value in times.items() if name.endswith("_ms") and "spread" not in name}
+
+
+def _figures(measured: Measures, prefix: str) -> dict[str, Any]:
+    low, high = measured.accuracy_ci
+    figures = {name: getattr(measured, name) for name in _FIGURES}
+    return {f"{prefix}{k}": v for k, v in (figures | {"accuracy_low": low, "accuracy_high": high}).items()}
+
+
+def _stage(stage: dict[str, Any]) -> str:
+    (rule, value), criterion = next(iter(stage["keep"].items())), stage.get("criterion") or {}
+    name = criterion.get("rows") or criterion.get("name") or ""
+    return f"layer {stage['layer']} {rule} {value:g} {name}".strip()

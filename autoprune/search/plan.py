@@ -1,0 +1,98 @@
+"""What a study would do: for ``--dry-run``, and the checks that need the rows of the data."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from autoprune.errors import StudyError
+from autoprune.schedule import ModelIdentity
+from autoprune.search import backend as real_backend
+from autoprune.search.baselines import openings
+from autoprune.search.space import SearchSpace
+from autoprune.search.spec import StudySpec
+from autoprune.search.tasks import Inputs
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A study before it runs.
+
+    Attributes:
+        openings: Number of candidates that are tried first, by origin.
+        calibration_samples: Rows of the search.
+        validation_samples: Held-out rows; 0 = none.
+    """
+
+    name: str
+    model: str
+    model_type: str
+    num_layers: int
+    calibration_samples: int
+    validation_samples: int
+    tasks: tuple[str, ...]
+    objectives: tuple[str, ...]
+    layers: tuple[int, ...]
+    keep: tuple[float, ...]
+    criteria: tuple[str, ...]
+    max_stages: int
+    openings: dict[str, int]
+    trials: int
+    workers: int
+    output: str
+    storage: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as a JSON object."""
+        return asdict(self)
+
+
+def plan_study(spec: StudySpec) -> StudyPlan:
+    """What a study would do; loads no model, writes nothing.
+
+    Raises:
+        StudyError: a task of ``constraints.max_drop`` is not in the data.
+        DataError: rows that cannot be used.
+    """
+    inputs = real_backend.read_inputs(spec)
+    check_against_data(spec, inputs)
+    space = SearchSpace.of(spec.space, inputs.num_layers)
+    origins = [o.origin for o in openings(spec.baselines, space, inputs.num_layers)]
+    return StudyPlan(
+        name=spec.name,
+        model=spec.model.path,
+        model_type=ModelIdentity.from_config(inputs.config, spec.model.path).model_type,
+        num_layers=inputs.num_layers,
+        calibration_samples=inputs.calibration.size,
+        validation_samples=inputs.validation.size if inputs.validation else 0,
+        tasks=_tasks(inputs),
+        objectives=spec.objectives,
+        layers=space.layers,
+        keep=space.keep,
+        criteria=tuple(space.criteria),
+        max_stages=space.max_stages,
+        openings={origin: origins.count(origin) for origin in dict.fromkeys(origins)},
+        trials=spec.search.trials,
+        workers=spec.workers.count,
+        output=spec.output,
+        storage=spec.storage_url,
+    )
+
+
+def check_against_data(spec: StudySpec, inputs: Inputs) -> None:
+    """Checks what a study file says about its data.
+
+    Raises:
+        StudyError: a bound names a task that no row has.
+    """
+    known = ("*", *_tasks(inputs))
+    for task in spec.constraints.max_drop:
+        if task not in known:
+            near = difflib.get_close_matches(task, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the tasks are {', '.join(known[1:]) or 'none'}"
+            raise StudyError("no row has this task", field="constraints.max_drop", value=task, remedy=hint)
+
+
+def _tasks(inputs: Inputs) -> tuple[str, ...]:
+    return tuple(sorted({task for task in inputs.calibration.tasks if task is not None}))

@@ -1,0 +1,56 @@
+"""Optuna samplers for our objectives."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from typing import Literal
+
+import optuna
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial
+
+CONSTRAINTS = "constraints"
+"""User attribute of a trial: how far each bound is exceeded; ≤ 0 = kept."""
+
+
+def make_sampler(
+    kind: Literal["tpe", "random", "nsga2"], seed: int, trials_in_storage: int, constrained: bool = False
+) -> BaseSampler:
+    """A sampler for a study, new or resumed.
+
+    The seed depends on the trials already stored: with the same seed again, a resumed sampler would repeat the draws
+    that it made when it was new.
+    """
+    mixed = int.from_bytes(hashlib.sha256(f"{seed}:{trials_in_storage}".encode()).digest()[:4], "big")
+    constraints = _violations if constrained else None
+    if kind == "random":
+        return RandomSampler(seed=mixed)
+    if kind == "nsga2":
+        return NSGAIISampler(seed=mixed, population_size=24, constraints_func=constraints)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return TPESampler(
+            seed=mixed,
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+            constraints_func=constraints,
+            n_startup_trials=16,
+        )
+
+
+def feasible(trial: FrozenTrial) -> bool:
+    """Whether a trial keeps every bound of the study."""
+    return all(violation <= 0 for violation in trial.user_attrs.get(CONSTRAINTS, ()))
+
+
+def silence_optuna() -> None:
+    """Optuna logs every trial by itself; the study reports its own events."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def _violations(trial: FrozenTrial) -> Sequence[float]:
+    violations: Sequence[float] = trial.user_attrs.get(CONSTRAINTS, [])
+    return violations

@@ -1,0 +1,128 @@
+"""The database of a study: opened once, and waited for when it is away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
+
+from autoprune.errors import StorageError, StudyError
+from autoprune.search.events import Event, OnEvent
+
+PATIENCE_S = 900.0
+"""How long a study waits for its database before it gives up."""
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
+T = TypeVar("T")
+
+
+class Database:
+    """The engine of our tables and Optuna's storage on the same database, used by the driver's thread alone.
+
+    Args:
+        url: SQLAlchemy URL; SQLite or PostgreSQL.
+        on_event: Hears when the database is away.
+        patience_s: Seconds to wait for it.
+
+    Raises:
+        StudyError: the URL cannot be opened.
+    """
+
+    def __init__(self, url: str, on_event: OnEvent, patience_s: float = PATIENCE_S) -> None:
+        self._on_event, self._patience_s = on_event, patience_s
+        shown = make_url(url).render_as_string(hide_password=True)
+        try:
+            self.engine = _engine(url)
+            with self.engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+            self.optuna = RDBStorage(url, engine_kwargs=_engine_options(url))
+            _write_ahead(self.optuna.engine)
+        except (SQLAlchemyError, NoSuchModuleError, ImportError, StorageInternalError, RuntimeError) as error:
+            raise StudyError(
+                f"the database cannot be opened: {_reason(error)}",
+                field="storage",
+                value=shown,
+                remedy="check that the URL is right, that the server runs and that you may write to it",
+            ) from error
+
+    def patiently(self, call: Callable[[], T]) -> T:
+        """Does `call`, again and again while the database is away; `call` must bear being repeated.
+
+        Raises:
+            StorageError: the database stayed away.
+        """
+        wait, deadline = _FIRST_WAIT_S, time.monotonic() + self._patience_s
+        while True:
+            try:
+                return call()
+            except (DBAPIError, StorageInternalError) as error:
+                if not _is_away(error):
+                    raise
+                if time.monotonic() + wait > deadline:
+                    raise StorageError(
+                        f"the database stayed away for {self._patience_s:.0f} s: {_reason(error)}",
+                        field="storage",
+                        remedy="bring it back and start the study again: it resumes",
+                    ) from error
+                self._on_event(
+                    Event("warning", f"the database is away, trying again in {wait:.1f} s: {_reason(error)}")
+                )
+                time.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT_S)
+                self.engine.dispose()
+                self.optuna.engine.dispose()
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        self.optuna.remove_session()
+        self.optuna.engine.dispose()
+        self.engine.dispose()
+
+
+def _engine_options(url: str) -> dict[str, Any]:
+    if make_url(url).get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": 60}}
+    return {"pool_pre_ping": True}
+
+
+def _engine(url: str) -> Engine:
+    engine = create_engine(url, **_engine_options(url))
+    if engine.dialect.name == "sqlite":
+        Path(str(engine.url.database)).parent.mkdir(parents=True, exist_ok=True)
+    _write_ahead(engine)
+    return engine
+
+
+def _write_ahead(engine: Engine) -> None:
+    """SQLite: readers (a page, a colleague) never block the one writer, and a commit is one write."""
+    if engine.dialect.name != "sqlite":
+        return
+
+    @event.listens_for(engine, "connect")
+    def _set(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    engine.dispose()  # connections that were opened before
+
+
+def _is_away(error: BaseException) -> bool:
+    # Optuna wraps what SQLAlchemy raised.
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, (OperationalError, InterfaceError)):
+            return True
+        if isinstance(cause, DBAPIError) and cause.connection_invalidated:
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def _reason(error: BaseException) -> str:
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0][:200]

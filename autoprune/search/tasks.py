@@ -1,0 +1,154 @@
+"""What a worker is asked to do, what it answers, and what runs workers: one protocol, two implementations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from autoprune.measure.results import SampleResult
+from autoprune.schedule import Schedule
+
+Split = Literal["calibration", "validation"]
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """A data set in the order in which a study walks through it.
+
+    Attributes:
+        path: Where it came from.
+        digest: Of its content and order.
+        groups: Cluster of each sample, in order.
+        tasks: Task of each sample, in order; None where a row names none.
+    """
+
+    path: str
+    digest: str
+    groups: tuple[str, ...]
+    tasks: tuple[str | None, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of samples."""
+        return len(self.groups)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is known of a study before a model is loaded.
+
+    Attributes:
+        config: The model's configuration (transformers), for identities and costs.
+        num_layers: Decoder layers.
+        calibration: The rows of the search.
+        validation: The held-out rows, if there are any.
+    """
+
+    config: Any
+    num_layers: int
+    calibration: SplitFacts
+    validation: SplitFacts | None
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What a worker knows once its model is loaded.
+
+    Attributes:
+        fingerprint: Of the model's weights and configuration.
+        metric_version: Changes when the same schedule would be measured differently.
+        convention: What the FLOPs count, in words.
+        details: For the report: dtype, device, tokens per row.
+    """
+
+    fingerprint: str
+    metric_version: str
+    convention: str
+    details: dict[str, Any]
+
+
+class Engine(Protocol):
+    """The model and the data in one process."""
+
+    def facts(self) -> EngineFacts:
+        """What is known of the loaded model."""
+
+    def evaluate(self, split: Split, schedules: Sequence[Schedule], start: int, stop: int) -> list[list[SampleResult]]:
+        """Results of samples [start, stop) under each schedule; EvaluationError if a candidate fails."""
+
+    def latency(self, schedules: Sequence[Schedule]) -> list[dict[str, float | int | None]]:
+        """Dense and pruned milliseconds of each schedule, measured side by side."""
+
+
+class Backend(Protocol):
+    """A module with these two functions; workers import it by name."""
+
+    def read_inputs(self, spec: Any) -> Inputs:
+        """Reads and checks configuration and data; loads no model."""
+
+    def open_engine(self, spec: Any) -> Engine:
+        """Loads the model and prepares the measurement."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of work.
+
+    Attributes:
+        number: Unique within a run.
+        verb: ``evaluate`` answers results per schedule, ``latency`` a dictionary per schedule.
+        schedules: The candidates.
+        split: Of the data.
+        start: First sample.
+        stop: One past the last sample.
+    """
+
+    number: int
+    verb: Literal["evaluate", "latency"]
+    schedules: tuple[Schedule, ...]
+    split: Split = "calibration"
+    start: int = 0
+    stop: int = 0
+
+
+@dataclass(frozen=True)
+class Done:
+    """The answer to a task: exactly one of `value`, `failure`, `lost` and `bug` is set.
+
+    Attributes:
+        value: The answer.
+        failure: The candidate cannot be evaluated, and why.
+        lost: The worker died, and what is known of it.
+        bug: The exception nobody expected.
+        worker: Who worked on it.
+    """
+
+    task: Task
+    value: Any = None
+    failure: str | None = None
+    lost: str | None = None
+    bug: BaseException | None = None
+    worker: str = ""
+
+
+class Executor(Protocol):
+    """Runs tasks on workers. It never repeats a task: only the driver does."""
+
+    def start(self) -> EngineFacts:
+        """Starts the workers; returns when the first one is ready. Raises what kept it from loading."""
+
+    def free(self) -> int:
+        """How many tasks can be submitted now."""
+
+    def submit(self, task: Task) -> None:
+        """Gives a task to a free worker."""
+
+    def wait(self, timeout: float) -> list[Done]:
+        """What got done, at the latest after `timeout` seconds; dead workers are replaced meanwhile."""
+
+    def restarts(self) -> int:
+        """How many workers were replaced."""
+
+    def close(self) -> None:
+        """Ends the workers."""

@@ -1,0 +1,202 @@
+"""The trials of a study in Optuna's tables: asked, told, queued and taken up again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from autoprune.errors import StudyError
+from autoprune.measure.results import SampleResult
+from autoprune.schedule import Schedule
+from autoprune.search import objectives, sampler
+from autoprune.search.baselines import Opening, Origin
+from autoprune.search.space import SearchSpace
+from autoprune.search.spec import StudySpec
+from autoprune.search.storage import Database
+
+COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
+CANDIDATE, MEASURED, DUPLICATE_OF = "candidate", "measured", "duplicate_of"
+"""User attributes of a trial."""
+
+
+@dataclass
+class Candidate:
+    """A running trial.
+
+    Attributes:
+        number: Number of the trial.
+        losses: Workers that died with it.
+        results: Samples measured so far.
+        latency: Measured times, where the study asks for them.
+        followers: Running trials that drew the same schedule; they are told with it.
+    """
+
+    trial: Trial
+    number: int
+    name: str
+    origin: Origin
+    schedule: Schedule
+    losses: int = 0
+    results: list[SampleResult] = field(default_factory=list)
+    latency: dict[str, Any] | None = None
+    followers: list[Candidate] = field(default_factory=list)
+
+
+class Trials:
+    """Trials of one study; used by the driver's thread alone. Every call may be repeated while the database is away.
+
+    Raises:
+        StudyError: the database holds a study of this name with other objectives, space or data.
+    """
+
+    def __init__(self, spec: StudySpec, database: Database, space: SearchSpace, identity: dict[str, Any]) -> None:
+        sampler.silence_optuna()
+        self._spec, self._database, self._space = spec, database, space
+        self._taken: set[int] = set()
+        self._study = database.patiently(self._open)
+        self.check_identity(identity)
+        self._samplers = [
+            sampler.make_sampler(kind, spec.search.seed, len(self.all()), bool(spec.constraints.max_drop))
+            for kind in (spec.search.sampler, "random")
+        ]
+
+    def check_identity(self, identity: dict[str, Any]) -> None:
+        """Refuses to go on with a study that was about something else; notes what this one is about.
+
+        Raises:
+            StudyError: a value differs from what the database has.
+        """
+        known = self._database.patiently(lambda: self._study.user_attrs)
+        for name, value in identity.items():
+            if name in known and known[name] != value:
+                raise StudyError(
+                    f"the study {self._spec.name!r} in this database was made with another {name}",
+                    field=name,
+                    remedy="choose another name or output, or restore what it was",
+                )
+        for name, value in identity.items():
+            if name not in known:
+                self._database.patiently(partial(self._study.set_user_attr, name, value))
+
+    def all(self) -> list[FrozenTrial]:
+        """All trials, in the order of their numbers."""
+        return self._database.patiently(lambda: self._study.get_trials(deepcopy=False))
+
+    def enqueue(self, openings: Sequence[Opening]) -> None:
+        """Queues the candidates that the study does not have yet."""
+
+        def once() -> None:
+            known = {candidate_of(t).get("key") for t in self._study.get_trials(deepcopy=False)}
+            for opening in openings:
+                if opening.schedule.key not in known:
+                    described = {CANDIDATE: _described(opening.schedule, opening.name, opening.origin)}
+                    self._study.enqueue_trial(self._space.params(opening.schedule) or {}, user_attrs=described)
+
+        self._database.patiently(once)
+
+    def take(self, *, at_random: bool) -> tuple[Candidate, bool]:
+        """The next candidate: one that a dead driver left running, else the next in the queue, else a new draw.
+
+        Args:
+            at_random: Draw without the sampler, which has fallen into repeating itself.
+
+        Returns:
+            The candidate, and whether it was left running.
+        """
+        self._study.sampler = self._samplers[1 if at_random else 0]
+        trial, left = self._database.patiently(self._next)
+        self._taken.add(trial.number)
+        return self._database.patiently(lambda: self._candidate(trial)), left
+
+    def left_running(self) -> bool:
+        """Whether there are trials that a dead driver left running."""
+        return any(t.state == TrialState.RUNNING and t.number not in self._taken for t in self.all())
+
+    def note_loss(self, candidate: Candidate) -> None:
+        """Remembers that a worker died with this candidate, also for a later driver."""
+        candidate.losses += 1
+        self._set(candidate, {"losses": candidate.losses})
+
+    def complete(self, candidate: Candidate, values: Sequence[float], attributes: dict[str, Any]) -> None:
+        """Tells a trial that has all its samples."""
+        self._tell(candidate, TrialState.COMPLETE, attributes, list(values))
+
+    def prune(self, candidate: Candidate, attributes: dict[str, Any]) -> None:
+        """Tells a trial that racing stopped; it has no values, because part of the samples is not the objective."""
+        self._tell(candidate, TrialState.PRUNED, attributes, None)
+
+    def fail(self, candidate: Candidate, attributes: dict[str, Any]) -> None:
+        """Tells a trial that could not be evaluated; the attributes say why."""
+        self._tell(candidate, TrialState.FAIL, attributes, None)
+
+    def _open(self) -> optuna.Study:
+        wanted = objectives.directions(self._spec)
+        with contextlib.suppress(optuna.exceptions.DuplicatedStudyError):
+            optuna.create_study(study_name=self._spec.name, storage=self._database.optuna, directions=wanted)
+        return optuna.load_study(study_name=self._spec.name, storage=self._database.optuna)
+
+    def _next(self) -> tuple[Trial, bool]:
+        for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if frozen.number not in self._taken:
+                return Trial(self._study, frozen._trial_id), True
+        return self._study.ask(), False
+
+    def _candidate(self, trial: Trial) -> Candidate:
+        attributes = trial.user_attrs
+        known = attributes.get(CANDIDATE, {})
+        origin: Origin = known.get("origin", "sampler")
+        if known:
+            schedule = Schedule.model_validate(known["schedule"])
+            if self._space.params(schedule) is not None:
+                self._space.suggest(trial)  # the sampler learns from parameters; they are fixed by the queue
+            name = known["name"]
+        else:
+            schedule, name = self._space.suggest(trial), ""
+            trial.set_user_attr(CANDIDATE, _described(schedule, name, origin))
+        return Candidate(trial, trial.number, name, origin, schedule, losses=int(attributes.get("losses", 0)))
+
+    def _set(self, candidate: Candidate, attributes: dict[str, Any]) -> None:
+        def once() -> None:
+            for key, value in attributes.items():
+                candidate.trial.set_user_attr(key, value)
+
+        self._database.patiently(once)
+
+    def _tell(
+        self, candidate: Candidate, state: TrialState, attributes: dict[str, Any], values: list[float] | None
+    ) -> None:
+        def once() -> None:
+            frozen = self._study.get_trials(deepcopy=False)[candidate.number]
+            if frozen.state == TrialState.RUNNING:  # else the tell arrived before the connection broke
+                for key, value in attributes.items():
+                    candidate.trial.set_user_attr(key, value)
+                self._study.tell(candidate.number, values, state=state)
+
+        self._database.patiently(once)
+
+
+def is_distinct(trial: FrozenTrial) -> bool:
+    """Whether a trial was the first of its schedule."""
+    return DUPLICATE_OF not in trial.user_attrs
+
+
+def candidate_of(trial: FrozenTrial) -> dict[str, Any]:
+    """``schedule``, ``key``, ``name`` and ``origin`` of a trial; empty if its driver died while it was drawn."""
+    described: dict[str, Any] = trial.user_attrs.get(CANDIDATE, {})
+    return described
+
+
+def measured_of(trial: FrozenTrial) -> dict[str, Any]:
+    """The figures of a told trial, and the reason if it did not complete."""
+    measured: dict[str, Any] = trial.user_attrs.get(MEASURED, {})
+    return measured
+
+
+def _described(schedule: Schedule, name: str, origin: Origin) -> dict[str, Any]:
+    return {"schedule": schedule.to_json_dict(), "key": schedule.key, "name": name, "origin": origin}
