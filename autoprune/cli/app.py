@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -22,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=False,
 )
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., Any]] = {
     "calibrate": calibrate,
     "report": report,
     "export": export,
@@ -41,7 +43,7 @@ def run(argv: Sequence[str]) -> int:
         0 = done, 1 = the job failed, 2 = bad input, 130 = Ctrl-C.
     """
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *where: note(f"warning: {message}")
+        warnings.showwarning = _show_warning
         try:
             code = app(args=list(argv), prog_name="autoprune", standalone_mode=False)
         except KeyboardInterrupt:
@@ -49,3 +51,9 @@ def run(argv: Sequence[str]) -> int:
         except Exception as error:  # noqa: BLE001 - the border of the program: whatever it is becomes a line and a code
             return report_failure(error, argv, argv[0] if argv and argv[0] in COMMANDS else "")
     return code if isinstance(code, int) else 0
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, *where: Any, **more: Any) -> None:
+    """Our own warnings are for the user; those between libraries are not."""
+    if Path(filename).is_relative_to(Path(__file__).parents[1]):
+        note(f"warning: {message}")

@@ -22,9 +22,13 @@ def calibrate(
     study: Annotated[str, typer.Argument(metavar="STUDY.yaml", help="Study file.")],
     output: Annotated[str | None, typer.Option("--output", metavar="DIR", help="Folder of the results.")] = None,
     trials: Annotated[int | None, typer.Option("--trials", metavar="N", help="Candidates to measure.")] = None,
-    workers: Annotated[int | None, typer.Option("--workers", metavar="N", help="Worker processes; 0 = in-process.")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", help="Worker processes; 0 = in-process.")
+    ] = None,
     storage: Annotated[str | None, typer.Option("--storage", metavar="URL", help="Database of the trials.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the study and its data, and say what it would do.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the study and its data, and say what it would do.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -38,9 +42,12 @@ def calibrate(
         plan = plan_study(spec)
         emit(plan.to_dict()) if as_json else _show_plan(plan)
         return 0
+    from transformers.utils import logging
+
     from autoprune.report.files import write_report
     from autoprune.search.driver import run_study
 
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the view below is the progress
     with StudyView(spec.objectives) as view:
         outcome = run_study(spec, on_event=view.listen)
     front = outcome.front.model_dump(mode="json")

@@ -6,7 +6,7 @@ from typing import Any
 
 from autoprune.report.cards import key_of
 from autoprune.report.frame import height_of, label_sides, visible_range
-from autoprune.report.reading import Front, Point, everything, flops_of, held_out, quality_of
+from autoprune.report.reading import Front, Point, everything, explored_trials, flops_of, held_out, quality_of
 from autoprune.report.words import percent, point_name, quality_value, stage_words
 
 Trace = dict[str, Any]
@@ -90,7 +90,7 @@ def _controls(front: Front, group: list[Point]) -> Trace:
 
 def _explored(front: Front) -> Trace:
     key = quality_of(front).key
-    trials = [t for t in front["study"]["trials"] if t["state"] in _STATES and t.get("duplicate_of") is None and t.get(key) is not None]
+    trials = explored_trials(front)
     return {
         "type": "scatter",
         "name": "Explored",

@@ -10,6 +10,7 @@ from autoprune.report.reading import Front, Point, everything, flops_of, held_ou
 from autoprune.report.words import percent, point_name, quality_value
 
 _BEATEN = "Beaten means: a point that the search found costs fewer prefill FLOPs at no lower quality, on held-out rows."
+_UNBEATEN = "no point that the search found is cheaper and at least as good"
 _NOT_MEASURED = "not measured on all rows: the trial failed, or racing stopped it because cheaper points were better"
 
 
@@ -59,7 +60,7 @@ def _verdict(front: Front, verdict: dict[str, Any], known: dict[int, tuple[str, 
     if found is None:
         return row("preset", verdict["name"], [cell("–")] * 3 + [cell(_NOT_MEASURED, 'class="words"')])
     kind, preset = found
-    reason = "it is on the front" if kind == "front" else "no point that the search found is cheaper and at least as good"
+    reason = "it is on the front" if kind == "front" else _UNBEATEN
     if by:
         reason = f"{point_name(*by)}: {percent(flops_of(by[1]))} of the FLOPs at {_quality(front, by[1])}"
     mark = '<span class="yes">yes</span>' if verdict["beaten"] else '<span class="no">no</span>'

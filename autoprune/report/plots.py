@@ -11,7 +11,17 @@ from matplotlib.ticker import PercentFormatter
 
 from autoprune.report.frame import height_of, label_sides, visible_range
 from autoprune.report.headline import recommended
-from autoprune.report.reading import Front, Point, drop_of, everything, flops_of, held_out, pruned_points, quality_of
+from autoprune.report.reading import (
+    Front,
+    Point,
+    drop_of,
+    everything,
+    explored_trials,
+    flops_of,
+    held_out,
+    pruned_points,
+    quality_of,
+)
 from autoprune.report.words import percent, points
 
 _INK, _FRONT, _PRESET, _FAINT = "#1c1e23", "#0b5fa5", "#b8480b", "#8b9099"
@@ -28,11 +38,7 @@ def front_png(front: Front, path: str | Path) -> None:
     figure = Figure(figsize=(9.6, 5.8), dpi=150, layout="constrained")
     axes: Axes = figure.add_subplot()
     quality = quality_of(front)
-    explored = [
-        t
-        for t in front["study"].get("trials", [])
-        if t.get("duplicate_of") is None and t.get(quality.key) is not None
-    ]
+    explored = explored_trials(front)
     axes.scatter(
         [t["flops_ratio"] for t in explored],
         [t[quality.key] for t in explored],

@@ -101,6 +101,13 @@ def pruned_points(front: Front) -> list[Point]:
     return sorted((p for p in front["points"] if p["schedule"]["stages"]), key=flops_of)
 
 
+def explored_trials(front: Front) -> list[dict[str, Any]]:
+    """The trials that were measured on some rows or all, each schedule once."""
+    key = quality_of(front).key
+    trials = front["study"]["trials"]
+    return [t for t in trials if t.get("duplicate_of") is None and None not in (t.get("flops_ratio"), t.get(key))]
+
+
 def everything(front: Front) -> Iterator[tuple[str, Point]]:
     """All measured points with their kind: ``dense``, ``front``, ``preset``, ``control``; each trial once."""
     yield "dense", front["dense"]

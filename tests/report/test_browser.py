@@ -51,17 +51,12 @@ def seen(request, tmp_path_factory):
     page = render_page(make_front(), "runs/x").replace("<style>", WATCH + "<style>", 1)
     page = page.replace("</body>", TRY + "</body>")
     (folder / "page.html").write_text(page, encoding="utf-8")
-    flags = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-    ]
-    flags += ["--disable-component-update", "--disable-sync", f"--user-data-dir={folder / 'profile'}", "--dump-dom"]
-    flags += [f"--window-size={request.param[0]},{request.param[1]}", "--virtual-time-budget=20000"]
-    out = subprocess.run([BROWSER, *flags, f"file://{folder}/page.html"], capture_output=True, text=True, timeout=120)
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--virtual-time-budget=20000"]
+    flags += [f"--window-size={request.param[0]},{request.param[1]}", f"--user-data-dir={folder / 'profile'}"]
+    out = subprocess.run(
+        [BROWSER, *flags, "--dump-dom", f"file://{folder}/page.html"], capture_output=True, text=True, timeout=120
+    )
     found = re.search(r'<pre id="seen">(.*?)</pre>', out.stdout, re.S)
     assert found, out.stderr[-2000:]
     return json.loads(html.unescape(found.group(1)))
