@@ -1,6 +1,6 @@
 """Finds schedules: the search over layers, keeps and criteria, on any number of workers.
 
-* `spec.StudySpec` - a study file, checked whole before the first second of compute; `plan.plan_study` - what it will do.
+* `spec.StudySpec` - a study file, checked whole before any compute; `plan.plan_study` - what it will do.
 * `driver.run_study` - the study itself, from the file to the front; it resumes where it stopped.
 * `space`, `sampler`, `racing`, `controls`, `pareto` - the ideas of the search, each pure and on its own.
 * `ledger`, `storage`, `lock` - what is remembered; `tasks`, `worker`, `inprocess`, `ray_executor` - who does the work.

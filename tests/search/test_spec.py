@@ -1,0 +1,148 @@
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from support.studies import tiny_spec, write_study
+
+from autoprune.errors import StudyError
+from autoprune.schedule import AttentionCriterion, RandomCriterion
+from autoprune.search.spec import StudySpec
+
+
+def error_of(file: Path, **overrides: object) -> str:
+    with pytest.raises(StudyError) as raised:
+        StudySpec.load(file, **overrides)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
+    file = write_study(tmp_path, search=None, workers=None)
+    spec = StudySpec.load(file)
+    assert spec.objectives == ("flops", "accuracy")
+    assert spec.space.layers == "all"
+    assert spec.space.keep == (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
+    assert spec.space.criteria == tuple(AttentionCriterion(rows=r) for r in ("last", "text", "visual"))
+    assert spec.space.max_stages == 3
+    assert spec.baselines == ("vtw", "fastv", "himap", "pyramiddrop")
+    search = {"sampler": "tpe", "trials": 200, "minutes": None, "seed": 0, "racing": True}
+    assert spec.search.model_dump() == search
+    assert spec.workers.model_dump() == {"count": 2, "cpus": 1, "gpus": 0}
+    assert spec.data.calibration.model_dump(exclude={"path"}) == {
+        "split": "train", "samples": None, "seed": 0, "columns": {},
+    }  # fmt: skip
+    assert spec.model.model_dump(exclude={"path"}) == {
+        "revision": None, "dtype": "auto", "device": "auto", "trust_remote_code": False,
+    }  # fmt: skip
+
+
+def test_relative_paths_start_at_the_study_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_study(tmp_path / "deep")
+    monkeypatch.chdir(tmp_path)
+    spec = StudySpec.load(Path("deep/study.yaml"))
+    assert spec.model.path == str(tmp_path / "deep/model")
+    assert spec.data.calibration.path == str(tmp_path / "deep/calibration.jsonl")
+    assert spec.output_path == tmp_path / "deep/run"
+    assert spec.storage_url == f"sqlite:///{tmp_path}/deep/run/study.db"
+    assert StudySpec.load(file, output="elsewhere").output_path == tmp_path / "elsewhere"
+
+
+def test_overrides_win_and_are_checked(tmp_path: Path) -> None:
+    file = write_study(tmp_path)
+    url = f"sqlite:///{tmp_path}/other.db"
+    spec = StudySpec.load(file, trials=7, workers=3, storage=url)
+    assert (spec.search.trials, spec.workers.count, spec.storage_url) == (7, 3, url)
+    assert "search.trials" in error_of(file, trials=0)
+
+
+def test_all_errors_come_in_one_line(tmp_path: Path) -> None:
+    file = write_study(
+        tmp_path,
+        searhc={"trials": 3},
+        objectives=["flops", "kv_bytes"],
+        space={"layers": [1, 99], "keep": [0.5, 1.5], "criteria": ["texts"], "max_stage": 2},
+        baselines=["fastvv"],
+        workers={"count": -1},
+        storage="nonsense",
+    )
+    study = yaml.safe_load(file.read_text())
+    study["data"]["calibration"]["path"] = "missing.jsonl"
+    file.write_text(yaml.safe_dump(study))
+    text = error_of(file)
+    for expected in (
+        "searhc: unknown key; did you mean 'search'?",
+        "objectives: needs at least one quality",
+        "space.keep[1]",
+        "space.criteria: criterion: no such criterion",
+        "space.max_stage: unknown key; did you mean 'max_stages'?",
+        "did you mean 'fastv'?",
+        "workers.count",
+        "storage: is no database URL",
+        "data.calibration.path: no such file",
+    ):
+        assert expected in text, text
+
+
+@pytest.mark.parametrize(
+    ("sections", "expected"),
+    [
+        ({"name": None}, "name: is missing"),
+        ({"model": {"path": "./nowhere"}}, "model.path: no such folder"),
+        ({"space": {"layers": [3, 8]}}, "space.layers: the model has layers 0 to 7 (got [8])"),
+        ({"space": {"layers": [0, 3]}}, "layer 0 needs a criterion that works before the decoder"),
+        ({"space": {"layers": [3, 3]}}, "space.layers: names a value twice"),
+        ({"space": {"layers": []}}, "space.layers: must not be empty"),
+        ({"space": {"keep": [0.5, 1.0]}}, "space.keep[1]: Input should be less than 1"),
+        ({"space": {"keep": "0.5"}}, "space.keep"),
+        ({"space": {"criteria": [{"name": "attention", "rows": "text", "head": "max"}]}}, "criterion.attention.head"),
+        ({"search": {"trials": "many"}}, "search.trials"),
+        ({"search": {"sampler": "tpee"}}, "search.sampler"),
+        ({"constraints": {"max_drop": {"*": 1.5}}}, "constraints.max_drop"),
+        ({"objectives": ["flops", "flops", "accuracy"]}, "objectives: names an objective twice"),
+        ({"objectives": ["accuracy"]}, "needs at least one cost"),
+        ({"storage": "mysql://host/db"}, "storage: no such kind of database"),
+        ({"storage": "sqlite://"}, "storage: a study in memory"),
+        ({"storage": "sqlite:////no/such/folder/x.db"}, "storage: no such folder"),
+        ({"baselines": ["gone.json"]}, "baselines[0]: schedule: cannot be read"),
+    ],
+)
+def test_one_error_names_its_field(tmp_path: Path, sections: dict[str, object], expected: str) -> None:
+    text = error_of(write_study(tmp_path, **sections))
+    assert expected in text
+    assert "errors:" not in text
+
+
+def test_files_that_are_no_studies(tmp_path: Path) -> None:
+    assert "cannot be read" in error_of(tmp_path / "missing.yaml")
+    (tmp_path / "list.yaml").write_text("- a\n")
+    assert "must hold keys and values" in error_of(tmp_path / "list.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [1\n")
+    assert "is not YAML" in error_of(tmp_path / "broken.yaml")
+
+
+def test_a_baseline_for_another_model_is_refused(tmp_path: Path) -> None:
+    tiny_spec(tmp_path)
+    identity = {"name": "x", "model_type": "llama", "num_layers": 32, "hidden_size": 16, "config_sha256": "0" * 64}
+    schedule = {"format": "autoprune.schedule", "version": 1, "model": identity, "stages": [], "evidence": {}}
+    (tmp_path / "mine.json").write_text(json.dumps(schedule))
+    assert "num_layers" in error_of(write_study(tmp_path, baselines=["mine.json"]))
+
+
+def test_criterion_objects_are_taken(tmp_path: Path) -> None:
+    criteria = ["text", {"name": "random", "seed": 3}, {"name": "attention", "rows": "last", "at": "current"}]
+    spec = tiny_spec(tmp_path, space={"criteria": criteria, "layers": [0, 2]})
+    assert spec.space.criteria[1:] == (RandomCriterion(seed=3), AttentionCriterion(rows="last", at="current"))
+
+
+def test_the_study_as_run_loads_again_from_anywhere(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path / "a", space={"criteria": ["text", {"name": "random", "seed": 3}]})
+    copy = tmp_path / "b.yaml"
+    copy.write_text(spec.to_yaml())
+    assert StudySpec.load(copy) == spec
+
+
+def test_nothing_is_written_when_the_study_is_refused(tmp_path: Path) -> None:
+    file = write_study(tmp_path, searhc={})
+    error_of(file)
+    assert not (tmp_path / "run").exists()
