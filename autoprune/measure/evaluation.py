@@ -14,13 +14,14 @@ from autoprune.measure.loading import LoadedModel
 from autoprune.measure.prefix import ScoreKey
 from autoprune.measure.pricing import Pricer
 from autoprune.measure.results import SampleResult
+from autoprune.measure.runs import Run
 from autoprune.measure.scoring import ScoredBatch
-from autoprune.measure.verdicts import sample_result
 from autoprune.schedule import AttentionCriterion, Criterion, Schedule
 
 __all__ = ["Evaluator", "generate_and_score"]
 
 _DENSE = Schedule()
+_OPEN_SHARE = 4  # answers that wait to be decoded on may hold this part of the memory for recordings
 
 
 class Evaluator:
@@ -121,31 +122,18 @@ class Evaluator:
         outside = [index for index in wanted if not 0 <= index < len(self._data)]
         if outside:
             raise DataError(f"must be in 0 to {len(self._data) - 1}", field="indices", value=outside[0])
-        found: list[dict[int, SampleResult]] = [{} for _ in schedules]
+        spare = self._cache_bytes // (_OPEN_SHARE * max(len(schedules), 1))
+        runs = [Run(self._loaded.model, s, self._pricer, self._batch_size, spare) for s in schedules]
         asked = set(wanted)
         for number, batch in enumerate(self._batches):
             if asked.isdisjoint(batch.indices):
                 continue
-            for results, schedule in zip(found, schedules, strict=True):
-                results.update((result.index, result) for result in self._score(batch, schedule))
+            for run in runs:
+                run.add(batch)
             self._keep(number, self._batches)
-        return [[results[index] for index in wanted] for results in found]
-
-    def _score(self, batch: ScoredBatch, schedule: Schedule) -> list[SampleResult]:
-        if schedule.stages:
-            answers, kept = batch.answer(schedule)
-        else:
-            answers, kept = batch.dense, [[] for _ in batch.samples]
-        return [
-            sample_result(
-                batch.indices[place],
-                sample,
-                answers[place],
-                batch.dense[place],
-                self._pricer.price(schedule, batch.counts[place], kept[place]),
-            )
-            for place, sample in enumerate(batch.samples)
-        ]
+        for run in runs:
+            run.finish()
+        return [[run.results[index] for index in wanted] for run in runs]
 
     def _keep(self, number: int, batches: Sequence[ScoredBatch]) -> None:
         """Notes that a batch was used, and lets go of those used longest ago while there is too much."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,7 @@ class Replay:
     recorded: Recorded
 
     def select(self, rows: Tensor) -> Any:
-        """The cache of some rows, complete: layers that were not run get the dense keys and values."""
+        """The cache of some rows, complete: layers that were not run get the dense keys and values. Uses it up."""
         self.cache.batch_select_indices(rows)
         for i in range(self.entry):
             layer = copy.copy(self.recorded.cache.layers[i])
@@ -95,23 +95,23 @@ class DensePrefix:
         """Drop what is large; the next replay computes it again, without the vision tower."""
         self.recorded = None
 
-    @contextmanager
-    def replay(self, schedule: Schedule) -> Iterator[Replay]:
-        """Runs a schedule on the batch; inside the block its patch is in place, so that decoding can go on.
+    def replay(self, schedule: Schedule) -> Replay:
+        """Runs a schedule on the batch.
 
         Raises:
             PatchError: a criterion cannot be computed on this batch.
         """
-        recorded, cache = self.ensure_recorded(), self._new_cache()
-        with ExitStack() as substitution, torch.no_grad():
+        recorded, cache, entry = self.ensure_recorded(), self._new_cache(), self._entry(schedule)
+        with (
+            torch.no_grad(),
             # Before the patch, so that its own hooks see the recorded call.
-            substitution.enter_context(self._substituted(cache))
-            with apply(self._model, schedule, self.visual_mask, scores=self.scores) as patch:
-                entry = self._entry(schedule)
-                with patch.prompt(self.forced.ends), _shortcut(self._layers, recorded.outputs[:entry]):
-                    logits = self._call(cache)
-                substitution.close()
-                yield Replay(logits, patch.report.visual_tokens, cache, entry, recorded)
+            self._substituted(cache),
+            apply(self._model, schedule, self.visual_mask, scores=self.scores) as patch,
+            patch.prompt(self.forced.ends),
+            _shortcut(self._layers, recorded.outputs[:entry]),
+        ):
+            logits = self._call(cache)
+        return Replay(logits, patch.report.visual_tokens, cache, entry, recorded)
 
     def ensure_recorded(self) -> Recorded:
         """The large part, computed again if it was dropped."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from autoprune.errors import ModelError
 from autoprune.measure.batches import rows
 from autoprune.measure.choices import choice_tokens
-from autoprune.measure.decoding import continue_greedy, end_tokens, generate_greedy, padding_token
+from autoprune.measure.continuation import OpenRows
+from autoprune.measure.decoding import end_tokens, generate_greedy, padding_token
 from autoprune.measure.forcing import Forced, force
 from autoprune.measure.loading import LoadedModel, encode, to_device
 from autoprune.measure.prefix import DensePrefix, Replay, ScoreKey
@@ -28,6 +30,21 @@ from autoprune.measure.vision import shared_features
 from autoprune.schedule import Schedule
 
 
+@dataclass
+class Scored:
+    """A candidate's answers to the samples of a batch.
+
+    Attributes:
+        answers: The answers; an open one holds the text up to where it parts from the dense model's.
+        kept: For each sample, the visual tokens alive after each stage.
+        open_rows: What is needed to finish the open ones, or None.
+    """
+
+    answers: list[Answer]
+    kept: list[list[int]]
+    open_rows: OpenRows | None
+
+
 class ScoredBatch:
     """Samples of one kind (all with choices, or none), with the dense model's answers to them.
 
@@ -37,6 +54,7 @@ class ScoredBatch:
         prefix: The recorded dense pass.
         dense: The dense model's answer to each sample.
         counts: Token counts of each sample.
+        ends: Tokens that end an answer.
         near_ties: For each sample, whether its dense answer hangs on a margin below kernel noise.
     """
 
@@ -50,7 +68,7 @@ class ScoredBatch:
     ) -> None:
         self.indices, self.samples = tuple(indices), tuple(samples)
         self._model, self._tokenizer = loaded.model, loaded.processor.tokenizer
-        self._ends = end_tokens(self._model)
+        self.ends = end_tokens(self._model)
         self._max_new_tokens = max_new_tokens
         self._chosen = samples[0].choices is not None
         owners = [sample for sample in samples for _ in range(rows(sample))]
@@ -85,58 +103,60 @@ class ScoredBatch:
         """Tokens as text."""
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True)).strip()
 
-    def answer(self, schedule: Schedule) -> tuple[list[Answer], list[list[int]]]:
-        """A candidate's answers, and for each sample the visual tokens alive after each stage.
+    def score(self, schedule: Schedule) -> Scored:
+        """A candidate's answers; those that part from the dense model's are left open.
 
         Raises:
             EvaluationError: non-finite logits.
             PatchError: a criterion cannot be computed on this batch.
         """
-        with self.prefix.replay(schedule) as replay:
-            check_finite(replay.logits, self._forced)
-            kl = row_kl(self.prefix.logits, replay.logits, self._forced.valid)
-            kl = [kl[row] for row in self._reference_rows]
-            answers = self._pick(replay, kl) if self._chosen else self._decode(replay, kl)
-        layers = [stage.layer for stage in schedule.stages]
-        alive = replay.visual_tokens[layers].T.tolist()
-        return answers, [alive[row] for row in self._reference_rows]
-
-    def _pick(self, replay: Replay, kl: list[float]) -> list[Answer]:
+        replay = self.prefix.replay(schedule)
+        check_finite(replay.logits, self._forced)
+        kl = row_kl(self.prefix.logits, replay.logits, self._forced.valid)
+        kl = [kl[row] for row in self._reference_rows]
+        alive = replay.visual_tokens[[stage.layer for stage in schedule.stages]].T.tolist()
+        kept = [alive[row] for row in self._reference_rows]
+        if not self._chosen:
+            return self._decide(replay, kl, kept)
         picks = best_choices(summed_log_probabilities(replay.logits, self._forced), self.samples)
-        return [
+        answers = [
             _chosen(sample, pick, dense.choice, nats)
             for sample, pick, dense, nats in zip(self.samples, picks, self.dense, kl, strict=True)
         ]
+        return Scored(answers, kept, None)
 
-    def _decode(self, replay: Replay, kl: list[float]) -> list[Answer]:
-        parted = first_mismatch(replay.logits, self._forced)
-        undecided = [row for row, where in enumerate(parted) if where is not None]
-        tails = iter(self._continue(replay, undecided, [where for where in parted if where is not None]))
-        answers = []
-        for row, where in enumerate(parted):
-            if where is None:
-                answers.append(Answer(self.dense[row].text, None, 1.0, kl[row], True))
-            else:
-                tokens = self._continuations[row][: where[0]] + next(tails)
-                answers.append(Answer(self.text(tokens), None, 0.0, kl[row], False))
-        return answers
+    def _decide(self, replay: Replay, kl: list[float], kept: list[list[int]]) -> Scored:
+        answers: list[Answer] = []
+        places, heads, tokens = [], [], []
+        for row, parted in enumerate(first_mismatch(replay.logits, self._forced)):
+            if parted is None:
+                answers.append(replace(self.dense[row], kl=kl[row]))
+                continue
+            place, token = parted
+            head = self._continuations[row][:place]
+            answers.append(Answer(self.text([*head, token]), None, 0.0, kl[row], False))
+            if token not in self.ends and place + 1 < self._max_new_tokens:
+                places.append(row)
+                heads.append(head)
+                tokens.append(token)
+        open_rows = self._open(replay, places, heads, tokens) if places else None
+        return Scored(answers, kept, open_rows)
 
-    def _continue(self, replay: Replay, parted: list[int], where: list[tuple[int, int]]) -> list[list[int]]:
-        """Greedy tokens from the first one that differs, for rows that differ."""
-        places, tokens = [place for place, _ in where], [token for _, token in where]
-        budgets = [self._max_new_tokens - place for place in places]
-        if all(token in self._ends or budget == 1 for token, budget in zip(tokens, budgets, strict=True)):
-            return [[token] for token in tokens]
+    def _open(self, replay: Replay, rows: list[int], heads: list[list[int]], tokens: list[int]) -> OpenRows:
         device = self._forced.ends.device
-        index = torch.tensor(parted, device=device)
-        cut = self._forced.ends[index] + torch.tensor(places, device=device)
+        index = torch.tensor(rows, device=device)
+        cut = self._forced.ends[index] + torch.tensor([len(head) for head in heads], device=device)
         # The rest of the reference answer stays in the cache, but no later token may see it.
-        columns = torch.arange(self._forced.inputs["attention_mask"].shape[1], device=device)
-        mask = self._forced.inputs["attention_mask"][index] * (columns < cut[:, None])
-        positions = self.prefix.position_ids[..., index, cut - 1][..., None] + 1
-        cache = replay.select(index)
-        return continue_greedy(
-            self._model, cache, mask, positions, torch.tensor(tokens, device=device), budgets, self._ends
+        mask = self._forced.inputs["attention_mask"][index]
+        columns = torch.arange(mask.shape[1], device=device)
+        return OpenRows(
+            places=rows,
+            heads=heads,
+            tokens=tokens,
+            budgets=[self._max_new_tokens - len(head) for head in heads],
+            attention_mask=mask * (columns < cut[:, None]),
+            positions=self.prefix.position_ids[..., index, cut - 1][..., None] + 1,
+            cache=replay.select(index),
         )
 
     def _first_rows(self) -> list[int]:
