@@ -99,7 +99,10 @@ def _explored(front: Front) -> Trace:
         "x": [t["flops_ratio"] for t in trials],
         "y": [t[key] for t in trials],
         "marker": {"symbol": "circle", "size": 5, "opacity": 0.38},
-        "hovertext": [f"trial {t['trial']} · {_STATES[t['state']]} · {t['samples']} calibration rows" for t in trials],
+        "hovertext": [
+            f"trial {t['trial']} · {_STATES.get(t['state'], t['state'])} · {t['samples']} calibration rows"
+            for t in trials
+        ],
         "hoverinfo": "text",
     }
 
