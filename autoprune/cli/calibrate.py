@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -88,7 +87,9 @@ def _show_plan(plan: StudyPlan) -> None:
 
 
 def _show_next(outcome: RunOutcome, front: dict[str, Any], study: str) -> None:
-    folder = _short(outcome.output)
+    from autoprune.report.files import shown_path
+
+    folder = shown_path(outcome.output)
     lost = [v["name"] for v in front["study"]["presets"] if not v["beaten"]]
     if lost:
         note(f"not beaten: {', '.join(lost)}")
@@ -96,8 +97,3 @@ def _show_next(outcome: RunOutcome, front: dict[str, Any], study: str) -> None:
         note(f"stopped early; to resume: autoprune calibrate {study}")
     note(f"report: {folder / 'report.html'}")
     note(f"take a schedule: autoprune export {folder} --max-drop 0.02 -o schedule.json")
-
-
-def _short(folder: Path) -> Path:
-    """The folder as somebody here would type it."""
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder

@@ -12,7 +12,7 @@ from autoprune.cli.output import table
 def front_table(front: dict[str, Any]) -> Table:
     """One row for dense, each point of the front and each published method, cheapest first."""
     from autoprune.report.reading import drop_interval, drop_of, everything, flops_of, held_out, quality_of, worst_task
-    from autoprune.report.words import interval, milliseconds, percent, point_name, points, stage_words
+    from autoprune.report.words import milliseconds, percent, point_name, points, quality_value, stage_words
 
     quality = quality_of(front)
     columns = ("FLOPs", quality.label, "drop, points (95 %)", "worst task", "prefill", "stages")
@@ -26,11 +26,19 @@ def front_table(front: dict[str, Any]) -> Table:
         rows.add_row(
             point_name(kind, point) + (" (preset)" if kind == "preset" else ""),
             percent(flops_of(point)),
-            percent(value) if quality.key != "kl" else f"{value:.3f}",
-            f"{points(drop)} {interval(drop_interval(point))}" if quality.key != "kl" else f"{drop:.3f} nats",
+            quality_value(quality.key, value),
+            _drop(kind, drop, drop_interval(point), quality.key),
             f"{worst[0]} {points(worst[1])}" if worst and stages else "–",
             milliseconds(latency.get("prefill_ms")),
             "; ".join(stage_words(s).removeprefix("before ") for s in stages) or "none",
             style="bold" if kind == "front" else None,
         )
     return rows
+
+
+def _drop(kind: str, drop: float | None, low_high: Any, key: str) -> str:
+    from autoprune.report.words import interval, points
+
+    if kind == "dense" or drop is None:
+        return "–"
+    return f"{drop:.3f} nats" if key == "kl" else f"{points(drop)} {interval(low_high)}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from autoprune.cli.output import stderr
@@ -32,7 +32,13 @@ class StudyView:
     def __init__(self, objectives: Sequence[str]) -> None:
         self._objectives = objectives
         self._console = stderr()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            SpinnerColumn(finished_text="✓"),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[count]}"),
+            TimeElapsedColumn(),
+        )
         self._progress = Progress(*columns, console=self._console)
         self._task: TaskID | None = None
         self._best: list[tuple[float, float, str]] = []
@@ -48,6 +54,8 @@ class StudyView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is None:
+            self._finish_phase()
         self._live.stop()
 
     def listen(self, event: Event) -> None:
@@ -62,15 +70,21 @@ class StudyView:
             self._advance(event)
 
     def _begin(self, event: Event) -> None:
-        if self._task is not None:
-            self._progress.stop_task(self._task)
+        self._finish_phase()
         self._phase = event.message
-        self._task = self._progress.add_task(event.message, total=event.total, completed=event.done)
+        self._task = self._progress.add_task(
+            event.message, total=event.total, completed=event.done, count=_count(event)
+        )
         self._plain(event, always=True)
+
+    def _finish_phase(self) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, total=1, completed=1)
+            self._progress.stop_task(self._task)
 
     def _advance(self, event: Event) -> None:
         if self._task is not None and event.total:
-            self._progress.update(self._task, completed=event.done, total=event.total)
+            self._progress.update(self._task, completed=event.done, total=event.total, count=_count(event))
         self._plain(event)
 
     def _told(self, trial: dict[str, Any]) -> None:
@@ -88,9 +102,8 @@ class StudyView:
         if self._console.is_terminal or not (always or time.monotonic() - self._said > _PLAIN_EVERY):
             return
         self._said = time.monotonic()
-        of = f" {event.done}/{event.total}" if event.total else ""
         best = "" if always or not self._best else f"; {self._summary()}"
-        self._console.print(f"{self._phase}{of}{best}", markup=False, soft_wrap=True)
+        self._console.print(f"{self._phase} {_count(event)}{best}".rstrip(), markup=False, soft_wrap=True)
 
     def _summary(self) -> str:
         """The front so far, best quality first."""
@@ -101,6 +114,10 @@ class StudyView:
         counts = ", ".join(f"{n} {state.lower()}" for state, n in sorted(self._counts.items()))
         lines = [line for line in (counts, self._summary() if self._best else "") if line]
         return Group(self._progress, *(Text(line, style="dim", overflow="ellipsis", no_wrap=True) for line in lines))
+
+
+def _count(event: Event) -> str:
+    return f"{event.done}/{event.total}" if event.total else ""
 
 
 def _cost_and_quality(values: dict[str, float]) -> tuple[float, float]:

@@ -39,7 +39,9 @@ def headline(front: Front) -> str:
         lost = f"{points(drop)} points of {quality.label}" if quality.key != "kl" else f"{drop:.3g} nats"
         return f"No schedule stays within {_bound(front)} of dense: the nearest loses <b>{lost}</b> at {flops}"
     mine, dense = held_out(point)[quality.key], held_out(front["dense"])[quality.key]
-    if not quality.more_is_better or not dense:
+    if not dense and quality.more_is_better:
+        return "The dense model itself gets nothing right: on these rows there is nothing to lose"
+    if not quality.more_is_better:
         return f"Stays within <b>{drop:.3g} nats</b> of the dense answers at {flops}"
     return f"Keeps <b>{percent(mine / dense)}</b> of the dense model’s {quality.label} at {flops}"
 
@@ -94,10 +96,10 @@ def tiles(front: Front) -> str:
             (
                 "Prefill time",
                 milliseconds(latency["prefill_ms"]),
-                f"dense {milliseconds(latency['prefill_dense_ms'])} · {faster:.2f}× faster",
+                f"dense {milliseconds(latency['prefill_dense_ms'])} · {faster:.2f}× as fast",
             )
         )
-    items.append(("KV cache", percent(figures.get("kv_ratio")), "of the dense bytes after prefill"))
+    items.append(("KV cache", percent(figures.get("kv_ratio")), "of the dense bytes"))
     if worst := worst_task(front, point):
         items.append(
             ("Worst task", f"−{points(worst[1])}" if worst[1] > 0 else f"+{points(-worst[1])}", f"points on {worst[0]}")

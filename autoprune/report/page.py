@@ -19,6 +19,7 @@ from autoprune.report.notes import importances_section, notes_list, warnings
 from autoprune.report.reading import Front, everything, quality_of
 from autoprune.report.tables import points_table
 from autoprune.report.tasks import task_section
+from autoprune.report.words import model_name
 
 _PYTHON = """import autoprune
 
@@ -49,9 +50,9 @@ def render_page(front: Front, run: str = "RUN") -> str:
         "schedules": {key_of(k, p): p["schedule"] for k, p in cards if k != "dense"},
     }
     return Template(_asset("page.html")).substitute(
-        title=escape(f"{study.get('name')}: front of {model['name']}"),
+        title=escape(f"{study.get('name')}: front of {model_name(model)}"),
         study=escape(str(study.get("name"))),
-        model=escape(f"{model['name']} ({model['model_type']}, {model['num_layers']} layers)"),
+        model=escape(f"{model_name(model)} ({model['model_type']}, {model['num_layers']} layers)"),
         css=_asset("page.css"),
         headline=headline(front),
         lead=lead(front),

@@ -22,7 +22,7 @@ from autoprune.report.reading import (
     pruned_points,
     quality_of,
 )
-from autoprune.report.words import percent, points
+from autoprune.report.words import model_name, percent, points
 
 _INK, _FRONT, _PRESET, _FAINT = "#1c1e23", "#0b5fa5", "#b8480b", "#8b9099"
 
@@ -129,7 +129,7 @@ def _frame(axes: Axes, front: Front, named: list[Point]) -> None:
 
 
 def _title(front: Front) -> str:
-    name, best = f"{front['study'].get('name')} · {front['model']['name']}", recommended(front)
+    name, best = f"{front['study'].get('name')} · {model_name(front['model'])}", recommended(front)
     if best is None:
         return name
     drop = drop_of(front, best) or 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any
 
 _ATTENTION = {
@@ -83,6 +84,12 @@ def stage_words(stage: dict[str, Any]) -> str:
         if stage.get("criterion") and stage["keep"].get("ratio") != 0
         else where
     )
+
+
+def model_name(model: dict[str, Any]) -> str:
+    """A model's name; of a folder on somebody's disk the last two parts."""
+    path = PurePath(model["name"])
+    return "/".join(path.parts[-2:]) if path.is_absolute() else str(model["name"])
 
 
 def point_name(kind: str, point: dict[str, Any]) -> str:
