@@ -16,7 +16,7 @@ from autoprune.report.reading import (
     quality_of,
     worst_task,
 )
-from autoprune.report.words import interval, milliseconds, percent, points
+from autoprune.report.words import interval, milliseconds, percent, point_name, points
 
 
 def recommended(front: Front) -> Point | None:
@@ -54,13 +54,13 @@ def lead(front: Front) -> str:
     quality, figures, dense = quality_of(front), held_out(point), held_out(front["dense"])
     where = "held-out rows" if point.get("validation") else "calibration rows (the study stopped before its validation)"
     if quality.key == "kl":
-        return f"Trial {point['trial']}, measured on {figures['samples']} {where}."
+        return f"{_named(point)}, measured on {figures['samples']} {where}."
     low_high = drop_interval(point)
     sure = f", 95 % interval {points(low_high[0])} to {points(low_high[1])}" if low_high else ""
     drop = drop_of(front, point)
     loses = f"loses {points(drop)} points" if (drop or 0) >= 0 else f"gains {points(-(drop or 0))} points"
     return (
-        f"Trial {point['trial']} {loses} ({percent(figures[quality.key])} against {percent(dense[quality.key])}{sure}) "
+        f"{_named(point)} {loses} ({percent(figures[quality.key])} against {percent(dense[quality.key])}{sure}) "
         f"on {figures['samples']} {where}. It is what <code>autoprune export</code> takes by default: "
         f"the cheapest schedule that loses at most {_bound(front)}."
     )
@@ -106,6 +106,13 @@ def tiles(front: Front) -> str:
         )
     return "".join(
         f'<li><span class="what">{escape(w)}</span><b>{escape(b)}</b><span>{escape(s)}</span></li>' for w, b, s in items
+    )
+
+
+def _named(point: Point) -> str:
+    name = point_name("front", point)
+    return (
+        f"Trial {point['trial']}" if name.startswith("trial") else f"The preset {escape(name)}, trial {point['trial']},"
     )
 
 

@@ -47,7 +47,9 @@ def test_the_tree_names_every_file_and_no_other():
     package = ROOT / "autoprune"
     there = {p.name for p in package.rglob("*") if p.suffix in (".py", ".html", ".css", ".js", ".json")}
     rooms = {f"{p.parent.name}/" for p in package.rglob("*/__init__.py")}
-    assert named == (there - {"__init__.py"}) | rooms
+    wanted = (there - {"__init__.py"}) | rooms
+    assert not wanted - named, "the tree in README.md lacks these files: give each a line"
+    assert not named - wanted, "the tree in README.md names files that are gone"
 
 
 def test_the_set_up_commands_name_files_and_extras_that_exist():
