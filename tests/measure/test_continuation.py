@@ -43,13 +43,19 @@ def test_rows_of_joined_caches_decode_as_alone(prompts, schedule, rows):
         return cache, logits[:, -1].argmax(-1)
 
     def decode(cache, mask, positions, tokens):
-        return continue_greedy(model, cache, mask, positions, tokens, [6] * len(tokens), frozenset())
+        answers = continue_greedy(model, cache, mask, positions, tokens, [6] * len(tokens), frozenset())
+        mask, last = pad(mask, (0, 6), value=1), torch.tensor([answer[-1:] for answer in answers])
+        with torch.no_grad():
+            call = {"attention_mask": mask, "position_ids": positions + 5, "past_key_values": cache}
+            return answers, model(input_ids=last, **call).logits
 
     with autoprune.apply(model, schedule):
-        alone = []
+        alone, logits = [], []
         for inputs, length in zip(chosen, lengths, strict=True):
             cache, token = prefill(inputs)
-            alone += decode(cache, inputs["attention_mask"], torch.tensor([[length]]), token)
+            answers, one = decode(cache, inputs["attention_mask"], torch.tensor([[length]]), token)
+            alone += answers
+            logits.append(one)
         filled = [prefill(inputs) for inputs in chosen]
         entries = {cache.layers[-1].keys.shape[2] for cache, _ in filled}
         joined = join_caches([cache for cache, _ in filled])
@@ -57,7 +63,8 @@ def test_rows_of_joined_caches_decode_as_alone(prompts, schedule, rows):
             pad(inputs["attention_mask"], (max(lengths) - n, 0)) for inputs, n in zip(chosen, lengths, strict=True)
         ]
         positions = torch.tensor(lengths)[:, None]
-        together = decode(joined, torch.cat(masks), positions, torch.cat([token for _, token in filled]))
+        together, all_logits = decode(joined, torch.cat(masks), positions, torch.cat([token for _, token in filled]))
     assert together == alone
+    torch.testing.assert_close(all_logits, torch.cat(logits), atol=1e-4, rtol=0)
     if schedule.stages and schedule.stages[0].keep.kind == "mass":
         assert len(entries) > 1  # the rows differ in what they hold, or the test shows nothing
