@@ -33,7 +33,7 @@ from autoprune.search.trials import (
 LOSSES_ALLOWED = 1
 """Workers that may die with one candidate; with one more it is to blame."""
 _FAILURES_AT_START = 5
-_RESTLESS_DRAWS, _EXHAUSTED_DRAWS = 5, 200
+_RESTLESS_DRAWS, _EXHAUSTED_DRAWS = 5, 100
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,11 @@ def make_sampler(
     constraints = _violations if constrained else None
     if kind == "random":
         return RandomSampler(seed=mixed)
-    if kind == "nsga2":
-        return NSGAIISampler(seed=mixed, population_size=24, constraints_func=constraints)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        # Grouping is called experimental, and `constraints_func` has a successor that Optuna 4 does not know.
+        warnings.simplefilter("ignore")
+        if kind == "nsga2":
+            return NSGAIISampler(seed=mixed, population_size=24, constraints_func=constraints)
         return TPESampler(
             seed=mixed,
             multivariate=True,

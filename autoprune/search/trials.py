@@ -59,6 +59,7 @@ class Trials:
         sampler.silence_optuna()
         self._spec, self._database, self._space = spec, database, space
         self._taken: set[int] = set()
+        self._may_be_left = True
         self._study = database.patiently(self._open)
         self.check_identity(identity)
         self._samplers = [
@@ -112,11 +113,12 @@ class Trials:
         self._study.sampler = self._samplers[1 if at_random else 0]
         trial, left = self._database.patiently(self._next)
         self._taken.add(trial.number)
+        self._may_be_left = left
         return self._database.patiently(lambda: self._candidate(trial)), left
 
     def left_running(self) -> bool:
         """Whether there are trials that a dead driver left running."""
-        return any(t.state == TrialState.RUNNING and t.number not in self._taken for t in self.all())
+        return self._may_be_left and self._database.patiently(lambda: bool(self._left()))
 
     def note_loss(self, candidate: Candidate) -> None:
         """Remembers that a worker died with this candidate, also for a later driver."""
@@ -142,10 +144,14 @@ class Trials:
         return optuna.load_study(study_name=self._spec.name, storage=self._database.optuna)
 
     def _next(self) -> tuple[Trial, bool]:
-        for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if frozen.number not in self._taken:
-                return Trial(self._study, frozen._trial_id), True
+        if self._may_be_left and (left := self._left()):
+            return Trial(self._study, left[0]._trial_id), True
+        self._may_be_left = True  # stays so if the connection breaks after the trial was made
         return self._study.ask(), False
+
+    def _left(self) -> list[FrozenTrial]:
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [t for t in running if t.number not in self._taken]
 
     def _candidate(self, trial: Trial) -> Candidate:
         attributes = trial.user_attrs
@@ -172,11 +178,11 @@ class Trials:
         self, candidate: Candidate, state: TrialState, attributes: dict[str, Any], values: list[float] | None
     ) -> None:
         def once() -> None:
-            frozen = self._study.get_trials(deepcopy=False)[candidate.number]
-            if frozen.state == TrialState.RUNNING:  # else the tell arrived before the connection broke
+            # If it is finished already, the tell arrived just before the connection broke.
+            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
                 for key, value in attributes.items():
                     candidate.trial.set_user_attr(key, value)
-                self._study.tell(candidate.number, values, state=state)
+                self._study.tell(candidate.trial, values, state=state)
 
         self._database.patiently(once)
 

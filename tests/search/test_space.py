@@ -82,7 +82,13 @@ def test_optuna_accepts_every_draw_in_one_study() -> None:
 
 
 def test_labels_tell_criteria_apart() -> None:
-    given_criteria = ["text", "last", "random", {"name": "random", "seed": 3}, {"name": "attention", "rows": "text", "at": "current"}]
+    given_criteria = [
+        "text",
+        "last",
+        "random",
+        {"name": "random", "seed": 3},
+        {"name": "attention", "rows": "text", "at": "current"},
+    ]
     labels = [criterion_label(parse_criterion(c)) for c in given_criteria]
     assert labels == ["text", "last", "random", "random seed=3", "text at=current"]
 
@@ -92,7 +98,9 @@ def test_openings_start_where_the_literature_ends() -> None:
     assert [o.name for o in found[:4]] == ["vtw", "fastv", "himap", "pyramiddrop"]
     keys = [o.schedule.key for o in found]
     assert len(set(keys)) == len(keys)
-    withdrawals = {o.schedule.stages[0].layer for o in found if len(o.schedule.stages) == 1 and o.schedule.stages[0].withdraws}
+    withdrawals = {
+        o.schedule.stages[0].layer for o in found if len(o.schedule.stages) == 1 and o.schedule.stages[0].withdraws
+    }
     assert withdrawals == set(range(10))
     probes = [o.schedule.stages[0] for o in found if o.origin == "probe"]
     assert {s.criterion for s in probes} == set(DEFAULT.criteria.values())

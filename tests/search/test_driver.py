@@ -1,0 +1,404 @@
+"""Whole studies without workers: states, duplicates, rules that stop, resuming, outputs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from support import fake_backend
+from support.studies import BACKEND, tiny_spec
+from support.trials import assert_all_told, stored, told_twice
+
+from autoprune import presets
+from autoprune.errors import AutopruneError, DataError, EvaluationError, StudyError
+from autoprune.schedule import Schedule
+from autoprune.search.driver import RunOutcome, run_study
+from autoprune.search.events import Event
+from autoprune.search.lock import driver_lock
+from autoprune.search.spec import StudySpec
+
+COMPLETE, PRUNED, FAIL = (optuna.trial.TrialState[name] for name in ("COMPLETE", "PRUNED", "FAIL"))
+
+
+def run(spec: StudySpec, events: list[Event] | None = None) -> RunOutcome:
+    return run_study(spec, on_event=(events if events is not None else []).append, backend=BACKEND)
+
+
+def keys_of(names: list[str]) -> list[str]:
+    return [presets.for_depth(name, fake_backend.LAYERS).key for name in names]
+
+
+def tasks(folder: Path) -> list[str]:
+    return (folder / "tasks.log").read_text().splitlines()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudySpec, RunOutcome, list[Event]]:
+    """One study of 40 trials that several tests look at."""
+    spec = tiny_spec(tmp_path_factory.mktemp("study"), search={"trials": 40})
+    events: list[Event] = []
+    return spec, run(spec, events), events
+
+
+Finished = tuple[StudySpec, RunOutcome, list[Event]]
+
+
+def test_a_study_ends_with_its_trials_and_its_files(finished: Finished) -> None:
+    spec, outcome, _ = finished
+    assert not outcome.interrupted
+    assert outcome.counts["COMPLETE"] + outcome.counts["PRUNED"] == 40
+    assert_all_told(spec)
+    front = json.loads((spec.output_path / "front.json").read_text())
+    assert set(front) == {"study", "model", "dense", "points", "baselines", "controls"}
+    assert [b["name"] for b in front["baselines"]] == ["vtw", "fastv", "himap", "pyramiddrop"]
+    keys = {
+        "trial", "name", "schedule", "flops_ratio", "flops_ratio_end_to_end", "kv_ratio", "accuracy", "accuracy_ci",
+        "agreement", "kl", "kl_p90", "samples", "tasks", "validation", "latency",
+    }  # fmt: skip
+    for point in (front["dense"], *front["points"], *front["baselines"], *front["controls"]):
+        assert keys <= set(point)
+        assert point["samples"] == fake_backend.SIZES["calibration"]
+        assert point["validation"]["samples"] == fake_backend.SIZES["validation"]
+        Schedule.model_validate(point["schedule"])
+    assert any(point["latency"] for point in front["points"])
+    assert StudySpec.load(spec.output_path / "study.yaml") == spec
+    rows = list(csv.DictReader((spec.output_path / "front.csv").open()))
+    assert len(rows) == 1 + len(front["points"]) + len(front["baselines"]) + len(front["controls"])
+
+
+def test_the_front_is_the_complete_trials_that_nothing_dominates(finished: Finished) -> None:
+    spec, front = finished[0], finished[1].front
+    complete = [t for t in stored(spec) if t.state == COMPLETE and "duplicate_of" not in t.user_attrs]
+    values = {t.number: t.values for t in complete}
+
+    def dominated(n: int) -> bool:
+        cost, quality = values[n]
+        return any(c <= cost and q >= quality and (c, q) != (cost, quality) for c, q in values.values())
+
+    assert {p.trial for p in front.points} == {n for n in values if not dominated(n)}
+    for point in front.points:
+        assert [point.flops_ratio, point.accuracy] == values[point.trial or 0]
+
+
+def test_figures_are_those_of_the_samples(finished: Finished) -> None:
+    front = finished[1].front
+    for point in (*front.points, *front.controls):
+        schedule = Schedule.model_validate(point.schedule)
+        for split, figures in (("calibration", point), ("validation", point.validation)):
+            assert figures is not None
+            size = fake_backend.SIZES[split]
+            mine = [fake_backend.sample(split, schedule, i) for i in range(size)]
+            dense = [fake_backend.sample(split, Schedule(), i) for i in range(size)]
+            assert figures.accuracy == pytest.approx(sum(r.correct for r in mine) / size)
+            assert figures.drop == pytest.approx(sum(r.correct for r in dense) / size - figures.accuracy)
+            hard = [r.correct for r in mine if r.task == "hard"]
+            assert figures.tasks["hard"].accuracy == pytest.approx(sum(hard) / len(hard))
+
+
+def test_schedules_carry_the_model_and_their_evidence(finished: Finished) -> None:
+    front = finished[1].front
+    for point in front.points:
+        schedule = Schedule.model_validate(point.schedule)
+        assert schedule.model is not None
+        assert schedule.model.num_layers == fake_backend.LAYERS
+        assert point.validation is not None
+        for name in ("flops_ratio", "accuracy", "drop", "drop_se", "samples"):
+            assert schedule.evidence[name] == getattr(point.validation, name)
+        assert (schedule.evidence["study"], schedule.evidence["trial"]) == ("tiny", point.trial)
+
+
+def test_every_selecting_point_has_its_four_controls(finished: Finished) -> None:
+    front = finished[1].front
+    for point in front.points:
+        stages = Schedule.model_validate(point.schedule).stages
+        arms = [c for c in front.controls if c.of == point.trial]
+        assert len(arms) == (4 if any(s.selects for s in stages) else 0)
+
+
+def test_presets_that_are_not_beaten_are_named(finished: Finished) -> None:
+    front = finished[1].front
+    verdicts = {v["name"]: v for v in front.study["presets"]}
+    baselines = {b.name: b for b in front.baselines}
+    assert set(verdicts) == set(baselines)
+    searched = [p for p in front.points if p.trial not in {b.trial for b in front.baselines}]
+    for name, verdict in verdicts.items():
+        theirs = baselines[name].validation
+        assert theirs is not None
+        better = [
+            p.trial
+            for p in searched
+            if p.validation
+            and p.validation.flops_ratio < theirs.flops_ratio
+            and p.validation.accuracy >= theirs.accuracy
+        ]
+        assert verdict["beaten"] == bool(better)
+        assert verdict["by"] in ([None] if not better else better)
+
+
+def test_racing_stops_candidates_without_values_and_saves_samples(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path, search={"trials": 45, "sampler": "random"})
+    run(spec)
+    pruned = [t for t in stored(spec) if t.state == PRUNED]
+    assert pruned
+    for trial in pruned:
+        assert trial.values is None
+        assert trial.user_attrs["measured"]["samples"] in (16, 32, 64)
+        assert "is better with confidence" in trial.user_attrs["measured"]["reason"]
+    complete = [t for t in stored(spec) if t.state == COMPLETE]
+    assert {t.user_attrs["measured"]["samples"] for t in complete} == {128}
+    (tmp_path / "run/study.db").unlink()
+    patient = tiny_spec(tmp_path, search={"trials": 45, "sampler": "random", "racing": False})
+    assert run(patient).counts["PRUNED"] == 0
+
+
+def test_no_schedule_is_measured_twice(tmp_path: Path) -> None:
+    space = {"layers": [2, 4], "keep": [0.0, 0.3, 0.5], "criteria": ["text"]}
+    run(tiny_spec(tmp_path, space=space, baselines=[], search={"trials": 13}))
+    seen: set[tuple[str, ...]] = set()
+    for line in tasks(tmp_path):
+        _, split, *rest = line.split()
+        if split == "latency":
+            continue
+        for key in rest[2:]:
+            piece = (split, *rest[:2], key)
+            assert piece not in seen
+            seen.add(piece)
+
+
+def test_duplicates_are_told_what_the_first_was_told(tmp_path: Path) -> None:
+    space = {"layers": [2, 4], "keep": [0.0, 0.3, 0.5], "criteria": ["text"], "max_stages": 2}
+    spec = tiny_spec(tmp_path, space=space, baselines=[], search={"trials": 14, "sampler": "random"})
+    outcome = run(spec)
+    trials = {t.number: t for t in stored(spec)}
+    repeats = [t for t in trials.values() if "duplicate_of" in t.user_attrs]
+    assert repeats, "so small a space must give repeats"
+    for trial in repeats:
+        first = trials[trial.user_attrs["duplicate_of"]]
+        assert (trial.state, trial.values) == (first.state, first.values)
+        assert trial.user_attrs["candidate"]["key"] == first.user_attrs["candidate"]["key"]
+    assert outcome.counts["COMPLETE"] + outcome.counts["PRUNED"] == 14, "repeats do not count"
+
+
+def test_an_exhausted_space_ends_the_study(tmp_path: Path) -> None:
+    space = {"layers": [4], "keep": [0.5], "criteria": ["text"], "max_stages": 1}
+    events: list[Event] = []
+    outcome = run(tiny_spec(tmp_path, space=space, baselines=[], search={"trials": 50, "sampler": "random"}), events)
+    assert outcome.counts["COMPLETE"] + outcome.counts["PRUNED"] == fake_backend.LAYERS + 1
+    assert any("the space has no more to give" in e.message for e in events)
+
+
+def test_a_failing_candidate_is_a_failed_trial_and_the_study_goes_on(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path)
+    (tmp_path / "failing").write_text(" ".join(keys_of(["fastv"])))
+    outcome = run(spec)
+    assert outcome.counts["FAIL"] == 1
+    assert outcome.counts["COMPLETE"] + outcome.counts["PRUNED"] == 30
+    failed = next(t for t in stored(spec) if t.state == FAIL)
+    assert failed.user_attrs["measured"]["reason"] == "non-finite logits"
+    assert [v["name"] for v in outcome.front.study["presets"] if not v["beaten"] and v["name"] == "fastv"] == ["fastv"]
+    assert {t["trial"]: t["reason"] for t in outcome.front.study["trials"]}[failed.number] == "non-finite logits"
+
+
+def test_five_failures_at_the_start_stop_the_study(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path)
+    withdrawals = [presets.vtw(k).key for k in range(fake_backend.LAYERS)]
+    (tmp_path / "failing").write_text(" ".join(keys_of(["vtw", "fastv", "himap", "pyramiddrop"]) + withdrawals))
+    with pytest.raises(EvaluationError, match="5 of 5 candidates failed.*non-finite logits"):
+        run(spec)
+
+
+def test_more_than_half_failing_stops_the_study(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path)
+    withdrawals = [presets.vtw(k).key for k in range(fake_backend.LAYERS) if k != 4]
+    (tmp_path / "failing").write_text(" ".join(withdrawals))
+    with pytest.raises(EvaluationError, match=r"6 of 10 candidates failed"):
+        run(spec)
+
+
+def test_a_failing_dense_model_stops_the_study(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path)
+    (tmp_path / "failing").write_text(Schedule().key)
+    with pytest.raises(EvaluationError, match="dense model cannot be measured: non-finite logits"):
+        run(spec)
+    (tmp_path / "failing").unlink()
+    (tmp_path / "broken").write_text("")
+    with pytest.raises(EvaluationError, match="the dense model gives non-finite logits"):
+        run(spec)
+
+
+def test_a_bug_stops_the_study_with_the_number_of_its_trial(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path)
+    (tmp_path / "bug").write_text(" ".join(keys_of(["himap"])))
+    with pytest.raises(AutopruneError, match="trial 2 stopped the study: TypeError: a bug") as raised:
+        run(spec)
+    assert isinstance(raised.value.__cause__, TypeError)
+    (tmp_path / "bug").unlink()
+    assert run(spec).counts["COMPLETE"] > 0
+    assert_all_told(spec)
+
+
+def test_resuming_continues_and_a_finished_study_measures_nothing_more(tmp_path: Path) -> None:
+    first = run(tiny_spec(tmp_path, search={"trials": 20}))
+    before = {t.number: (t.state, t.values) for t in stored(tiny_spec(tmp_path))}
+    spec = tiny_spec(tmp_path, search={"trials": 30})
+    assert run(spec).counts["COMPLETE"] > first.counts["COMPLETE"]
+    after = {t.number: (t.state, t.values) for t in stored(spec)}
+    assert {n: after[n] for n in before if n in after and before[n][0].is_finished()} == {
+        n: v for n, v in before.items() if v[0].is_finished()
+    }
+    done = len(tasks(tmp_path))
+    again = run(spec)
+    assert [t for t in tasks(tmp_path)[done:] if " latency " not in t] == []
+    assert again.counts["COMPLETE"] + again.counts["PRUNED"] == 30
+
+
+def test_a_resumed_sampler_does_not_repeat_its_draws(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path, search={"trials": 26, "sampler": "random"}, baselines=[])
+    run(spec)
+    longer = tiny_spec(tmp_path, search={"trials": 40, "sampler": "random"}, baselines=[])
+    run(longer)
+    drawn = [t for t in stored(longer) if t.user_attrs["candidate"]["origin"] == "sampler"]
+    first, second = [[t.params for t in drawn if (t.number < 26) is early] for early in (True, False)]
+    assert first
+    assert first[0] not in second
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"objectives": ["kv_bytes", "accuracy"]}, "objectives"),
+        ({"space": {"keep": [0.5, 0.25]}}, "space"),
+    ],
+)
+def test_a_study_is_not_resumed_as_another(tmp_path: Path, changed: dict[str, Any], named: str) -> None:
+    run(tiny_spec(tmp_path, search={"trials": 5}))
+    before = (tmp_path / "run/front.json").read_text()
+    with pytest.raises(StudyError, match=f"another {named}") as raised:
+        run(tiny_spec(tmp_path, search={"trials": 5}, **changed))
+    assert raised.value.field == named
+    assert (tmp_path / "run/front.json").read_text() == before
+
+
+def test_a_trial_that_a_dead_driver_left_running_keeps_its_number(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path, search={"trials": 10})
+    (tmp_path / "bug").write_text(" ".join(keys_of(["himap"])))
+    with pytest.raises(AutopruneError):
+        run(spec)  # leaves trial 2 running, as a killed driver does
+    assert [t.number for t in stored(spec) if t.state == optuna.trial.TrialState.RUNNING] == [2]
+    (tmp_path / "bug").unlink()
+    run(spec)
+    assert next(t for t in stored(spec) if t.number == 2).state == COMPLETE
+    assert_all_told(spec, waiting=True)
+    assert not told_twice(spec)
+
+
+def test_the_folder_of_a_running_driver_is_refused(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path, search={"trials": 3})
+    with driver_lock(spec.output_path), pytest.raises(StudyError, match=f"process {os.getpid()}") as raised:
+        run(spec)
+    assert raised.value.field == "output"
+    assert not (spec.output_path / "study.db").exists()
+    run(spec)  # the file is still there, its holder is not
+
+
+def test_an_unreadable_database_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "notes.db").write_text("this is no database, but a text that is long enough to be read as one" * 20)
+    spec = tiny_spec(tmp_path, storage="sqlite:///notes.db")
+    with pytest.raises(StudyError, match="the database cannot be opened") as raised:
+        run(spec)
+    assert raised.value.field == "storage"
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "tasks.log").exists()
+    assert (tmp_path / "notes.db").read_text().startswith("this is no database")
+
+
+def test_a_server_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path, storage="postgresql+psycopg://me:secret@127.0.0.1:9/nowhere")
+    with pytest.raises(StudyError, match="the database cannot be opened") as raised:
+        run(spec)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_bound_on_an_unknown_task_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="did you mean 'hard'"):
+        run(tiny_spec(tmp_path, constraints={"max_drop": {"hart": 0.1}}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_points_keep_the_bounds_of_the_study(tmp_path: Path, finished: Finished) -> None:
+    bound = run(tiny_spec(tmp_path, search={"trials": 24}, constraints={"max_drop": {"hard": 0.1}})).front
+    assert max(p.tasks["hard"].drop or 0 for p in finished[1].front.points) > 0.1
+    assert bound.points
+    assert max(p.tasks["hard"].drop or 0 for p in bound.points) <= 0.1
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+@pytest.mark.parametrize("objectives", [["flops", "kl"], ["kv_bytes", "agreement"], ["latency", "accuracy"]])
+def test_other_objectives_and_samplers(tmp_path: Path, objectives: list[str], sampler: str) -> None:
+    spec = tiny_spec(tmp_path, objectives=objectives, search={"trials": 24, "sampler": sampler})
+    outcome = run(spec)
+    assert outcome.counts["COMPLETE"] + outcome.counts["PRUNED"] == 24
+    assert outcome.front.points
+    assert_all_told(spec)
+
+
+def test_three_objectives(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path, objectives=["flops", "accuracy", "kl"], search={"trials": 24})
+    assert len(run(spec).front.points) > 0
+
+
+def test_a_study_without_held_out_rows(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path, data={"calibration": {"path": "calibration.jsonl"}}, search={"trials": 20})
+    front = run(spec).front
+    assert all(p.validation is None and p.drop is not None for p in front.points)
+
+
+def test_the_budget_of_minutes_ends_the_search(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path, search={"trials": 1000, "minutes": 0.02})
+    outcome = run(spec)
+    assert 0 < outcome.counts["COMPLETE"] < 1000
+    assert_all_told(spec, waiting=True)
+
+
+def test_ctrl_c_finishes_what_runs_and_writes_the_front(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path, search={"trials": 30})
+    events: list[Event] = []
+
+    def listen(event: Event) -> None:
+        events.append(event)
+        if event.kind == "trial" and event.done == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    outcome = run_study(spec, on_event=listen, backend=BACKEND)
+    assert outcome.interrupted
+    assert outcome.counts["COMPLETE"] + outcome.counts["PRUNED"] == 7
+    assert outcome.counts["RUNNING"] == 0
+    front = json.loads((spec.output_path / "front.json").read_text())
+    assert front["points"]
+    assert front["study"]["complete"] is False
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert run(spec).counts["COMPLETE"] >= 7
+    assert_all_told(spec)
+
+
+def test_rows_that_cannot_be_used_stop_before_anything_is_written(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path)
+    with pytest.raises(DataError):
+        run_study(spec)  # the real backend reads the rows: "{}" has no prompt
+    assert not (tmp_path / "run").exists()
+
+
+def test_progress_is_told(finished: Finished) -> None:
+    events = finished[2]
+    phases = [e.message for e in events if e.kind == "phase"]
+    assert phases[-4:] == ["searching", "control arms", "validation", "latency"]
+    told = [e for e in events if e.kind == "trial"]
+    assert [e.done for e in told] == sorted(e.done for e in told)
+    assert (told[-1].done, told[-1].total) == (40, 40)
+    assert json.dumps(told[0].data)
