@@ -12,12 +12,14 @@ from autoprune.cli.output import table
 def front_table(front: dict[str, Any]) -> Table:
     """One row for dense, each point of the front and each published method, cheapest first."""
     from autoprune.report.reading import drop_interval, drop_of, everything, flops_of, held_out, quality_of, worst_task
-    from autoprune.report.words import milliseconds, percent, point_name, points, quality_value, stage_words
+    from autoprune.report.words import milliseconds, percent, point_name, points, quality_value, stage_short
 
     quality = quality_of(front)
-    columns = ("FLOPs", quality.label, "drop, points (95 %)", "worst task", "prefill", "stages")
-    rows = table(f"{front['study'].get('name')}: held-out figures", "schedule", *columns)
-    rows.columns[-1].justify = "left"
+    columns = ("FLOPs", quality.label.split(" ")[0], "drop, points", "worst task", "prefill")
+    rows = table(f"{front['study'].get('name')}: held-out figures, 95 % intervals", "schedule", *columns)
+    rows.add_column("before layer: keep, chosen by")
+    for column in rows.columns[1:-1]:
+        column.no_wrap = True
     shown = [(kind, p) for kind, p in everything(front) if kind != "control"]
     for kind, point in sorted(shown, key=lambda item: flops_of(item[1])):
         value, drop, worst = held_out(point).get(quality.key), drop_of(front, point), worst_task(front, point)
@@ -30,7 +32,7 @@ def front_table(front: dict[str, Any]) -> Table:
             _drop(kind, drop, drop_interval(point), quality.key),
             f"{worst[0]} {points(worst[1])}" if worst and stages else "–",
             milliseconds(latency.get("prefill_ms")),
-            "; ".join(stage_words(s).removeprefix("before ") for s in stages) or "none",
+            ", ".join(map(stage_short, stages)) or "–",
             style="bold" if kind == "front" else None,
         )
     return rows

@@ -86,6 +86,13 @@ def stage_words(stage: dict[str, Any]) -> str:
     )
 
 
+def stage_short(stage: dict[str, Any]) -> str:
+    """A stage in a few signs: ``2: 50 % text``."""
+    (rule, value), family = next(iter(stage["keep"].items())), criterion_family(stage.get("criterion"))
+    kept = f"{value * 100:g} %" if rule == "ratio" else f"{rule} {value:g}"
+    return f"{stage['layer']}: {kept}" + ("" if family == "none" else f" {family}")
+
+
 def model_name(model: dict[str, Any]) -> str:
     """A model's name; of a folder on somebody's disk the last two parts."""
     path = PurePath(model["name"])
