@@ -15,10 +15,10 @@ def front_table(front: dict[str, Any]) -> Table:
     from autoprune.report.words import milliseconds, percent, point_name, points, quality_value, stage_short
 
     quality = quality_of(front)
-    columns = ("FLOPs", quality.label.split(" ")[0], "drop, points", "worst task", "prefill")
+    columns = ("FLOPs", quality.label.split(" ")[0], "drop (points)", "worst task", "prefill")
     rows = table(f"{front['study'].get('name')}: held-out figures, 95 % intervals", "schedule", *columns)
-    rows.add_column("before layer: keep, chosen by")
-    for column in rows.columns[1:-1]:
+    rows.add_column("layer: keep")
+    for column in rows.columns[1:]:
         column.no_wrap = True
     shown = [(kind, p) for kind, p in everything(front) if kind != "control"]
     for kind, point in sorted(shown, key=lambda item: flops_of(item[1])):
@@ -26,13 +26,13 @@ def front_table(front: dict[str, Any]) -> Table:
         stages = point["schedule"]["stages"]
         latency = point.get("latency") or {}
         rows.add_row(
-            point_name(kind, point) + (" (preset)" if kind == "preset" else ""),
+            point_name(kind, point),
             percent(flops_of(point)),
             quality_value(quality.key, value),
             _drop(kind, drop, drop_interval(point), quality.key),
             f"{worst[0]} {points(worst[1])}" if worst and stages else "–",
             milliseconds(latency.get("prefill_ms")),
-            ", ".join(map(stage_short, stages)) or "–",
+            "\n".join(map(stage_short, stages)) or "–",
             style="bold" if kind == "front" else None,
         )
     return rows

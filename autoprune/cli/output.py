@@ -6,6 +6,7 @@ import json
 import sys
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -37,7 +38,8 @@ def emit(result: dict[str, Any]) -> None:
 
 def table(title: str, *columns: str) -> Table:
     """A table whose first column is text and whose others are figures."""
-    made = Table(title=title, title_justify="left", header_style="bold", title_style="bold")
+    made = Table(title=title, title_justify="left", header_style="bold", title_style="bold", box=SIMPLE_HEAD)
+    made.show_edge = made.pad_edge = False
     for i, column in enumerate(columns):
         made.add_column(column, justify="right" if i else "left", no_wrap=not i)
     return made
