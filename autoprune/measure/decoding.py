@@ -85,11 +85,8 @@ def generate_greedy(model: Any, inputs: Mapping[str, Any], max_new_tokens: int, 
         inputs: Encoded prompts, left-padded.
         max_new_tokens: Longest answer.
         padding: Token id that `generate` appends to rows that ended.
-
-    Raises:
-        ModelError: an answer holds the placeholder of an image.
     """
-    watch, visual = _Watch(), set(visual_token_ids(model.config))
+    watch = _Watch()
     with torch.no_grad():
         sequences = model.generate(
             **inputs,
@@ -104,15 +101,25 @@ def generate_greedy(model: Any, inputs: Mapping[str, Any], max_new_tokens: int, 
         )
     ends = end_tokens(model)
     tokens = [_until_end(row, ends) for row in sequences[:, inputs["input_ids"].shape[1] :].tolist()]
-    if any(not visual.isdisjoint(answer) for answer in tokens):
+    best = torch.stack(watch.best, 1).tolist()
+    return Decoded(tokens, [row[: len(answer)] for row, answer in zip(best, tokens, strict=True)])
+
+
+def reference_answers(model: Any, inputs: Mapping[str, Any], max_new_tokens: int, padding: int) -> Decoded:
+    """Answers of the dense model that other passes are to follow; arguments as of `generate_greedy`.
+
+    Raises:
+        ModelError: an answer holds the placeholder of an image.
+    """
+    visual, reference = set(visual_token_ids(model.config)), generate_greedy(model, inputs, max_new_tokens, padding)
+    if any(not visual.isdisjoint(answer) for answer in reference.tokens):
         raise ModelError(
             "answers with its own image placeholder, which no forward pass over prompt and answer can hold",
             field="model",
             value=type(model).__name__,
             remedy="use a trained model",
         )
-    best = torch.stack(watch.best, 1).tolist()
-    return Decoded(tokens, [row[: len(answer)] for row, answer in zip(best, tokens, strict=True)])
+    return reference
 
 
 def continue_greedy(

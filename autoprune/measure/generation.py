@@ -12,7 +12,7 @@ from torch import Tensor
 from autoprune.measure.batches import plan_batches, rows
 from autoprune.measure.choices import choice_tokens
 from autoprune.measure.data import SampleSet
-from autoprune.measure.decoding import check_greedy, generate_greedy, padding_token
+from autoprune.measure.decoding import check_greedy, generate_greedy, padding_token, reference_answers
 from autoprune.measure.forcing import Forced, force
 from autoprune.measure.loading import LoadedModel, encode, to_device
 from autoprune.measure.pricing import Pricer, count_prompts
@@ -81,7 +81,7 @@ class _Batch:
         if self._chosen:
             self._tokens = [tokens for sample in samples for tokens in choice_tokens(loaded.processor, sample)]
         else:
-            self._tokens = self._generate()
+            self._tokens = reference_answers(self._model, self._inputs, max_new_tokens, self._padding).tokens
         self._forced = force(self._inputs, self._tokens, self._padding)
         with record(self._model, ()) as recording, recording.prompt(self._forced.ends):
             self._logits = self._forward(self._forced)

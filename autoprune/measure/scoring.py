@@ -11,7 +11,7 @@ from autoprune.errors import ModelError
 from autoprune.measure.batches import rows
 from autoprune.measure.choices import choice_tokens
 from autoprune.measure.continuation import OpenRows
-from autoprune.measure.decoding import end_tokens, generate_greedy, padding_token
+from autoprune.measure.decoding import end_tokens, padding_token, reference_answers
 from autoprune.measure.forcing import Forced, force
 from autoprune.measure.loading import LoadedModel, encode, to_device
 from autoprune.measure.prefix import DensePrefix, Replay, ScoreKey
@@ -78,7 +78,7 @@ class ScoredBatch:
             if self._chosen:
                 continuations = [tokens for sample in samples for tokens in choice_tokens(loaded.processor, sample)]
             else:
-                reference = generate_greedy(self._model, inputs, max_new_tokens, padding)
+                reference = reference_answers(self._model, inputs, max_new_tokens, padding)
                 continuations = reference.tokens
             self.prefix = DensePrefix(self._model, force(inputs, continuations, padding), keys)
         self._continuations = continuations

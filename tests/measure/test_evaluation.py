@@ -283,3 +283,22 @@ def test_progress_counts_samples(loaded, data):
     Evaluator(loaded, data, batch_size=5, max_new_tokens=LENGTH).prepare(lambda *done: calls.append(done))
     assert calls[-1] == (12, 12)
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+
+
+def test_a_dense_model_that_answers_with_images_is_refused(loaded, data):
+    model = tiny_model(eos_bias=2.5)
+    with torch.no_grad():
+        model.lm_head.weight[4] = 3 * model.lm_head.weight[20]
+    babbling = dataclasses.replace(loaded, model=model)
+    with pytest.raises(ModelError, match="placeholder"):
+        Evaluator(babbling, data, max_new_tokens=LENGTH).prepare()
+
+
+def test_layers_with_a_window_are_refused(loaded, data):
+    text = loaded.config.text_config
+    text.sliding_window = 16
+    try:
+        with pytest.raises(ModelError, match="full attention"):
+            Evaluator(loaded, data)
+    finally:
+        del text.sliding_window
