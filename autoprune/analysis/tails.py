@@ -54,8 +54,13 @@ def run_dense(model: nn.Module, inputs: dict[str, Any], visual_mask: Tensor | No
     """Run a sample (batch 1) densely and keep what the tails need.
 
     Raises:
-        DataError: the sample has no visual token, or does not end in text.
+        DataError: the sample has no visual token, does not end in text, or is padded at its end.
     """
+    mask = inputs.get("attention_mask")
+    if mask is not None and mask.ndim == 2 and not bool(mask[:, -1].all()):
+        raise DataError(
+            "must not be padded at its end", field="attention_mask", remedy="pad on the left, or not at all"
+        )
     layers = decoder_layers(find_decoder(model))
     entered: list[Tensor] = []
     kwargs: list[dict[str, Any]] = []

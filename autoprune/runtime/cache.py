@@ -25,12 +25,30 @@ class PrunedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         filled: BoolTensor[B, P], False where an entry is a filler of a ragged batch.
         next_column: Logical column of entry P.
         all_filled: Whether `filled` is True everywhere, known on the host.
+        masked: Whether a patched pass prepared the mask for the entries that come next.
     """
 
     columns: Tensor
     filled: Tensor
     next_column: int
     all_filled: bool
+    masked: bool = False
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Add entries.
+
+        Raises:
+            PatchError: the model runs without the patch, and its own mask would be wrong for the survivors.
+        """
+        if not self.masked and (key_states.shape[-2] > 1 or not self.all_filled):
+            raise PatchError(
+                "this cache was filled by a pruned pass, but the model is no longer patched",
+                field="past_key_values",
+                remedy="keep the patch applied for the whole conversation, or start with a new cache",
+            )
+        self.masked = False
+        result: tuple[Tensor, Tensor] = super().update(key_states, value_states, *args, **kwargs)
+        return result
 
     @property
     def dropped(self) -> int:
@@ -73,10 +91,12 @@ class PrunedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         DynamicLayer.crop(self, tokens_to_remove)
 
     def reset(self) -> None:
-        """Empty the layer; it then holds every token again, like its base."""
-        super().reset()
-        self._select(lambda t: t[:, :0])
-        self.next_column, self.all_filled = 0, True
+        """Refused: transformers only zeroes the entries, and they would stay the survivors' places.
+
+        Raises:
+            PatchError: always.
+        """
+        raise PatchError("a pruned cache cannot be reset", field="past_key_values", remedy="start with a new cache")
 
     def _select(self, pick: Callable[[Tensor], Tensor]) -> None:
         self.columns, self.filled = pick(self.columns), pick(self.filled)
@@ -113,7 +133,7 @@ class PrunedSlidingLayer(PrunedLayer, DynamicSlidingWindowLayer):  # type: ignor
 _PRUNED: dict[type, Any] = {DynamicLayer: PrunedLayer, DynamicSlidingWindowLayer: PrunedSlidingLayer}
 
 
-def check_cache(cache: Cache) -> None:
+def check_cache(cache: Cache | None) -> None:
     """Refuse caches whose layers cannot hold survivors only.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,17 +17,6 @@ VisualMask = Tensor | Callable[[Tensor | None, Tensor | None], Tensor]
 
 
 @dataclass
-class Request:
-    """What the outer model was called with, seen before it runs."""
-
-    input_ids: Tensor | None = None
-    attention_mask: Any = None
-    has_visual_input: bool = False
-    first_label: Tensor | None = None
-    placeholder: Tensor | None = None
-
-
-@dataclass
 class Context:
     """One forward pass of the text model over [B, S] positions after `past` cached ones.
 
@@ -34,7 +24,7 @@ class Context:
         valid: BoolTensor[B, S], False at padding.
         prompt: BoolTensor[B, S], valid positions that belong to the prompt; only they vote or are pruned.
         visual: BoolTensor[B, S], visual tokens of the prompt.
-        n_visual: Visual tokens per sample; empty unless this is a prefill with visual tokens.
+        n_visual: Visual tokens per sample; all zero unless this is a prefill with visual tokens.
         frame: Survivors after the last stage that dropped something.
         alive: BoolTensor[B, S], the same as a mask (padding excluded).
     """
@@ -54,10 +44,15 @@ class Context:
     inputs: dict[int, Tensor] = field(default_factory=dict)
     memo: dict[Any, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def is_prefill(self) -> bool:
         """Whether this pass brings visual tokens that a schedule may prune."""
         return any(self.n_visual)
+
+    @property
+    def last_prompt(self) -> Tensor:
+        """BoolTensor[B, S], True at the last prompt token of each sample."""
+        return self.prompt & (self.prompt.flip(1).cumsum(1).flip(1) == 1)
 
 
 def read_valid(attention_mask: Any, batch: int, length: int, past: int, device: torch.device) -> Tensor:
@@ -76,7 +71,7 @@ def read_valid(attention_mask: Any, batch: int, length: int, past: int, device: 
 
 def find_visual(
     given: VisualMask | None,
-    request: Request,
+    placeholder: Tensor | None,
     input_ids: Tensor | None,
     inputs_embeds: Tensor | None,
     visual_ids: tuple[int, ...],
@@ -100,8 +95,8 @@ def find_visual(
                 remedy="give a mask of this batch and prompt, or a callable (input_ids, inputs_embeds) -> mask",
             )
         return mask
-    if request.placeholder is not None and request.placeholder.shape == shape:
-        return request.placeholder
+    if placeholder is not None and placeholder.shape == shape:
+        return placeholder
     if input_ids is not None and tuple(input_ids.shape) == shape and visual_ids:
         return torch.isin(input_ids, torch.tensor(visual_ids, device=input_ids.device))
     return None

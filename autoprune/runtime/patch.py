@@ -6,23 +6,23 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
 
 from autoprune.errors import PatchError
 from autoprune.runtime.cache import check_cache
-from autoprune.runtime.context import Context, Request, VisualMask, find_visual, read_valid
+from autoprune.runtime.context import Context, VisualMask, find_visual, read_valid
 from autoprune.runtime.decoder import check_attention, decoder_layers, find_decoder, visual_token_ids
 from autoprune.runtime.pruner import Pruner, ScoreKey
 from autoprune.runtime.report import Report
 from autoprune.runtime.reporting import make_report
+from autoprune.runtime.request import Calls, named_arguments, prompt_columns, read_request, refuse_chunked_prefill
 from autoprune.runtime.scoring import SUPPORTED
 from autoprune.schedule import AttentionCriterion, Schedule
 
 _ACTIVE: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Patch]] = weakref.WeakKeyDictionary()
-_VISUAL_INPUTS = ("pixel_values", "pixel_values_videos", "image_embeds", "video_embeds", "mm_encoder_outputs")
 
 
 def apply(
@@ -68,8 +68,8 @@ def apply(
 
 
 def active_patch(model: nn.Module) -> Patch | None:
-    """The patch that a model carries, if any."""
-    reference = _ACTIVE.get(model)
+    """The patch that a model carries, if any; a wrapper and the model inside share it."""
+    reference = _ACTIVE.get(find_decoder(model))
     return reference() if reference else None
 
 
@@ -79,7 +79,8 @@ class Patch:
     Attributes:
         schedule: What is applied.
         report: What the last prefill kept.
-        last_context: The last prefill in detail, for recording.
+        scores: Scores {(stage layer, criterion): FloatTensor[batch, seq]} that the last prefill observed.
+        visual: BoolTensor[batch, seq], visual tokens of the last prefill; None before the first.
     """
 
     def __init__(
@@ -99,11 +100,9 @@ class Patch:
         self._visual_mask = visual_mask
         self._visual_ids = visual_token_ids(model.config)
         self._observed, self._given = observed, given
-        self._request = Request()
-        self._pruner: Pruner | None = None
-        self.last_context: Context | None = None
-        self._lengths: Tensor | int | None = None
-        self._prompt_length: int | None = None
+        self.scores: dict[ScoreKey, Tensor] = {}
+        self.visual: Tensor | None = None
+        self._calls = Calls()
         self._undo: list[Callable[[], None]] = []
         check_attention(self._decoder)
         if self._stages and visual_mask is None and not self._visual_ids:
@@ -117,7 +116,7 @@ class Patch:
         if earlier is not None:
             earlier.remove()
         self._install()
-        _ACTIVE[model] = weakref.ref(self)
+        _ACTIVE[self._decoder] = weakref.ref(self)
 
     # -- handle ---------------------------------------------------------------------------------------------------
 
@@ -133,8 +132,17 @@ class Patch:
         """Undo everything; the model is as it was before. Removing twice does nothing."""
         while self._undo:
             self._undo.pop()()
+        self._calls.end()
         if active_patch(self._model) is self:
-            del _ACTIVE[self._model]
+            del _ACTIVE[self._decoder]
+
+    def __reduce__(self) -> NoReturn:
+        # A copied model would carry hooks that still act on the original one.
+        raise PatchError(
+            "a patched model can neither be copied nor pickled",
+            field="patch",
+            remedy="remove the patch first, and apply the schedule to the copy",
+        )
 
     @contextmanager
     def prompt(self, lengths: Tensor | int) -> Iterator[Self]:
@@ -143,11 +151,11 @@ class Patch:
         Args:
             lengths: Index in the (padded) row at which the answer starts, one for all or LongTensor[batch].
         """
-        self._lengths = lengths
+        outer, self._calls.lengths = self._calls.lengths, lengths
         try:
             yield self
         finally:
-            self._lengths = None
+            self._calls.lengths = outer
 
     # -- hooks ----------------------------------------------------------------------------------------------------
 
@@ -191,101 +199,69 @@ class Patch:
 
     def _layer_entry(self, i: int) -> Callable[..., Any]:
         def before(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            return self._pruner.before_layer(i, layer, args, kwargs) if self._pruner else None
+            pruner = self._calls.pruner
+            return pruner.before_layer(i, layer, args, kwargs) if pruner else None
 
         return before
 
     def _layer_exit(self, i: int) -> Callable[..., Any]:
         def after(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-            return self._pruner.after_layer(i, output) if self._pruner else None
+            pruner = self._calls.pruner
+            return pruner.after_layer(i, output) if pruner else None
 
         return after
 
     def _before_model(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        ids = kwargs.get("input_ids")
-        if ids is None and args and isinstance(args[0], Tensor) and args[0].ndim == 2:
-            ids = args[0]
-        labels = kwargs.get("labels")
-        first = None
-        if labels is not None:
-            answered = labels != -100
-            first = torch.where(answered.any(1), answered.to(torch.uint8).argmax(1), labels.shape[1])
-        self._request = Request(
-            input_ids=ids,
-            attention_mask=kwargs.get("attention_mask"),
-            has_visual_input=any(kwargs.get(name) is not None for name in _VISUAL_INPUTS),
-            first_label=first,
-        )
+        self._calls.request = read_request(model, args, kwargs)
 
     def _watch_placeholders(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = method(*args, **kwargs)
         for mask in result if isinstance(result, tuple) else (result,):
             if mask is not None:
                 flat = mask.any(-1) if mask.ndim == 3 else mask
-                seen = self._request.placeholder
-                self._request.placeholder = flat if seen is None else seen | flat
+                seen = self._calls.request.placeholder
+                self._calls.request.placeholder = flat if seen is None else seen | flat
         return result
 
     def _generate(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        config = kwargs.get("generation_config") or getattr(self._model, "generation_config", None)
-        chunk = kwargs.get("prefill_chunk_size") or getattr(config, "prefill_chunk_size", None)
-        if chunk:
-            raise PatchError(
-                "chunked prefill cannot be pruned: a chunk does not see the whole prompt",
-                field="prefill_chunk_size",
-                value=chunk,
-                remedy="set it to None",
-            )
-        candidates = (kwargs.get("inputs_embeds"), kwargs.get("input_ids"), kwargs.get("inputs"), *args[:1])
+        call = named_arguments(method, args, kwargs)
+        refuse_chunked_prefill(call, getattr(self._model, "generation_config", None))
+        candidates = (call.get(name) for name in ("inputs_embeds", "input_ids", "inputs"))
         prompt = next((c for c in candidates if isinstance(c, Tensor)), None)
-        self._prompt_length = None if prompt is None else prompt.shape[1]
+        outer = self._calls.prompt_length
+        self._calls.prompt_length = None if prompt is None else prompt.shape[1]
         try:
             return method(*args, **kwargs)
         finally:
-            self._prompt_length = None
+            self._calls.prompt_length = outer
 
     def _before_decoder(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        embeds = kwargs.get("inputs_embeds")
-        ids = kwargs.get("input_ids", args[0] if args else None)
-        reference: Tensor = embeds if embeds is not None else ids  # type: ignore[assignment]
-        ids = self._request.input_ids if ids is None else ids
+        calls, call = self._calls, named_arguments(decoder.forward, args, kwargs)
+        embeds, ids, cache = (call.get(name) for name in ("inputs_embeds", "input_ids", "past_key_values"))
+        reference: Tensor = ids if embeds is None else embeds  # type: ignore[assignment]
+        ids = calls.request.input_ids if ids is None else ids
         batch, length = reference.shape[:2]
         ids = ids if ids is not None and tuple(ids.shape) == (batch, length) else None
-        cache = kwargs.get("past_key_values")
-        if cache is not None and self._stages:
+        if self._stages:
+            check_attention(decoder)
             check_cache(cache)
         past = int(cache.get_seq_length()) if cache is not None else 0
-        mask = kwargs.get("attention_mask") if self._request.attention_mask is None else self._request.attention_mask
+        mask = call.get("attention_mask") if calls.request.attention_mask is None else calls.request.attention_mask
         valid = read_valid(mask, batch, length, past, reference.device)
-        prompt = valid & self._in_prompt(length, past, valid)
-        visual, n_visual = torch.zeros_like(valid), [0] * batch
+        prompt = visual = torch.zeros_like(valid)
+        n_visual = [0] * batch
         is_decode_step = length == 1 and past > 0
-        grown = self._prompt_length is not None and past >= self._prompt_length
+        grown = calls.prompt_length is not None and past >= calls.prompt_length
         if not is_decode_step and not grown:
-            visual, n_visual = self._locate(ids, embeds, prompt, past)
+            prompt = valid & prompt_columns(calls, length, past, valid)
+            visual, n_visual = self._locate(ids, embeds, prompt)
         context = Context(batch, length, past, valid, prompt, visual, n_visual, alive=valid)
-        self._pruner = Pruner(context, self._stages, self._observed, self._given)
+        calls.pruner = Pruner(context, self._stages, self._observed, self._given)
 
-    def _in_prompt(self, length: int, past: int, valid: Tensor) -> Tensor | bool:
-        """BoolTensor[B or 1, S], or True where everything is prompt."""
-        limit = self._lengths
-        if limit is None:
-            limit = self._prompt_length
-        if limit is None:
-            limit = self._request.first_label
-        if limit is None:
-            return torch.ones(1, 1, dtype=torch.bool, device=valid.device)
-        columns = torch.arange(length, device=valid.device)[None] + past
-        ends = torch.as_tensor(limit, device=valid.device).reshape(-1, 1)
-        if len(ends) not in (1, len(valid)):
-            raise PatchError(
-                f"needs one length, or one for each of the {len(valid)} samples", field="lengths", value=len(ends)
-            )
-        return columns < ends
-
-    def _locate(self, ids: Tensor | None, embeds: Tensor | None, prompt: Tensor, past: int) -> tuple[Tensor, list[int]]:
-        request, shape = self._request, (prompt.shape[0], prompt.shape[1])
-        found = find_visual(self._visual_mask, request, ids, embeds, self._visual_ids, shape, self._prompt_length)
+    def _locate(self, ids: Tensor | None, embeds: Tensor | None, prompt: Tensor) -> tuple[Tensor, list[int]]:
+        request, shape = self._calls.request, (prompt.shape[0], prompt.shape[1])
+        prompt_length = self._calls.prompt_length
+        found = find_visual(self._visual_mask, request.placeholder, ids, embeds, self._visual_ids, shape, prompt_length)
         if found is None and (self._stages or self._observed):
             raise PatchError(
                 "nothing tells which positions of inputs_embeds are visual",
@@ -304,19 +280,18 @@ class Patch:
         return visual, n_visual
 
     def _after_decoder(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        pruner = self._pruner
+        pruner, request = self._calls.pruner, self._calls.request
         if pruner is None:
             return
         pruner.check_complete()
-        if pruner.context.past == 0 or pruner.context.is_prefill:
-            self.report = make_report(pruner, len(self._layers), bool(self._stages), self._request.attention_mask)
-            self.last_context = pruner.context
+        context = pruner.context
+        if context.past == 0 or context.is_prefill:
+            self.report = make_report(pruner, len(self._layers), bool(self._stages), request.attention_mask)
+            self.scores, self.visual = context.scores, context.visual
 
-    def _finish(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def _finish(self, *_: Any) -> None:
         """Runs also when the pass failed, so that no tap outlives it."""
-        if self._pruner is not None:
-            self._pruner.close()
-        self._pruner = None
+        self._calls.end()
 
 
 def _refuse_continuous_batching(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from autoprune.errors import PatchError
 from autoprune.runtime.cache import held_entries, layer_at, mark_pruned, pruned_layer
 from autoprune.runtime.context import Context
-from autoprune.runtime.frame import Frame
+from autoprune.runtime.frame import Frame, take
 from autoprune.runtime.masks import pruned_mask
 from autoprune.runtime.scoring import observer, score_current, score_without_attention, unseen
 from autoprune.runtime.selection import survivors
@@ -85,6 +85,12 @@ class Pruner:
         if bool((kept == candidates).all()):
             return
         context.alive = context.alive & (~context.visual | kept)
+        if bool((context.last_prompt & ~context.alive).any()):
+            raise PatchError(
+                "the last prompt token is visual and would be dropped, but the answer is read from it",
+                field=f"stage before layer {k}",
+                remedy="put the question after the image",
+            )
         context.frame = Frame(context.alive)
 
     def _scores(self, stage: Stage, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -134,8 +140,9 @@ class Pruner:
             new["position_ids"] = frame.take(kwargs["position_ids"], kwargs["position_ids"].ndim - 1)
         new["attention_mask"] = self._mask(i, kwargs.get("attention_mask"))
         if "hidden_states" in kwargs:
-            new["hidden_states"] = frame.take(kwargs["hidden_states"], 1)
-        return tuple(frame.take(a, 1) if self._is_sequence(a) else a for a in args), new
+            new["hidden_states"] = take(kwargs["hidden_states"], frame.index, 1)
+        # Not `frame.take`: hidden states differ from layer to layer, and remembering them would hold all of them.
+        return tuple(take(a, frame.index, 1) if self._is_sequence(a) else a for a in args), new
 
     def _is_sequence(self, value: Any) -> bool:
         """Whether a value is a tensor [B or 1, S, …] that runs along the sequence."""
@@ -147,6 +154,8 @@ class Pruner:
     def _mask(self, i: int, base: Tensor | None) -> Tensor | None:
         context, frame = self.context, self.context.frame
         layer = pruned_layer(context.cache, i)
+        if layer is not None:
+            layer.masked = True
         cached = layer_at(context.cache, i)
         entries = held_entries(cached) if cached is not None else 0
         sliding = bool(entries) and getattr(cached, "is_sliding", False)

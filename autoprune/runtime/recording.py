@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager, contextmanager
 from torch import Tensor, nn
 
 from autoprune.errors import ModelError, PatchError
-from autoprune.runtime.context import Context, VisualMask
+from autoprune.runtime.context import VisualMask
 from autoprune.runtime.decoder import decoder_layers, find_decoder
-from autoprune.runtime.patch import Patch
+from autoprune.runtime.patch import Patch, active_patch
 from autoprune.runtime.pruner import ScoreKey
 from autoprune.schedule import Schedule
 
@@ -27,21 +27,20 @@ class Recording:
         self._patch = patch
 
     @property
-    def _context(self) -> Context:
-        context = self._patch.last_context
-        if context is None:
-            raise PatchError("nothing was recorded", remedy="run one forward pass inside the context manager")
-        return context
-
-    @property
     def scores(self) -> dict[ScoreKey, Tensor]:
         """Scores that a first stage at these layers would use."""
-        return self._context.scores
+        return self._patch.scores
 
     @property
     def visual_mask(self) -> Tensor:
-        """Visual tokens of the prompt."""
-        return self._context.visual
+        """Visual tokens of the prompt.
+
+        Raises:
+            PatchError: no forward pass ran yet.
+        """
+        if self._patch.visual is None:
+            raise PatchError("nothing was recorded", remedy="run one forward pass inside the context manager")
+        return self._patch.visual
 
     def prompt(self, lengths: Tensor | int) -> AbstractContextManager[Patch]:
         """As `Patch.prompt`."""
@@ -59,7 +58,12 @@ def record(model: nn.Module, keys: Iterable[ScoreKey], visual_mask: VisualMask |
 
     Raises:
         ModelError: a key names a layer that has no layer before it, or scores that are not read from it.
+        PatchError: the model is pruned by a patch, so that its passes are not dense.
     """
+    if active_patch(model) is not None:
+        raise PatchError(
+            "the model is patched, its passes are not dense", field="model", remedy="remove the patch first"
+        )
     observed: dict[int, tuple[ScoreKey, ...]] = {}
     depth = len(decoder_layers(find_decoder(model)))
     for k, criterion in keys:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ def voting_rows(context: Context, criterion: AttentionCriterion) -> Tensor:
     """
     prompt, visual = context.prompt & context.alive, context.visual
     if criterion.rows == "last":
-        rows = prompt & (prompt.flip(1).cumsum(1).flip(1) == 1)
+        rows = context.last_prompt
     elif criterion.rows == "text":
         rows = prompt & ~visual & (visual.cumsum(1) > 0)
     else:
@@ -53,7 +54,7 @@ def observer(context: Context, criterion: AttentionCriterion, store: Callable[[T
         rows, frame = voting_rows(context, criterion).to(query.device), context.frame
         if frame is not None:
             rows = rows.gather(1, frame.index.to(rows.device)) & frame.valid.to(rows.device)
-        with torch.no_grad():
+        with torch.no_grad(), _full_precision(query):
             received = attention_received(query, key, rows, mask, scaling, criterion)[:, -n:]
         if frame is not None:
             full = received.new_zeros(context.batch, context.length)
@@ -61,6 +62,11 @@ def observer(context: Context, criterion: AttentionCriterion, store: Callable[[T
         store(received.to(context.visual.device))
 
     return observe
+
+
+def _full_precision(tensor: Tensor) -> AbstractContextManager[Any]:
+    """Scores are fp32 also where the model runs under autocast."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def score_current(
@@ -121,5 +127,6 @@ def score_without_attention(stage: Stage, context: Context, candidates: Tensor, 
             scores[b, candidates[b]] = uniform_scores(alive, target).to(scores.device)
         else:
             features = hidden[b, candidates[b].to(hidden.device)].detach()
-            scores[b, candidates[b]] = diversity_scores(features, target).to(scores.device)
+            with _full_precision(features):
+                scores[b, candidates[b]] = diversity_scores(features, target).to(scores.device)
     return scores

@@ -20,7 +20,8 @@ from autoprune.errors import PatchError
 
 Observer = Callable[[Tensor, Tensor, "Tensor | None", "float | None"], None]
 _LOCK = threading.Lock()
-_OBSERVERS: dict[int, Observer] = {}
+_OBSERVERS: dict[tuple[int, int], Observer] = {}
+"""By thread and module: two threads may run one model."""
 _INSTALLED: dict[tuple[int, str], tuple[int, Any]] = {}
 _REFUSED = ("softcap", "s_aux", "position_bias")
 
@@ -29,19 +30,20 @@ _REFUSED = ("softcap", "s_aux", "position_bias")
 def tapped(attention: nn.Module, observer: Observer) -> Iterator[None]:
     """Call `observer(query [B, H, n, d], key [B, H_kv, N, d], mask, scaling)` at each call of `attention`.
 
-    Wrappers are shared and counted, so that two threads may observe two models at once.
+    Wrappers are shared and counted, so that threads may observe at once.
     """
     module = sys.modules[type(attention).__module__]
     interface = getattr(module, "ALL_ATTENTION_FUNCTIONS", ALL_ATTENTION_FUNCTIONS)
     name: str = attention.config._attn_implementation  # type: ignore[union-attr, assignment]
+    key = (threading.get_ident(), id(attention))
     with _LOCK:
-        _OBSERVERS[id(attention)] = observer
+        _OBSERVERS[key] = observer
         _install(interface, name)
     try:
         yield
     finally:
         with _LOCK:
-            del _OBSERVERS[id(attention)]
+            del _OBSERVERS[key]
             _uninstall(interface, name)
 
 
@@ -66,7 +68,7 @@ def _wrapper(kernel: Callable[..., Any] | None) -> Callable[..., Any]:
     def attention_function(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, *a: Any, **k: Any
     ) -> Any:
-        observer = _OBSERVERS.get(id(module))
+        observer = _OBSERVERS.get((threading.get_ident(), id(module)))
         if observer is not None:
             refused = [n for n in _REFUSED if k.get(n) is not None]
             if refused:

@@ -74,3 +74,6 @@ def test_bad_samples_are_named() -> None:
         withdrawal_kl(zoo.model, [zoo.inputs])
     with pytest.raises(DataError, match="no visual token"):
         withdrawal_kl(zoo.model, [{"input_ids": torch.randint(10, 99, (1, 8))}])
+    padded = {"input_ids": torch.randint(10, 99, (1, 8)), "attention_mask": torch.tensor([[1] * 6 + [0] * 2])}
+    with pytest.raises(DataError, match="padded at its end"):
+        withdrawal_kl(zoo.model, [padded])
