@@ -30,7 +30,7 @@ class SampleResult:
         flops_dense: The same of the dense model.
         flops_end_to_end: `flops` plus vision tower, projector, head and generated tokens.
         flops_end_to_end_dense: The same of the dense model.
-        kv_bytes: KV cache after the prefill.
+        kv_bytes: KV cache once the answer is generated.
         kv_bytes_dense: The same of the dense model.
     """
 

@@ -302,3 +302,13 @@ def test_layers_with_a_window_are_refused(loaded, data):
             Evaluator(loaded, data)
     finally:
         del text.sliding_window
+
+
+def test_a_model_that_reads_prompts_differently_when_an_answer_follows_is_refused(loaded, data):
+    head = loaded.model.lm_head
+    handle = head.register_forward_hook(lambda module, args, out: out if out.shape[1] > 1 else 1.5 * out)
+    try:
+        with pytest.raises(ModelError, match="teacher forcing"):
+            Evaluator(loaded, data, max_new_tokens=LENGTH).prepare()
+    finally:
+        handle.remove()
