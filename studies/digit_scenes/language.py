@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from network import VISUAL_TOKENS
-from optimizer import MixedOptimizer, warm_then_decay
+from optimizer import MixedOptimizer
 from packing import IGNORE, PACKED, Packed, pack
 from processor import BOS, USER, VOCABULARY
-from questions import TASKS, Scene
+from questions import Scene
 from scans import scan_pool
 from scenes import marks_of, paint, random_scene, through_webp, to_pixel_values
 from torch import Tensor
@@ -19,38 +19,59 @@ from torch.nn import functional as F
 from transformers import LlavaForConditionalGeneration
 
 SCENES = 8000
-_BATCH = 16
+_BATCH = 10
+_WARMUP = 60
 _OPENING = [VOCABULARY[BOS], VOCABULARY[USER]]
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Steps in which the same tasks are asked, in the short form or in the chat form."""
+    """Steps in which the same tasks are asked.
+
+    Attributes:
+        steps: optimizer steps.
+        weights: tasks and how often they are asked, relative to each other.
+        chat: share of questions in the chat form; the others end at their key word.
+        bins: bins of tokens behind each image.
+        decay: whether the learning rate falls linearly to zero over the phase.
+    """
 
     steps: int
     weights: dict[str, float]
-    chat: bool
+    chat: float
     bins: int
+    decay: bool = False
 
 
-_SINGLE = {
-    "digit_of": 1.5,
-    "color_of": 1.5,
+_SIMPLE = {
+    "digit_of": 1.0,
+    "color_of": 1.0,
     "where": 1.5,
     "count": 0.4,
     "exist": 1.0,
-    "larger": 1.0,
-    "sum": 1.0,
-    "extreme": 1.0,
+    "larger": 0.8,
+    "sum": 0.8,
+    "extreme": 0.8,
 }
-_CHAINED = {"successor": 1.5, "side": 1.5, "side_color": 1.5}
-_LONG = {"larger_side": 1.5, "successor_side": 2.0, "read": 1.5}
-PHASES = (
-    Phase(500, _SINGLE | {"successor": 1.0, "side": 1.0, "side_color": 1.0}, chat=False, bins=6),
-    Phase(1100, {name: 0.7 * w for name, w in _SINGLE.items()} | _CHAINED | _LONG, chat=False, bins=6),
-    Phase(1200, {name: 0.7 * w for name, w in _SINGLE.items()} | _CHAINED | _LONG, chat=True, bins=8),
+_BESIDE = {"side": 1.5, "side_color": 1.5}
+_LONG = {"larger_side": 1.5, "successor_side": 1.5, "read": 1.5}
+_CHAINED = {"successor": 1.0} | _BESIDE | _LONG
+STAGES = (
+    (
+        Phase(500, _SIMPLE | {"successor": 1.0} | _BESIDE, chat=0, bins=6),
+        Phase(250, _SIMPLE | _CHAINED, chat=0, bins=6),
+    ),
+    (
+        Phase(300, _SIMPLE | {"color_of": 2.0, "successor": 1.0}, chat=0, bins=6),
+        Phase(600, _SIMPLE | _CHAINED, chat=0.5, bins=7),
+        Phase(900, _SIMPLE | _CHAINED, chat=1, bins=8, decay=True),
+    ),
 )
-"""Retrieval comes first, chains next; the suffix that separates key word and answer comes last."""
+"""Each stage draws its own scenes and starts its own optimizer.
+
+Retrieval has to be learned before chains, and the key word at the end of the prompt before the suffix that separates
+key word and answer.
+"""
 
 
 @torch.no_grad()
@@ -98,36 +119,36 @@ def _accuracy(model: LlavaForConditionalGeneration, features: Tensor, packed: Pa
 def train_language(
     model: LlavaForConditionalGeneration,
     seed: int,
-    phases: tuple[Phase, ...] = PHASES,
+    stages: Sequence[tuple[int, Sequence[Phase]]] = tuple(enumerate(STAGES)),
     scenes: int = SCENES,
-    milestone: Callable[[int], None] = lambda step: None,
+    milestone: Callable[[str], None] = lambda where: None,
 ) -> None:
-    """Train projector and text model in place; `milestone` is called with the step every 250 steps of a chat phase."""
-    rng = np.random.default_rng([seed, 2])
-    features, objects = cached_features(model, "train", scenes, rng)
-    held_features, held_objects = cached_features(model, "validation", 100, rng)
+    """Train projector and text model in place; `milestone` is called every 250 steps with a word on where."""
     text = model.model.language_model
     text.set_attn_implementation(PACKED)
-    optimizer = MixedOptimizer([text, model.model.multi_modal_projector], adam_rate=2e-3, muon_rate=1e-2)
-    model.tie_weights()
-    total, step = sum(phase.steps for phase in phases), 0
-    for phase in phases:
-        held = pack(held_objects, dict.fromkeys(phase.weights, 1.0), phase.bins, phase.chat, np.random.default_rng(3))
-        for _ in range(phase.steps):
-            chosen = rng.integers(len(objects), size=_BATCH)
-            packed = pack([objects[index] for index in chosen], phase.weights, phase.bins, phase.chat, rng)
-            logits = packed_logits(model, features[chosen], packed)
-            loss = F.cross_entropy(logits, packed.target[packed.target != IGNORE])
-            loss.backward()
-            optimizer.step(warm_then_decay(step, total, warmup=60, constant=0.55))
-            step += 1
-            if step % 50 == 0:
-                print(f"language step {step} loss {loss.item():.3f}", flush=True)
-            if step % 100 == 0:
-                print(f"    {_accuracy(model, held_features, held, list(phase.weights))}", flush=True)
-            if phase.chat and step % 250 == 0:
-                milestone(step)
+    for number, phases in stages:
+        rng = np.random.default_rng([seed, 2 + number])
+        features, objects = cached_features(model, "train", scenes, rng)
+        held = cached_features(model, "validation", 100, rng)
+        optimizer = MixedOptimizer([text, model.model.multi_modal_projector], adam_rate=2e-3, muon_rate=1e-2)
+        model.tie_weights()
+        total = 0
+        for phase in phases:
+            names = list(phase.weights)
+            probe = pack(held[1], dict.fromkeys(names, 1.0), phase.bins, phase.chat, np.random.default_rng(3))
+            for step in range(phase.steps):
+                chosen = rng.integers(len(objects), size=_BATCH)
+                packed = pack([objects[index] for index in chosen], phase.weights, phase.bins, phase.chat, rng)
+                logits = packed_logits(model, features[chosen], packed)
+                loss = F.cross_entropy(logits, packed.target[packed.target != IGNORE])
+                loss.backward()
+                decay = 1 - step / phase.steps if phase.decay else 1.0
+                optimizer.step(min(1.0, (total + 1) / _WARMUP) * decay)
+                total += 1
+                if total % 50 == 0:
+                    print(f"stage {number} step {total} loss {loss.item():.3f}", flush=True)
+                if total % 100 == 0:
+                    print(f"    {_accuracy(model, held[0], probe, names)}", flush=True)
+                if total % 250 == 0:
+                    milestone(f"stage {number} step {total}")
     text.set_attn_implementation("sdpa")
-
-
-assert set(_SINGLE) | set(_CHAINED) | set(_LONG) == set(TASKS)

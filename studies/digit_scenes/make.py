@@ -12,8 +12,11 @@ weights are rounded to bfloat16 when written; everything is measured with the ro
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads cost twice the CPU time on a shared machine
 
 import torch
 from data import SIZES, write_rows
@@ -45,7 +48,7 @@ def train(seed: int, output: Path) -> None:
     train_tower(model.model.vision_tower, seed)
     report("tower trained")
     save(model, output)
-    train_language(model, seed, milestone=lambda step: (save(model, output), report(f"step {step} saved")))
+    train_language(model, seed, milestone=report)
     save(model, output)
     report("model trained")
 

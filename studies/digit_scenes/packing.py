@@ -56,8 +56,8 @@ def encode(question: Question, chat: bool) -> tuple[list[int], list[int]]:
     return [*prompt, VOCABULARY[text[-1]], VOCABULARY[ASSISTANT]], [*answer, VOCABULARY[EOS]]
 
 
-def pack(scenes: list[Scene], weights: dict[str, float], bins: int, chat: bool, rng: np.random.Generator) -> Packed:
-    """Fill `bins` bins per scene with questions whose tasks are drawn by weight."""
+def pack(scenes: list[Scene], weights: dict[str, float], bins: int, chat: float, rng: np.random.Generator) -> Packed:
+    """Fill `bins` bins per scene with questions, tasks drawn by weight, a share `chat` of them in the chat form."""
     tasks, shares = list(weights), np.cumsum(list(weights.values()))
     fields = np.zeros((5, len(scenes), bins * BIN), np.int64)
     fields[2:] = -1
@@ -69,7 +69,8 @@ def pack(scenes: list[Scene], weights: dict[str, float], bins: int, chat: bool, 
             question = ask(scene, tasks[task], rng)
             if question is None:
                 continue
-            prompt, answer = encode(question, chat)
+            in_chat_form = chat == 1 or (chat > 0 and rng.random() < chat)
+            prompt, answer = encode(question, in_chat_form)
             length = len(prompt) + len(answer) - 1
             slot = next((slot for slot in range(bins) if used[slot] + length <= BIN), None)
             if slot is None:
