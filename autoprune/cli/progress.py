@@ -108,7 +108,9 @@ class StudyView:
     def _summary(self) -> str:
         """The front so far, best quality first."""
         best = sorted(self._best, key=lambda item: -item[1])[:_SHOWN]
-        return "best so far: " + " · ".join(f"{quality:.3f} at {cost:.1%} ({name})" for cost, quality, name in best)
+        return "best so far: " + " · ".join(
+            f"{_quality(quality)} at {cost:.1%} ({name})" for cost, quality, name in best
+        )
 
     def _render(self) -> Group:
         counts = ", ".join(f"{n} {state.lower()}" for state, n in sorted(self._counts.items()))
@@ -118,6 +120,11 @@ class StudyView:
 
 def _count(event: Event) -> str:
     return f"{event.done}/{event.total}" if event.total else ""
+
+
+def _quality(value: float) -> str:
+    """Only KL is ranked by its negative."""
+    return f"{value:.3f}" if value >= 0 else f"{-value:.3f} nats"
 
 
 def _cost_and_quality(values: dict[str, float]) -> tuple[float, float]:

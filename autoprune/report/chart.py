@@ -85,7 +85,7 @@ def _controls(front: Front, group: list[Point]) -> Trace:
     trace.pop("error_y", None)
     trace.pop("customdata")
     marker = {"symbol": "x-thin", "size": 6, "line": {"width": 1.3}}
-    return trace | {"marker": marker, "visible": "legendonly"}
+    return trace | {"marker": marker}
 
 
 def _explored(front: Front) -> Trace:

@@ -52,7 +52,8 @@ def notes_list(front: Front) -> str:
         ("FLOPs convention", study.get("convention")),
         ("Latency", _latency(front)),
         ("Trials", ", ".join(f"{n} {_STATES.get(s, s.lower())}" for s, n in (study.get("counts") or {}).items() if n)),
-        ("Duration", duration(study["seconds"]) if study.get("seconds") else None),
+        ("Near ties", _near_ties(study.get("near_ties"))),
+        ("Duration", _duration(study)),
         ("Model", _pairs({k: front["model"].get(k) for k in model_keys})),
         ("Hardware", _pairs(study.get("hardware"))),
         ("Versions", _pairs(study.get("versions"))),
@@ -82,6 +83,20 @@ def _latency(front: Front) -> str:
     new = timed.get("new_tokens")
     end = f"; end to end generates {new} tokens" if new else ""
     return f"dense and pruned in turn in one process, medians, batch of {timed.get('batch')}{end}"
+
+
+def _near_ties(share: float | None) -> str | None:
+    if share is None:
+        return None
+    return f"{percent(share, 2)} of the reference tokens win by less than kernel noise: another kernel may flip them"
+
+
+def _duration(study: dict[str, Any]) -> str | None:
+    if not study.get("seconds"):
+        return None
+    searched, restarts = study.get("seconds_search"), study.get("worker_restarts")
+    said = duration(study["seconds"]) + (f", {duration(searched)} of it searching" if searched else "")
+    return said + (f"; {restarts} workers were restarted" if restarts else "")
 
 
 def _rows(study: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from autoprune.presets import dense, vtw
+from autoprune.schedule import Schedule
 
 
 def test_tokens_entries_and_the_exact_undo(cli, tiny, schedule_file):
@@ -25,6 +26,10 @@ def test_a_real_row(cli, tiny, rows, schedule_file):
 def test_a_withdrawal_and_no_pruning(cli, tiny, tmp_path):
     vtw(2).save(tmp_path / "vtw.json")
     assert cli("apply-check", tiny, tmp_path / "vtw.json", "--json").json["visual_alive"] == [16, 16, 0, 0, 0, 0]
+    Schedule.model_validate(
+        {"stages": [{"layer": 1, "keep": {"ratio": 1.0}}, {"layer": 3, "keep": {"ratio": 0.0}}]}
+    ).save(tmp_path / "noop.json")
+    assert cli("apply-check", tiny, tmp_path / "noop.json", "--json").code == 0
     dense().save(tmp_path / "dense.json")
     shown = cli("apply-check", tiny, tmp_path / "dense.json", "--json")
     assert shown.code == 0
