@@ -136,3 +136,35 @@ def test_hidden_states_keep_full_length_and_loss_flows_back() -> None:
         zoo.model.zero_grad()
     torch.testing.assert_close(*grads, atol=1e-6, rtol=0)
     assert grads[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize("at", ["previous", "current"])
+def test_an_image_after_a_cached_turn_is_scored_with_the_cached_keys(at: str) -> None:
+    """A turn of text in the cache, then the rest: the same tokens are kept as in one pass over both."""
+    zoo = llava([[0]])
+    criterion = {"name": "attention", "rows": "text", "heads": "max", "at": at}
+    wanted = Schedule(stages=[{"layer": 2, "keep": {"count": 6}, "criterion": criterion}])
+    ids, pixels = zoo.inputs["input_ids"], zoo.inputs["pixel_values"]
+    more = torch.randint(10, 100, (1, 30), generator=torch.Generator().manual_seed(2))
+    cache = DynamicCache(config=zoo.model.config)
+    with torch.no_grad(), autoprune.apply(zoo.model, wanted) as patch:
+        whole = zoo.model(input_ids=torch.cat([more, ids], 1), pixel_values=pixels).logits[:, -1]
+        at_once = patch.report.kept[2][0]
+        zoo.model(input_ids=more, past_key_values=cache, use_cache=True)
+        second = zoo.model(input_ids=ids, pixel_values=pixels, past_key_values=cache, use_cache=True).logits[:, -1]
+        later = patch.report.kept[2][0]
+    assert at_once[30:].tolist() == (later + 30).tolist()
+    torch.testing.assert_close(second, whole, atol=1e-4, rtol=0)
+
+
+def test_a_cropped_cache_takes_the_same_tokens_again() -> None:
+    zoo = llava([[0]])
+    ids = zoo.inputs["input_ids"]
+    cache = DynamicCache(config=zoo.model.config)
+    with torch.no_grad(), autoprune.apply(zoo.model, SCHEDULE):
+        expected = zoo.model(**zoo.inputs, past_key_values=cache, use_cache=True).logits[:, -2:]
+        for _ in range(2):
+            cache.crop(-2)
+            assert cache.get_seq_length() == cache.layers[5].get_seq_length() == ids.shape[1] - 2
+            again = zoo.model(input_ids=ids[:, -2:], past_key_values=cache, use_cache=True).logits
+            torch.testing.assert_close(again, expected, atol=1e-4, rtol=0)
