@@ -26,8 +26,8 @@ from autoprune.search.tasks import EngineFacts, Inputs, Split, SplitFacts
 
 BATCH_SIZE = 16
 MAX_NEW_TOKENS = 32
-_TIMED_TOKENS = 8
-_TIMED_REPEATS = 7
+_TIMED_TOKENS = 4
+_TIMED_REPEATS = 5
 
 
 def read_inputs(spec: StudySpec) -> Inputs:

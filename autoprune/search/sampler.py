@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import optuna
+from optuna import Study
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.search_space import intersection_search_space
 from optuna.trial import FrozenTrial
 
 CONSTRAINTS = "constraints"
@@ -31,7 +34,7 @@ def make_sampler(
         # Grouping is called experimental, and `constraints_func` has a successor that Optuna 4 does not know.
         warnings.simplefilter("ignore")
         if kind == "nsga2":
-            return NSGAIISampler(seed=mixed, population_size=24, constraints_func=constraints)
+            return _Nsga2(seed=mixed, population_size=24, constraints_func=constraints)
         return TPESampler(
             seed=mixed,
             multivariate=True,
@@ -40,6 +43,17 @@ def make_sampler(
             constraints_func=constraints,
             n_startup_trials=16,
         )
+
+
+class _Nsga2(NSGAIISampler):
+    """NSGA-II that looks past trials without parameters: baselines that the space does not hold.
+
+    They would leave nothing that all trials have in common, and so nothing to cross.
+    """
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        drawn = [t for t in study.get_trials(deepcopy=False) if t.params]
+        return {name: d for name, d in sorted(intersection_search_space(drawn).items()) if not d.single()}
 
 
 def feasible(trial: FrozenTrial) -> bool:

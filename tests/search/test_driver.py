@@ -138,7 +138,7 @@ def test_presets_that_are_not_beaten_are_named(finished: Finished) -> None:
             and p.validation.accuracy >= theirs.accuracy
         ]
         assert verdict["beaten"] == bool(better)
-        assert verdict["by"] in ([None] if not better else better)
+        assert verdict["by"] in (better if better else [None])
 
 
 def test_racing_stops_candidates_without_values_and_saves_samples(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_five_failures_at_the_start_stop_the_study(tmp_path: Path) -> None:
     spec = tiny_spec(tmp_path)
     withdrawals = [presets.vtw(k).key for k in range(fake_backend.LAYERS)]
     (tmp_path / "failing").write_text(" ".join(keys_of(["vtw", "fastv", "himap", "pyramiddrop"]) + withdrawals))
-    with pytest.raises(EvaluationError, match="5 of 5 candidates failed.*non-finite logits"):
+    with pytest.raises(EvaluationError, match=r"5 of 5 candidates failed.*non-finite logits"):
         run(spec)
 
 

@@ -1,3 +1,4 @@
+import itertools
 import random
 from typing import Any
 
@@ -40,7 +41,7 @@ def test_every_draw_is_a_valid_schedule_that_maps_back(space: SearchSpace, rng: 
     schedule = space.suggest(RandomTrial(rng))  # a Schedule checks itself
     assert 1 <= len(schedule.stages) <= space.max_stages
     shares = [s.keep.ratio for s in schedule.stages]
-    assert all(a > b for a, b in zip(shares, shares[1:], strict=False)), "each stage must drop something"
+    assert all(a > b for a, b in itertools.pairwise(shares)), "each stage must drop something"
     assert {s.layer for s in schedule.stages} <= set(space.layers)
     params = space.params(schedule)
     assert params is not None
