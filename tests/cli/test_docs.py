@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -70,3 +71,15 @@ def test_the_base_install_says_in_one_line_what_to_install(monkeypatch, capsys):
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "pip install" in said
+
+
+def test_the_sixty_seconds_work():
+    code = README[README.index("## Sixty seconds") :].split("```python\n")[1].split("```")[0]
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    answer, tokens = ran.stdout.strip().split("\n", 1)
+    assert answer
+    counts = [int(n) for n in re.findall(r"\d+", tokens)]
+    assert counts[0] > counts[-1] > 0
