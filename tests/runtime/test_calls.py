@@ -232,6 +232,17 @@ class TestCaches:
         with pytest.raises(PatchError, match="no longer patched"):
             model(input_ids=IDS[:, :4], past_key_values=prefill(), use_cache=True)
 
+    def test_fillers_of_a_batch_without_padding_are_not_seen(self) -> None:
+        model = llama()
+        logits = []
+        for rows in (slice(None), slice(0, 1), slice(1, 2)):
+            cache = DynamicCache(config=model.config)
+            with autoprune.apply(model, presets.vtw(2), MASK[rows]), torch.no_grad():
+                prefill = model(input_ids=IDS[rows], past_key_values=cache, use_cache=True).logits[:, -1]
+                step = model(input_ids=IDS[rows, :1], past_key_values=cache, use_cache=True).logits[:, -1]
+            logits.append(torch.stack([prefill, step], 1))
+        torch.testing.assert_close(logits[0], torch.cat(logits[1:]), atol=1e-4, rtol=0)
+
     def test_decoding_without_padding_goes_on_without_the_patch(self) -> None:
         zoo = llava([[0]])
         logits = []
