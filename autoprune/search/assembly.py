@@ -114,7 +114,7 @@ def assemble(found: Found) -> FrontFile:
             controls.append(Control(**dict(control), of=trial.number))
     dense = _point(found, _DENSE, None, "dense")
     assert dense is not None, "a study without its dense reference does not get here"
-    identity = ModelIdentity.from_config(config, spec.model.path)
+    identity = ModelIdentity.from_config(config, spec.model_name)
     model = {**identity.model_dump(), "fingerprint": found.facts.fingerprint, "dtype": found.facts.details.get("dtype")}
     study = {**_study(found), "presets": _verdicts(found, points, baselines), **found.notes}
     return FrontFile(study=study, model=model, dense=dense, points=points, baselines=baselines, controls=controls)
@@ -127,7 +127,7 @@ def _point(found: Found, schedule: Schedule, trial: int | None, name: str) -> Po
     figures = measures(dense, mine)
     held_dense, held = found.results("validation", _DENSE), found.results("validation", schedule)
     validation = measures(held_dense, held) if held_dense and held else None
-    stamped = schedule.with_model(found.inputs.config, found.spec.model.path)
+    stamped = schedule.with_model(found.inputs.config, found.spec.model_name)
     evidence = _evidence(found, trial, figures, validation)
     stamped = Schedule(**{**dict(stamped), "evidence": {**schedule.evidence, **evidence}})
     return Point(

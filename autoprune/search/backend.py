@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -155,7 +156,7 @@ def _load(section: DataSet) -> SampleSet:
 
 def _facts(data: SampleSet, order: Sequence[int]) -> SplitFacts:
     rows: list[Any] = [data[i] for i in order]
-    return SplitFacts(data.name, data.digest, tuple(r.group for r in rows), tuple(r.task for r in rows))
+    return SplitFacts(Path(data.name).name, data.digest, tuple(r.group for r in rows), tuple(r.task for r in rows))
 
 
 def _criteria(spec: StudySpec, num_layers: int) -> list[Criterion]:

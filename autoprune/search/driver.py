@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from autoprune.errors import EvaluationError
+from autoprune.errors import EvaluationError, StudyError
 from autoprune.measure.results import SampleResult, summarise
 from autoprune.schedule import Schedule
 from autoprune.search import assembly
@@ -66,6 +67,7 @@ def run_study(spec: StudySpec, *, on_event: OnEvent = ignore, backend: str = "au
 
     Raises:
         StudyError: the study cannot run as it is described: folder in use, database or earlier trials do not fit.
+        KeyboardInterrupt: Ctrl-C before there was anything to write, or a second one.
         DataError: rows that cannot be used.
         ModelError: the model cannot be loaded or measured.
         EvaluationError: the dense model fails, or too many candidates do.
@@ -77,6 +79,7 @@ def run_study(spec: StudySpec, *, on_event: OnEvent = ignore, backend: str = "au
     check_against_data(spec, inputs)
     with ExitStack() as stack:
         stack.enter_context(driver_lock(spec.output_path))
+        _refuse_another_study(spec)
         database = Database(spec.storage_url, on_event)
         stack.callback(database.close)
         ledger = Ledger(database)
@@ -90,7 +93,7 @@ def run_study(spec: StudySpec, *, on_event: OnEvent = ignore, backend: str = "au
         trials.check_identity({"model_fingerprint": facts.fingerprint})
         gatherer = Gatherer(executor, ledger, on_event, interrupted)
         found = Found(spec, inputs, facts, ledger, trials.all())
-        dense = _dense(found, gatherer)
+        dense = _dense(found, gatherer, interrupted)
         trials.enqueue(openings(spec.baselines, space, inputs.num_layers))
         on_event(Event("phase", "searching", 0, spec.search.trials))
         SearchLoop(
@@ -98,10 +101,12 @@ def run_study(spec: StudySpec, *, on_event: OnEvent = ignore, backend: str = "au
         ).run()
         found.trials = trials.all()
         searched = time.time()
-        _measure_front(found, gatherer, on_event, interrupted)
-        found.notes = _notes(spec, facts, executor, interrupted, started, searched)
-        front = assembly.assemble(found)
-        write_outputs(front, spec.output_path, spec)
+        try:
+            _measure_front(found, gatherer, on_event, interrupted)
+        finally:  # hours of search are worth a front even if these last measurements fail
+            found.notes = _notes(spec, facts, executor, interrupted, started, searched)
+            front = assembly.assemble(found)
+            write_outputs(front, spec.output_path, spec)
     return RunOutcome(front, spec.output_path, interrupted.yes, front.study["counts"])
 
 
@@ -123,13 +128,32 @@ def _identity(spec: StudySpec, inputs: Inputs) -> dict[str, Any]:
     return identity
 
 
-def _dense(found: Found, gatherer: Gatherer) -> list[SampleResult]:
+def _refuse_another_study(spec: StudySpec) -> None:
+    written = spec.output_path / "front.json"
+    if not written.exists():
+        return
+    try:
+        name = json.loads(written.read_text(encoding="utf-8"))["study"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        name = None
+    if name != spec.name:
+        raise StudyError(
+            f"holds the results of {'another program' if name is None else f'the study {name!r}'}",
+            field="output",
+            value=spec.output,
+            remedy="choose another output; nothing was written over",
+        )
+
+
+def _dense(found: Found, gatherer: Gatherer, interrupted: Interrupted) -> list[SampleResult]:
     data = found.inputs.calibration
     failed = gatherer.measure(found.key("calibration"), "calibration", [_DENSE], data.size, data.size, 1)
     dense = found.results("calibration", _DENSE)
+    if dense is None and interrupted():
+        raise KeyboardInterrupt
     if dense is None:
         raise EvaluationError(
-            f"the dense model cannot be measured: {failed.get(_DENSE.key, 'stopped')}",
+            f"the dense model cannot be measured: {failed[_DENSE.key]}",
             remedy="check the model and the calibration rows with the unpatched model first",
         )
     return dense

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
 
-from autoprune.errors import EvaluationError
+from autoprune.errors import EvaluationError, StudyError
 from autoprune.search.events import Event, OnEvent
 from autoprune.search.ray_actor import Worker
 from autoprune.search.tasks import Done, EngineFacts, Task
@@ -54,6 +54,7 @@ class RayExecutor:
     def start(self) -> EngineFacts:
         """Starts Ray and the workers; returns when the first one has loaded the model."""
         self._own_ray = _init_ray(self._spec)
+        _check_room(self._spec)
         self._seats = [self._hire(f"worker-{i}") for i in range(self._spec.workers.count)]
         while self._facts is None:
             self._welcome(timeout=1.0)
@@ -168,12 +169,26 @@ def _init_ray(spec: StudySpec) -> bool:
         workers = spec.workers
         options |= {
             "num_cpus": workers.count * workers.cpus,
-            "num_gpus": workers.count * workers.gpus,
             "include_dashboard": False,
             "object_store_memory": _OBJECT_STORE_BYTES,
         }
     ray.init(**options)
     return True
+
+
+def _check_room(spec: StudySpec) -> None:
+    """Ray would wait for ever for what the machines do not have."""
+    resources: Any = ray.cluster_resources  # untyped in Ray
+    there: dict[str, float] = resources()
+    for field, kind, each in (("cpus", "CPU", spec.workers.cpus), ("gpus", "GPU", spec.workers.gpus)):
+        wanted, has = spec.workers.count * each, there.get(kind, 0)
+        if wanted > has:
+            raise StudyError(
+                f"{spec.workers.count} workers want {wanted:g} {kind}s, Ray has {has:g}",
+                field=f"workers.{field}",
+                value=each,
+                remedy="lower workers.count or what each worker takes",
+            )
 
 
 def _cause(error: RayTaskError) -> BaseException:

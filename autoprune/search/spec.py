@@ -90,6 +90,11 @@ class StudySpec(Section):
         return Path(self.output)
 
     @property
+    def model_name(self) -> str:
+        """The hub name, or the last two parts of a folder: what a schedule calls the model it was made for."""
+        return "/".join(Path(self.model.path).parts[-2:])
+
+    @property
     def storage_url(self) -> str:
         """URL of the database."""
         return self.storage or f"sqlite:///{(self.output_path / 'study.db').as_posix()}"

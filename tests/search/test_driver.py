@@ -402,3 +402,23 @@ def test_progress_is_told(finished: Finished) -> None:
     assert [e.done for e in told] == sorted(e.done for e in told)
     assert (told[-1].done, told[-1].total) == (40, 40)
     assert json.dumps(told[0].data)
+
+
+def test_the_results_of_another_study_are_not_written_over(tmp_path: Path) -> None:
+    run(tiny_spec(tmp_path, search={"trials": 3}))
+    before = (tmp_path / "run/front.json").read_text()
+    with pytest.raises(StudyError, match="holds the results of the study 'tiny'"):
+        run(tiny_spec(tmp_path, name="other", search={"trials": 3}))
+    (tmp_path / "run/front.json").write_text("[]")
+    with pytest.raises(StudyError, match="another program"):
+        run(tiny_spec(tmp_path, search={"trials": 3}))
+    (tmp_path / "run/front.json").write_text(before)
+
+
+def test_ctrl_c_before_anything_is_known_ends_like_ctrl_c(tmp_path: Path) -> None:
+    def listen(event: Event) -> None:
+        if event.message.startswith("loading"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(tiny_spec(tmp_path), on_event=listen, backend=BACKEND)
