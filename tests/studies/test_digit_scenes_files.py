@@ -57,7 +57,7 @@ def test_an_image_is_144_tokens_and_a_left_padded_batch_answers_as_single_rows_d
     processor = AutoProcessor.from_pretrained(study / "model")
     model = AutoModelForImageTextToText.from_pretrained(study / "model", dtype=torch.float32).eval()
     by_task = {row["task"]: row for row in _rows(study, "validation")}
-    rows = [by_task["read"], by_task["where"], by_task["larger_side"]]
+    rows = [by_task["read"], by_task["where"], by_task["larger_successor"]]
 
     def answer(chosen: list[dict[str, Any]]) -> list[str]:
         chats = [

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 from data import write_rows
 from packing import IGNORE, encode, pack
 from processor import VOCABULARY
-from questions import TASKS, Question, ask
+from questions import PRACTICE, TASKS, Question, ask
 from scans import SPLITS, scan_pool
 from scenes import GRID, Item, encode_webp, marks_of, paint, random_scene, to_pixel_values
 
@@ -19,49 +18,58 @@ def _scenes(count: int) -> list[tuple[Item, ...]]:
     return [random_scene(rng) for _ in range(count)]
 
 
+def _digit(scene: tuple[Item, ...], words: list[str]) -> int:
+    """The digit a phrase names, whether or not it is in the scene: `one more than the larger of red and blue`."""
+    if words[1:3] == ["more", "than"]:
+        return {"one": 1, "2": 2, "3": 3}[words[0]] + _digit(scene, words[3:])
+    if words[:2] in (["the", "sum"], ["the", "larger"]):
+        middle = words.index("and")
+        pair = _digit(scene, words[3:middle]), _digit(scene, words[middle + 1 :])
+        return sum(pair) if words[1] == "sum" else max(pair)
+    if words[-1].isdigit():
+        assert words[:-1] in ([], ["the"], ["a"])
+        return int(words[-1])
+    (word,) = words
+    return next(item.digit for item in scene if item.color == word)
+
+
+def _item(scene: tuple[Item, ...], words: list[str]) -> Item:
+    """The item a phrase names; `left of` and `right of` walk along the columns."""
+    if words[0] in ("left", "right"):
+        columns = sorted(scene, key=lambda item: item.column)
+        return columns[columns.index(_item(scene, words[2:])) + {"left": -1, "right": 1}[words[0]]]
+    return next(item for item in scene if item.digit == _digit(scene, words))
+
+
 def _answer_independently(scene: tuple[Item, ...], prompt: str) -> str:
-    """Answer by walking through the words of the prompt, on a column-wise picture of the scene."""
-    columns = sorted(scene, key=lambda item: item.column)
-
-    def find(words: list[str]) -> Item:
-        """The item that a phrase such as `right of one more than red` names; the last word is the anchor."""
-        anchor = words[-1]
-        item = next(i for i in scene if anchor in (i.color, str(i.digit)))
-        rest = words[:-1]
-        if rest and rest[-1] == "the":
-            rest = rest[:-1]
-        if rest[-3:] == ["one", "more", "than"]:
-            item = next(i for i in scene if i.digit == item.digit + 1)
-            rest = rest[:-3]
-        if rest[-1:] == ["of"]:
-            item = columns[columns.index(item) + {"left": -1, "right": 1}[rest[-2]]]
-            rest = rest[:-2]
-        assert rest == []
-        return item
-
+    """Answer by reading the words of the prompt from left to right."""
     words = prompt[:-1].lower().split()
     text = " ".join(words)
-    if text.startswith("read"):
-        ordered = columns if text.endswith("to right") else columns[::-1]
-        return " ".join(str(item.digit) for item in ordered)
+    if words[0] == "read":
+        place = words[-1] in ("left", "right")
+        ordered = sorted(scene, key=lambda item: item.column if place else item.digit)
+        if words[-1] in ("left", "smallest"):
+            ordered.reverse()
+        return " ".join(item.color if words[2] == "color" else str(item.digit) for item in ordered)
     if text.startswith("how many"):
         return str(len(scene))
-    if text.startswith("is there a"):
-        return "yes" if any(str(item.digit) == words[-1] for item in scene) else "no"
+    if text.startswith("is there"):
+        present = {item.digit for item in scene}
+        phrases = text.removeprefix("is there ").split(" and ")
+        return "yes" if all(_digit(scene, phrase.split()) in present for phrase in phrases) else "no"
     if text.startswith("which color is"):
         ranked = sorted(scene, key=lambda item: item.digit)
         return ranked[0 if words[-1] == "smallest" else -1].color
     if text.startswith("which digit is larger"):
-        left, right = re.fullmatch(r"which digit is larger (.*) or (.*)", text).groups()
-        return str(max(find(left.split()).digit, find(right.split()).digit))
-    if text.startswith("what is the sum of"):
-        left, right = re.fullmatch(r"what is the sum of (.*) and (.*)", text).groups()
-        return str(find(left.split()).digit + find(right.split()).digit)
+        phrases = text.removeprefix("which digit is larger ").split(" or ")
+        return str(max(_item(scene, phrase.split()).digit for phrase in phrases))
+    if text.startswith("what is"):
+        return str(_digit(scene, words[2:]))
     if text.startswith("where is"):
-        item = find(words[2:])
+        item = _item(scene, words[2:])
         return f"{['top', 'middle', 'bottom'][item.row // 4]}-{['left', 'center', 'right'][item.column // 4]}"
     assert words[:3:2] == ["what", "is"]
-    item = find(words[3:])
+    item = _item(scene, words[3:])
     return {"digit": str(item.digit), "color": item.color}[words[1]]
 
 
@@ -81,7 +89,7 @@ def test_items_of_a_scene_share_nothing():
             assert len({getattr(item, field) for item in scene}) == len(scene)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [*TASKS, *PRACTICE])
 def test_answers_are_right(task: str):
     rng, asked = np.random.default_rng(8), 0
     for scene in _scenes(300):
@@ -133,11 +141,11 @@ def test_a_seed_draws_the_committed_rows(tmp_path: Path, study: Path):
 
 
 def test_packed_training_questions_hold_prompt_answer_and_end():
-    question = Question("read", "Read the digits from left to right.", "3 7 1")
+    question = Question("read", "Read the digits from smallest to largest.", "1 3 7")
     prompt, answer = encode(question, chat=True)
     words = {index: word for word, index in VOCABULARY.items()}
     decoded = " ".join(words[index] for index in prompt + answer)
-    assert decoded == "read the digits from left to right . assistant: 3 7 1 </s>"
+    assert decoded == "read the digits from smallest to largest . assistant: 1 3 7 </s>"
     packed = pack(_scenes(4), dict.fromkeys(TASKS, 1.0), 6, True, np.random.default_rng(0))
     for row in range(4):
         for number in range(int(packed.question[row].max()) + 1):
