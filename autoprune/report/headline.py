@@ -59,11 +59,13 @@ def lead(front: Front) -> str:
     sure = f", 95 % interval {points(low_high[0])} to {points(low_high[1])}" if low_high else ""
     drop = drop_of(front, point)
     loses = f"loses {points(drop)} points" if (drop or 0) >= 0 else f"gains {points(-(drop or 0))} points"
-    return (
-        f"{_named(point)} {loses} ({percent(figures[quality.key])} against {percent(dense[quality.key])}{sure}) "
-        f"on {figures['samples']} {where}. It is what <code>autoprune export</code> takes by default: "
-        f"the cheapest schedule that loses at most {_bound(front)}."
+    export = (
+        f"It is what <code>autoprune export</code> takes by default: the cheapest schedule within {_bound(front)} of dense."
+        if (drop or 0) <= DEFAULT_MAX_DROP + 1e-9
+        else "<code>autoprune export --max-drop</code> takes a larger loss; more trials may find better schedules."
     )
+    accuracy = f"{percent(figures[quality.key])} against {percent(dense[quality.key])}{sure}"
+    return f"{_named(point)} {loses} ({accuracy}) on {figures['samples']} {where}. {export}"
 
 
 def tiles(front: Front) -> str:

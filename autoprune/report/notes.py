@@ -7,7 +7,7 @@ from typing import Any
 
 from autoprune.report.markup import cell, note, row, section
 from autoprune.report.reading import Front
-from autoprune.report.words import duration, percent
+from autoprune.report.words import duration, model_name, percent
 
 _STOPPED = "The study was stopped before its last trial; `autoprune calibrate` with the same study file resumes it."
 _UNVALIDATED = (
@@ -45,7 +45,8 @@ def importances_section(front: Front) -> str:
 def notes_list(front: Front) -> str:
     """Samples, convention, hardware, versions and seeds as a definition list."""
     study = front["study"]
-    model_keys = ("name", "model_type", "num_layers", "hidden_size", "fingerprint", "dtype")
+    model = {k: front["model"].get(k) for k in ("name", "model_type", "num_layers", "hidden_size", "dtype")}
+    model |= {"name": model_name(front["model"]), "fingerprint": str(front["model"].get("fingerprint"))[:12]}
     facts = [
         ("Rows", _rows(study)),
         ("Intervals", _INTERVALS),
@@ -54,7 +55,7 @@ def notes_list(front: Front) -> str:
         ("Trials", ", ".join(f"{n} {_STATES.get(s, s.lower())}" for s, n in (study.get("counts") or {}).items() if n)),
         ("Near ties", _near_ties(study.get("near_ties"))),
         ("Duration", _duration(study)),
-        ("Model", _pairs({k: front["model"].get(k) for k in model_keys})),
+        ("Model", _pairs(model)),
         ("Hardware", _pairs(study.get("hardware"))),
         ("Versions", _pairs(study.get("versions"))),
         ("Seeds", _pairs(study.get("seeds"))),
@@ -88,6 +89,8 @@ def _latency(front: Front) -> str:
 def _near_ties(share: float | None) -> str | None:
     if share is None:
         return None
+    if share == 0:
+        return "no reference token wins by less than kernel noise"
     return f"{percent(share, 2)} of the reference tokens win by less than kernel noise: another kernel may flip them"
 
 
