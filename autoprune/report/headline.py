@@ -60,7 +60,7 @@ def lead(front: Front) -> str:
     drop = drop_of(front, point)
     loses = f"loses {points(drop)} points" if (drop or 0) >= 0 else f"gains {points(-(drop or 0))} points"
     export = (
-        f"It is what <code>autoprune export</code> takes by default: the cheapest schedule within {_bound(front)} of dense."
+        f"It is the default of <code>autoprune export</code>: the cheapest schedule within {_bound(front)} of dense."
         if (drop or 0) <= DEFAULT_MAX_DROP + 1e-9
         else "<code>autoprune export --max-drop</code> takes a larger loss; more trials may find better schedules."
     )

@@ -80,7 +80,7 @@ def test_it_says_so_when_no_point_is_good_enough(front):
     poor["points"] = [p for p in poor["points"] if p["validation"]["drop"] > 0.02]
     text = Page(render_page(poor)).text
     assert "No schedule stays within 1 point of dense" in text
-    assert "takes by default" not in text
+    assert "the default of" not in text
 
 
 def test_presets_that_were_not_beaten_are_named(front, page):
