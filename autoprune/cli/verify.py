@@ -46,20 +46,14 @@ def verify(
 def _show(result: Verification) -> None:
     from autoprune.report.words import interval, milliseconds, percent, points
 
-    rows = table(f"{result.samples} held-out rows", "", "dense", "pruned", "difference")
-    rows.add_row(
-        "accuracy",
-        percent(result.accuracy_dense),
-        percent(result.accuracy),
-        f"−{points(result.drop)} points, 95 % {interval(result.drop_ci)}"
-        if result.drop > 0
-        else f"+{points(-result.drop)} points, 95 % {interval(result.drop_ci)}",
-    )
+    rows = table(f"{result.samples} held-out rows, 95 % intervals", "", "dense", "pruned", "pruned against dense")
+    lost = f"loses {points(result.drop)} points {interval(result.drop_ci)}"
+    rows.add_row("accuracy", percent(result.accuracy_dense), percent(result.accuracy), lost)
     rows.add_row("prefill FLOPs", "100 %", percent(result.flops_ratio), f"{1 / result.flops_ratio:.2f}× fewer")
     faster = f"{result.prefill_dense_ms / result.prefill_ms:.2f}× as fast, batch {result.batch}"
     rows.add_row("prefill time", milliseconds(result.prefill_dense_ms), milliseconds(result.prefill_ms), faster)
-    for task, lost in result.tasks.items():
-        rows.add_row(f"  {task}", "", "", f"loses {points(lost['drop'])} {interval(lost['drop_ci'])}")
+    for task, part in result.tasks.items():
+        rows.add_row(f"  {task}", "", "", f"loses {points(part['drop'])} points {interval(part['drop_ci'])}")
     console = stdout()
     console.print(rows)
     if result.holds is None:
