@@ -165,6 +165,13 @@ class ModelIdentity(Part):
 class Schedule(Part):
     """A pruning schedule, as saved (contract: format ``autoprune.schedule``, version 1).
 
+    Attributes:
+        model: What it was made for; None for a preset or a schedule written by hand.
+        stages: Pruning steps, by increasing layer.
+        positions: ``keep`` leaves survivors at their original rotary positions (FastV, HiMAP, VTW); ``compact``
+            renumbers them without gaps from the pruned layer on (VTW's ``reset`` variant, PyramidDrop's own code).
+        evidence: Free-form; ignored when the schedule is applied.
+
     Raises:
         ScheduleError: on any malformed or contradictory content; the message names the fields.
     """
@@ -173,6 +180,7 @@ class Schedule(Part):
     version: Literal[1] = 1
     model: ModelIdentity | None = None
     stages: tuple[Stage, ...] = ()
+    positions: Literal["keep", "compact"] = "keep"
     evidence: dict[str, Any] = Field(default_factory=dict)
 
     def __init__(self, **data: Any) -> None:
@@ -280,12 +288,12 @@ class Schedule(Part):
             if stage.criterion is not None:
                 entry["criterion"] = {"name": stage.criterion.name, **stage.criterion.model_dump(exclude_defaults=True)}
             stages.append(entry)
-        model = self.model.model_dump() if self.model else None
         return {
             "format": self.format,
             "version": self.version,
-            "model": model,
+            "model": self.model.model_dump() if self.model else None,
             "stages": stages,
+            **({} if self.positions == "keep" else {"positions": self.positions}),
             "evidence": self.evidence,
         }
 
@@ -301,7 +309,8 @@ class Schedule(Part):
             for s in self.stages
             if s.keep.ratio != 1
         ]
-        return hashlib.sha256(_canonical(stages)).hexdigest()
+        compact = bool(stages) and self.positions == "compact"
+        return hashlib.sha256(_canonical({"compact": stages} if compact else stages)).hexdigest()
 
     def with_model(self, config: Any, name: str = "") -> Schedule:
         """The same schedule, stamped with the identity of the model it is for.

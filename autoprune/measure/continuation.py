@@ -109,7 +109,12 @@ def _mark(joined: Any, i: int, layers: Sequence[Any], lengths: Sequence[int], en
         columns.append(pad(own + max(lengths) - length, missing))
         filled.append(pad(real, missing))
     real = torch.cat(filled)
-    mark_pruned(joined, i, torch.cat(columns), real, max(lengths), bool(real.all()))
+    shifts = [getattr(layer, "shift", None) for layer in layers]
+    shift = None
+    if any(s is not None for s in shifts):
+        rows = zip(shifts, layers, strict=True)
+        shift = torch.cat([real.new_zeros(len(p.keys), dtype=torch.long) if s is None else s for s, p in rows])
+    mark_pruned(joined, i, torch.cat(columns), real, max(lengths), bool(real.all()), shift)
 
 
 def _padded(tensor: Tensor, entries: int) -> Tensor:

@@ -25,6 +25,8 @@ class PrunedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         filled: BoolTensor[B, P], False where an entry is a filler of a ragged batch.
         next_column: Logical column of entry P.
         all_filled: Whether `filled` is True everywhere, known on the host.
+        shift: LongTensor[B], how many places earlier than in the sequence the next token stands, with compact
+            positions; None where tokens keep their original ones.
         masked: Whether a patched pass prepared the mask for the entries that come next.
     """
 
@@ -32,6 +34,7 @@ class PrunedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     filled: Tensor
     next_column: int
     all_filled: bool
+    shift: Tensor | None = None
     masked: bool = False
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -40,7 +43,8 @@ class PrunedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         Raises:
             PatchError: the model runs without the patch, and its own mask would be wrong for the survivors.
         """
-        if not self.masked and (key_states.shape[-2] > 1 or not self.all_filled):
+        plain = key_states.shape[-2] == 1 and self.all_filled and self.shift is None
+        if not self.masked and not plain:
             raise PatchError(
                 "this cache was filled by a pruned pass, but the model is no longer patched",
                 field="past_key_values",
@@ -63,17 +67,17 @@ class PrunedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
         """Follow the beams."""
         super().reorder_cache(beam_idx)
-        self._select(lambda t: t.index_select(0, beam_idx.to(t.device)))
+        self._select_samples(lambda t: t.index_select(0, beam_idx.to(t.device)))
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat every sample."""
         super().batch_repeat_interleave(repeats)
-        self._select(lambda t: t.repeat_interleave(repeats, dim=0))
+        self._select_samples(lambda t: t.repeat_interleave(repeats, dim=0))
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep some samples."""
         super().batch_select_indices(indices)
-        self._select(lambda t: t[indices.to(t.device)])
+        self._select_samples(lambda t: t[indices.to(t.device)])
 
     def crop(self, tokens_to_remove: int) -> None:
         """Remove entries at the end, which are never pruned ones: n entries are n columns."""
@@ -97,6 +101,10 @@ class PrunedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             PatchError: always.
         """
         raise PatchError("a pruned cache cannot be reset", field="past_key_values", remedy="start with a new cache")
+
+    def _select_samples(self, pick: Callable[[Tensor], Tensor]) -> None:
+        self._select(pick)
+        self.shift = None if self.shift is None else pick(self.shift)
 
     def _select(self, pick: Callable[[Tensor], Tensor]) -> None:
         self.columns, self.filled = pick(self.columns), pick(self.filled)
@@ -149,8 +157,16 @@ def check_cache(cache: Cache | None) -> None:
             )
 
 
-def mark_pruned(cache: Cache, i: int, columns: Tensor, filled: Tensor, next_column: int, all_filled: bool) -> None:
-    """Record in layer `i` of the cache which logical columns its entries are."""
+def mark_pruned(
+    cache: Cache,
+    i: int,
+    columns: Tensor,
+    filled: Tensor,
+    next_column: int,
+    all_filled: bool,
+    shift: Tensor | None = None,
+) -> None:
+    """Record in layer `i` of the cache which logical columns its entries are; arguments as `PrunedLayer` has them."""
     layer: Any = cache.layers[i]
     if not isinstance(layer, PrunedLayer):
         # A new object that shares the state: Python refuses to change the class of an existing one.
@@ -159,6 +175,7 @@ def mark_pruned(cache: Cache, i: int, columns: Tensor, filled: Tensor, next_colu
         pruned.__dict__ = layer.__dict__
         cache.layers[i] = layer = pruned
     layer.columns, layer.filled, layer.next_column, layer.all_filled = columns, filled, next_column, all_filled
+    layer.shift = shift
 
 
 def held_entries(layer: Any) -> int:

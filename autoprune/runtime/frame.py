@@ -47,11 +47,6 @@ class Frame:
         # Keyed by identity; the tensor is kept beside its result, so that its id cannot be given to another one.
         self._taken: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
-    @property
-    def full_length(self) -> int:
-        """Length S of the sequence outside the layer."""
-        return int(self.alive.shape[1])
-
     def take(self, tensor: Tensor, dim: int) -> Tensor:
         """`take` along the sequence axis, remembered, since every layer is handed the same tensors."""
         key = (id(tensor), dim)

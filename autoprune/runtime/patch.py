@@ -15,6 +15,7 @@ from autoprune.errors import PatchError
 from autoprune.runtime.cache import check_cache
 from autoprune.runtime.context import Context, VisualMask, find_visual, read_valid
 from autoprune.runtime.decoder import check_attention, decoder_layers, find_decoder, visual_token_ids
+from autoprune.runtime.positions import Renumberer
 from autoprune.runtime.pruner import Pruner, ScoreKey
 from autoprune.runtime.report import Report
 from autoprune.runtime.reporting import make_report
@@ -102,6 +103,7 @@ class Patch:
         self._observed, self._given = observed, given
         self.scores: dict[ScoreKey, Tensor] = {}
         self.visual: Tensor | None = None
+        self._renumberer = Renumberer(self._decoder)
         self._calls = Calls()
         self._undo: list[Callable[[], None]] = []
         check_attention(self._decoder)
@@ -256,7 +258,8 @@ class Patch:
             prompt = valid & prompt_columns(calls, length, past, valid)
             visual, n_visual = self._locate(ids, embeds, prompt)
         context = Context(batch, length, past, valid, prompt, visual, n_visual, alive=valid)
-        calls.pruner = Pruner(context, self._stages, self._observed, self._given)
+        compact = self.schedule.positions == "compact"
+        calls.pruner = Pruner(context, self._stages, self._observed, self._given, self._renumberer, compact)
 
     def _locate(self, ids: Tensor | None, embeds: Tensor | None, prompt: Tensor) -> tuple[Tensor, list[int]]:
         request, shape = self._calls.request, (prompt.shape[0], prompt.shape[1])

@@ -18,6 +18,7 @@ from autoprune.runtime.cache import held_entries, layer_at, mark_pruned, pruned_
 from autoprune.runtime.context import Context
 from autoprune.runtime.frame import Frame, take
 from autoprune.runtime.masks import pruned_mask
+from autoprune.runtime.positions import Renumberer
 from autoprune.runtime.scoring import observer, score_current, score_without_attention, unseen
 from autoprune.runtime.selection import survivors
 from autoprune.runtime.tap import tapped
@@ -36,6 +37,8 @@ class Pruner:
         stages: Stage of each layer that has one.
         observed: For each layer, the scores to read from its attention.
         given: Scores known beforehand, used while nothing was dropped yet.
+        renumberer: Gives tokens new positions.
+        compact: Whether survivors of this pass are renumbered.
     """
 
     def __init__(
@@ -44,8 +47,11 @@ class Pruner:
         stages: Mapping[int, Stage],
         observed: Mapping[int, tuple[ScoreKey, ...]],
         given: Mapping[ScoreKey, Tensor],
+        renumberer: Renumberer,
+        compact: bool,
     ) -> None:
         self.context = context
+        self.renumberer, self.compact = renumberer, compact
         self.stages = stages
         self.observed = observed
         self.given = given
@@ -126,6 +132,7 @@ class Pruner:
     def _framed(self, i: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Every sequence in the arguments cut down to the survivors."""
         context, frame = self.context, self.context.frame
+        kwargs = self._renumbered(i, args, kwargs)
         if frame is None:
             if context.past and pruned_layer(context.cache, i) is not None:
                 kwargs = {**kwargs, "attention_mask": self._mask(i, kwargs.get("attention_mask"))}
@@ -143,6 +150,28 @@ class Pruner:
             new["hidden_states"] = take(kwargs["hidden_states"], frame.index, 1)
         # Not `frame.take`: hidden states differ from layer to layer, and remembering them would hold all of them.
         return tuple(take(a, frame.index, 1) if self._is_sequence(a) else a for a in args), new
+
+    def _shift(self, i: int) -> Tensor | None:
+        """LongTensor[B]: how far back compact positions have moved in layer `i` before this pass; None = not at all."""
+        layer = pruned_layer(self.context.cache, i)
+        return layer.shift if layer is not None else None
+
+    def _renumbered(self, i: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments with compact positions, where this pass or the cache has them."""
+        context, shift = self.context, self._shift(i)
+        moves = self.compact and context.frame is not None
+        if shift is None and not moves:
+            return kwargs
+        key = ("places", id(context.frame), id(shift), id(kwargs.get("position_ids")))
+        if key not in context.memo:
+            back = torch.zeros(context.batch, 1, dtype=torch.long, device=context.valid.device)
+            back = back if shift is None else back + shift.to(back.device)[:, None]
+            if moves:
+                back = back + (context.valid & ~context.alive).cumsum(1)
+            moved = self.renumberer.moved(kwargs, _hidden(args, kwargs), back)
+            context.memo[key] = (moved, context.frame, shift, kwargs.get("position_ids"))  # keeps the ids taken
+        embeddings, places = context.memo[key][0]
+        return {**kwargs, "position_embeddings": embeddings, "position_ids": places}
 
     def _is_sequence(self, value: Any) -> bool:
         """Whether a value is a tensor [B or 1, S, …] that runs along the sequence."""
@@ -218,7 +247,14 @@ class Pruner:
             filled = torch.cat([filled, frame.valid], 1)
             context.memo[key] = (columns, filled, all_filled and frame.all_valid, frame, layer and layer.columns)
         columns, filled, all_filled = context.memo[key][:3]
-        mark_pruned(cache, i, columns, filled, context.past + context.length, all_filled)
+        shift = self._shift(i)
+        if self.compact:
+            key = ("shift", id(frame), id(shift))
+            if key not in context.memo:
+                dropped = (context.valid & ~frame.alive).sum(1)
+                context.memo[key] = (dropped if shift is None else dropped + shift.to(dropped.device), frame, shift)
+            shift = context.memo[key][0]
+        mark_pruned(cache, i, columns, filled, context.past + context.length, all_filled, shift)
 
     def check_complete(self) -> None:
         """Raise if a stage was due in this pass and did not run.

@@ -23,4 +23,4 @@ def control_arms(schedule: Schedule) -> dict[str, Schedule]:
 
 def _with_criterion(schedule: Schedule, criterion: Criterion) -> Schedule:
     stages = tuple(s.model_copy(update={"criterion": criterion}) if s.selects else s for s in schedule.stages)
-    return Schedule(stages=stages)
+    return Schedule(stages=stages, positions=schedule.positions)

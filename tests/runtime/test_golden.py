@@ -69,6 +69,19 @@ def test_vtw(run: str, layer: int, attention: str) -> None:
 
 
 @pytest.mark.parametrize("attention", ATTENTION)
+def test_vtw_with_compact_positions(attention: str) -> None:
+    golden = load("vtw_mha_s631", attention)
+    compact = presets.vtw(5).model_copy(update={"positions": "compact"})
+    patch, logits, hidden, cache = prefill(golden, compact)
+    kept = golden.tensor("k5_reset/kept")
+    assert torch.equal(patch.report.kept[5][0], kept)
+    torch.testing.assert_close(logits, golden.tensor("k5_reset/logits_last"), **TOLERANCE)
+    torch.testing.assert_close(hidden[kept], golden.tensor("k5_reset/hidden_final_normed"), **TOLERANCE)
+    steps = decode(golden, cache, golden.tensor("k5_reset/dec_tokens"))
+    torch.testing.assert_close(steps, golden.tensor("k5_reset/dec_logits")[1:], **TOLERANCE)
+
+
+@pytest.mark.parametrize("attention", ATTENTION)
 @pytest.mark.parametrize(("case", "run", "schedule"), HIMAP, ids=lambda v: v if isinstance(v, str) else "")
 def test_himap(case: str, run: str, schedule: Schedule, attention: str) -> None:
     golden = load(case, attention)

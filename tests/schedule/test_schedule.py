@@ -15,7 +15,8 @@ from autoprune.errors import AutopruneError, ScheduleError
 from autoprune.schedule import Keep, parse_criterion
 from autoprune.schema import schedule_schema
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "schedule.v1.json"
+FOLDER = Path(__file__).parent.parent / "golden"
+GOLDEN = FOLDER / "schedule.v1.json"
 SCHEMA = json.loads((Path(autoprune.__file__).parent / "schedule.schema.json").read_text())
 TEXT = {"name": "attention", "rows": "text"}
 
@@ -24,10 +25,12 @@ def stage(layer: int = 2, criterion: Any = TEXT, **keep: Any) -> dict:
     return {"layer": layer, "keep": keep or {"ratio": 0.5}, **({"criterion": criterion} if criterion else {})}
 
 
-def test_golden_file_loads_and_is_written_as_read(tmp_path: Path) -> None:
-    schedule = Schedule.load(GOLDEN)
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("schedule.*.json")), ids=lambda p: p.name)
+def test_golden_files_load_and_are_written_as_read(path: Path, tmp_path: Path) -> None:
+    schedule = Schedule.load(path)
     schedule.save(tmp_path / "again.json")
-    assert json.loads((tmp_path / "again.json").read_text()) == json.loads(GOLDEN.read_text())
+    assert json.loads((tmp_path / "again.json").read_text()) == json.loads(path.read_text())
+    jsonschema.validate(json.loads(path.read_text()), SCHEMA)
     assert Schedule.load(tmp_path / "again.json") == schedule
     assert [p.name for p in tmp_path.iterdir()] == ["again.json"]
 
@@ -35,7 +38,6 @@ def test_golden_file_loads_and_is_written_as_read(tmp_path: Path) -> None:
 def test_shipped_json_schema_is_current_and_accepts_what_is_written() -> None:
     assert schedule_schema() == SCHEMA
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    jsonschema.validate(json.loads(GOLDEN.read_text()), SCHEMA)
     for name in presets.NAMES:
         jsonschema.validate(presets.for_depth(name, 32).to_json_dict(), SCHEMA)
 
@@ -66,6 +68,7 @@ BAD = {
     "after a withdrawal": ({"stages": [stage(ratio=0.0), stage(layer=5)]}, "stages[1]"),
     "ratios that grow": ({"stages": [stage(ratio=0.2), stage(layer=5, ratio=0.3)]}, "stages[1].keep.ratio"),
     "counts that grow": ({"stages": [stage(count=2), stage(layer=5, count=3)]}, "stages[1].keep.count"),
+    "unknown positions": ({"stages": [], "positions": "dense"}, "positions"),
     "seed out of range": ({"stages": [stage(criterion={"name": "random", "seed": 2**70})]}, "seed"),
 }
 
@@ -152,9 +155,14 @@ def test_key_is_equal_iff_the_pruning_is() -> None:
         Schedule(stages=[stage(), stage(layer=9, ratio=0.5), {"layer": 4, "keep": {"ratio": 1.0}}][:1]),
         Schedule(stages=[{"layer": 1, "keep": {"ratio": 1.0}}, stage()]),
     ]
-    other = [presets.fastv(2, 0.5), Schedule(stages=[stage(layer=3)]), Schedule(stages=[stage(count=5)])]
+    other = [
+        presets.fastv(2, 0.5),
+        Schedule(stages=[stage()], positions="compact"),
+        Schedule(stages=[stage(layer=3)]),
+        Schedule(stages=[stage(count=5)]),
+    ]
     assert {s.key for s in same} == {base.key}
-    assert len({s.key for s in [base, *other]}) == 4
+    assert len({s.key for s in [base, *other]}) == 5
     assert Schedule(stages=[stage(ratio=-0.0)]).key == Schedule(stages=[stage(ratio=0.0)]).key
 
 

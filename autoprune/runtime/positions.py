@@ -1,0 +1,50 @@
+"""Compact positions: survivors are renumbered without gaps, and later tokens follow on (VTW's ``reset``, PyramidDrop).
+
+A token's place becomes its original place minus what was dropped before it, in this pass and in earlier ones. Each
+pruned cache layer remembers its own count, because keys in it are rotated for its own numbering.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.errors import PatchError
+
+
+class Renumberer:
+    """Rotary embeddings for renumbered tokens, from the decoder's own rotary module.
+
+    Args:
+        decoder: The text model.
+    """
+
+    def __init__(self, decoder: nn.Module) -> None:
+        self._rotary: Any = getattr(decoder, "rotary_emb", None)
+
+    def moved(self, kwargs: dict[str, Any], hidden: Tensor, back: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Rotary embeddings (cos, sin) and position ids [B, S] of a layer's tokens, each `back` [B, S] places earlier.
+
+        Raises:
+            PatchError: the positions of this model are not plain numbers that its rotary module turns into embeddings.
+        """
+        ids, given = kwargs.get("position_ids"), kwargs.get("position_embeddings")
+        if not isinstance(ids, Tensor) or ids.ndim != 2 or not isinstance(given, tuple) or self._rotary is None:
+            raise _refused()
+        with torch.no_grad():
+            own = self._rotary(hidden, ids)
+            if len(own) != len(given) or not all(torch.equal(a, b) for a, b in zip(own, given, strict=True)):
+                raise _refused()
+            places = ids - back.to(ids.device)
+            return tuple(self._rotary(hidden, places)), places
+
+
+def _refused() -> PatchError:
+    return PatchError(
+        "this model does not number its tokens in one plain row, so survivors cannot be renumbered",
+        field="positions",
+        value="compact",
+        remedy="use positions 'keep'",
+    )
