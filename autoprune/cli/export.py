@@ -41,7 +41,7 @@ def export(
     front = load_front(run)
     task, bound = _bound(max_drop)
     point = select_point(front, max_drop=bound, task=task, max_flops=max_flops, trial=trial)
-    schedule = exported_schedule(front, point)
+    schedule = exported_schedule(point)
     schedule.save(target)
     drop = drop_of(front, point)
     if as_json:

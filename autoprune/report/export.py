@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from autoprune.errors import AutopruneError, StudyError
 from autoprune.report.reading import Front, Point, drop_of, flops_of, pruned_points, quality_of, task_names
 from autoprune.report.words import percent, point_name, points
@@ -49,21 +47,9 @@ def select_point(
     return _cheapest(front, DEFAULT_MAX_DROP if max_drop is None else max_drop, task)
 
 
-def exported_schedule(front: Front, point: Point) -> Schedule:
-    """The point's schedule with the model it is for and the evidence it rests on."""
-    schedule = Schedule.model_validate(point["schedule"])
-    if schedule.model and schedule.evidence:
-        return schedule
-    validation = point.get("validation") or {}
-    evidence: dict[str, Any] = {
-        "study": front["study"].get("name"),
-        "trial": point["trial"],
-        "flops_ratio": validation.get("flops_ratio", point["flops_ratio"]),
-        **{k: validation[k] for k in ("accuracy", "drop", "drop_ci", "drop_se", "samples") if k in validation},
-        "versions": front["study"].get("versions"),
-    }
-    model = {k: front["model"][k] for k in ("name", "model_type", "num_layers", "hidden_size", "config_sha256")}
-    return Schedule.model_validate({**point["schedule"], "model": model, "evidence": {**evidence, **schedule.evidence}})
+def exported_schedule(point: Point) -> Schedule:
+    """The schedule of a point; a study stores it with the model it is for and the evidence it rests on."""
+    return Schedule.model_validate(point["schedule"])
 
 
 def _cheapest(front: Front, max_drop: float, task: str | None) -> Point:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import copy
-
 import pytest
 from support.fronts import make_front
 
@@ -102,18 +100,9 @@ def test_without_answers_the_bound_is_on_the_quality_that_was_searched():
 def test_the_exported_schedule_says_which_model_and_on_what_evidence():
     front = make_front()
     point = select_point(front, max_drop=0.03)
-    schedule = exported_schedule(front, point)
+    schedule = exported_schedule(point)
     assert [s.layer for s in schedule.stages] == [s["layer"] for s in point["schedule"]["stages"]]
     assert schedule.model is not None
     assert schedule.model.num_layers == front["model"]["num_layers"]
     for key in ("drop", "drop_ci", "drop_se", "accuracy"):
         assert schedule.evidence[key] == point["validation"][key]
-
-
-def test_a_preset_without_evidence_gets_the_same_evidence():
-    front = make_front()
-    bare = copy.deepcopy(front["baselines"][0])
-    bare["schedule"] |= {"evidence": {}, "model": None}
-    schedule = exported_schedule(front, bare)
-    assert schedule.model is not None
-    assert schedule.evidence["drop_se"] == bare["validation"]["drop_se"]
