@@ -34,6 +34,7 @@ class Phase:
         chat: share of questions in the chat form; the others end at their key word.
         bins: bins of tokens behind each image.
         decay: share of the learning rate that is gone, linearly, by the end of the phase.
+        hide: share of questions that have to do without the image in the deep layers.
     """
 
     steps: int
@@ -41,6 +42,7 @@ class Phase:
     chat: float
     bins: int
     decay: float = 0.0
+    hide: float = 0.0
 
 
 class Stage:
@@ -101,7 +103,11 @@ STAGES = (
     ),
     Stage(
         Phase(400, _FINAL, chat=0.5, bins=7),
-        Phase(700, _FINAL, chat=1, bins=8, decay=1),
+        Phase(100, _FINAL, chat=1, bins=8, decay=1 / 7),
+        position=0.3,
+    ),
+    Stage(
+        Phase(600, _FINAL, chat=1, bins=8, decay=1, hide=0.5),
         position=0.3,
     ),
 )
@@ -138,6 +144,7 @@ def packed_logits(model: LlavaForConditionalGeneration, visual: Tensor, packed: 
         inputs_embeds=embeddings,
         position_ids=positions,
         attention_mask=packed.mask(embeddings.dtype),
+        hidden=packed.hidden,
         use_cache=False,
     ).last_hidden_state
     return model.lm_head(hidden[:, start:][packed.target != IGNORE]).float()
@@ -193,7 +200,9 @@ def train_language(
             probe = pack(held[1], dict.fromkeys(names, 1.0), phase.bins, phase.chat, np.random.default_rng(3))
             for step in range(phase.steps):
                 chosen = rng.integers(len(objects), size=_BATCH)
-                packed = pack([objects[index] for index in chosen], phase.weights, phase.bins, phase.chat, rng)
+                packed = pack(
+                    [objects[index] for index in chosen], phase.weights, phase.bins, phase.chat, rng, phase.hide
+                )
                 visual = projector(features[chosen])
                 logits = packed_logits(model, visual, packed)
                 loss = F.cross_entropy(logits, packed.target[packed.target != IGNORE])

@@ -11,12 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from network import VISUAL_TOKENS
 from processor import ASSISTANT, EOS, VOCABULARY
 from questions import Question, Scene, ask
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
 BIN = 32
+DEEP = 8
+"""From this layer on the text of a question marked `hidden` does not see the visual tokens."""
+LATE = frozenset({"where"})
+"""Tasks that are never hidden."""
 IGNORE = -100
 PACKED = "packed"
 
@@ -31,6 +36,7 @@ class Packed:
         question: number of the question a token belongs to, -1 where empty.
         target: next token where it is supervised, else IGNORE.
         task: number of the task where supervised, else -1.
+        hidden: 1 for the tokens of a question that has to do without the image in the deep layers.
     """
 
     ids: Tensor
@@ -38,6 +44,7 @@ class Packed:
     question: Tensor
     target: Tensor
     task: Tensor
+    hidden: Tensor
 
     def mask(self, dtype: torch.dtype) -> Tensor:
         """Additive mask [scenes, bins, BIN, BIN]: causal within a question."""
@@ -56,11 +63,21 @@ def encode(question: Question, chat: bool) -> tuple[list[int], list[int]]:
     return [*prompt, VOCABULARY[text[-1]], VOCABULARY[ASSISTANT]], [*answer, VOCABULARY[EOS]]
 
 
-def pack(scenes: list[Scene], weights: dict[str, float], bins: int, chat: float, rng: np.random.Generator) -> Packed:
-    """Fill `bins` bins per scene with questions, tasks drawn by weight, a share `chat` of them in the chat form."""
+def pack(
+    scenes: list[Scene],
+    weights: dict[str, float],
+    bins: int,
+    chat: float,
+    rng: np.random.Generator,
+    hide: float = 0.0,
+) -> Packed:
+    """Fill `bins` bins per scene with questions, tasks drawn by weight.
+
+    A share `chat` of them gets the chat form, a share `hide` of those not LATE is hidden.
+    """
     tasks, shares = list(weights), np.cumsum(list(weights.values()))
-    fields = np.zeros((5, len(scenes), bins * BIN), np.int64)
-    fields[2:] = -1
+    fields = np.zeros((6, len(scenes), bins * BIN), np.int64)
+    fields[[2, 4]] = -1
     fields[3] = IGNORE
     for scene, row in zip(scenes, fields.swapaxes(0, 1), strict=True):
         used, number = [0] * bins, 0
@@ -81,13 +98,21 @@ def pack(scenes: list[Scene], weights: dict[str, float], bins: int, chat: float,
             row[2, start : start + length] = number
             supervised = slice(start + len(prompt) - 1, start + length)
             row[3, supervised], row[4, supervised] = answer, task
+            row[5, start : start + length] = hide > 0 and tasks[task] not in LATE and rng.random() < hide
             used[slot] += length
             number += 1
     return Packed(*torch.from_numpy(fields))
 
 
 def _attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, scaling: float, **_: object
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor,
+    scaling: float,
+    hidden: Tensor,
+    **_: object,
 ) -> tuple[Tensor, None]:
     """Causal attention within the image prefix; bins see the prefix and, through the mask, themselves."""
     bins = attention_mask.shape[1]
@@ -102,7 +127,12 @@ def _attention(
     query_text = query_text * scaling
     in_bins: Callable[[Tensor], Tensor] = lambda part: part.unflatten(2, (bins, BIN))  # noqa: E731
     own = in_bins(query_text) @ in_bins(key_text).mT + attention_mask[:, None]
-    weights = torch.cat([query_text @ key_prefix.mT, own.flatten(2, 3)], -1).softmax(-1)
+    to_image = query_text @ key_prefix.mT
+    if module.layer_idx >= DEEP and hidden.any():
+        visual = torch.arange(prefix) >= prefix - VISUAL_TOKENS
+        blocked = hidden.bool()[:, None, :, None] & visual
+        to_image = to_image.masked_fill(blocked, torch.finfo(query.dtype).min)
+    weights = torch.cat([to_image, own.flatten(2, 3)], -1).softmax(-1)
     to_prefix, to_own = weights.split((prefix, BIN), -1)
     text = to_prefix @ value_prefix + (in_bins(to_own) @ in_bins(value_text)).flatten(2, 3)
     return torch.cat([seen, text], 2).transpose(1, 2), None
