@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from autoprune.errors import StudyError
+from autoprune.search.front import FrontFile
 
 Front = dict[str, Any]
 Point = dict[str, Any]
@@ -42,9 +45,13 @@ def load_front(folder: str | Path) -> Front:
         raise StudyError(f"cannot be read: {error.strerror}", field="run", value=str(path), remedy=remedy) from None
     except ValueError as error:
         raise StudyError(f"is not JSON: {error}", field="run", value=str(path), remedy=remedy) from None
-    missing = [k for k in ("study", "model", "dense", "points", "baselines", "controls") if k not in front]
-    if missing:
-        raise StudyError(f"is no front: it lacks {', '.join(missing)}", field="run", value=str(path), remedy=remedy)
+    try:
+        FrontFile.model_validate(front)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = f"is no front: {where + ': ' if where else ''}{first['msg']}"
+        raise StudyError(message, field="run", value=str(path), remedy=remedy) from None
     return dict(front)
 
 

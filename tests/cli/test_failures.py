@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from support.fronts import make_front
 
 from autoprune.presets import fastv, vtw
 
@@ -30,7 +31,7 @@ def test_no_such_run(cli, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"study": {}}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"study": {}}', json.dumps(make_front() | {"points": [{"trial": 3}]})])
 def test_a_broken_front(cli, tmp_path, content):
     (tmp_path / "front.json").write_text(content)
     check_refused(cli("report", tmp_path), "front.json")
