@@ -162,12 +162,11 @@ class SearchLoop:
                 f"trial {candidate.number} stopped the study: {type(done.bug).__name__}: {done.bug}",
                 remedy="this is a bug of autoprune or of the model's code; a resumed study runs the trial again",
             ) from done.bug
-        outcome = "lost" if done.lost else "failed" if done.failure else "done"
-        reason = done.lost or done.failure or ""
-        if outcome == "lost":
+        if done.lost:
             self._trials.note_loss(candidate)
-        self._ledger.add_attempt(self._spec.name, candidate.number, done.worker, outcome, reason)
+            self._note_attempt(done, candidate, "lost", done.lost)
         if done.failure:
+            self._note_attempt(done, candidate, "failed", done.failure)
             self._fail(candidate, done.failure)
         elif done.lost and candidate.losses > LOSSES_ALLOWED:
             self._fail(candidate, f"{candidate.losses} workers died with it; the last one: {done.lost}")
@@ -178,8 +177,13 @@ class SearchLoop:
             self._ready.append(candidate)
         else:
             self._add(candidate, done)
-            if not self._finish_if_decided(candidate):
+            if self._finish_if_decided(candidate):
+                self._note_attempt(done, candidate, "done")
+            else:
                 self._ready.insert(0, candidate)
+
+    def _note_attempt(self, done: Done, candidate: Candidate, outcome: str, reason: str = "") -> None:
+        self._ledger.add_attempt(self._spec.name, candidate.number, done.worker, outcome, reason)
 
     def _add(self, candidate: Candidate, done: Done) -> None:
         if done.task.verb == "latency":

@@ -21,6 +21,7 @@ from autoprune.search.driver import run_study
 from autoprune.search.events import Event
 
 TESTS = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)

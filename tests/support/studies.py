@@ -23,7 +23,7 @@ def write_study(folder: Path, **sections: Any) -> Path:
         "name": "tiny",
         "model": {"path": "model"},
         "data": {"calibration": {"path": "calibration.jsonl"}, "validation": {"path": "validation.jsonl"}},
-        "search": {"trials": 30},
+        "search": {"trials": 10},
         "workers": {"count": 0},
         "output": "run",
     }
