@@ -5,18 +5,21 @@
     python studies/digit_scenes/make.py evaluate              accuracy of the committed model on test.jsonl
     python studies/digit_scenes/make.py scenes --split test --count 5000 --seed 7 --output DIR
 
+What is trained, stage after stage: the vision tower on the digit, colour and place of every patch (tower.py); then, on
+its cached features, projector and text model on packed questions (language.py, packing.py). Scenes are drawn by
+scenes.py from the real scans of scans.py, questions by questions.py; scans are disjoint between training, calibration
+with validation, and test.
+
 Training has a fixed number of steps and is a function of the seed, the library versions and the thread count (2). The
-weights are rounded to bfloat16 when written; everything is measured with the rounded weights, in float32.
+weights are rounded to bfloat16 when written; everything is measured with the rounded weights, in float32. On a machine
+that is busy otherwise, set OMP_WAIT_POLICY=PASSIVE: waiting threads then leave the cores to others.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads cost twice the CPU time on a shared machine
 
 import torch
 from data import SIZES, write_rows
