@@ -124,7 +124,8 @@ def _layout(front: Front, low: float, high: float) -> dict[str, Any]:
 
 def _note(front: Front, cut: int) -> str:
     rows = held_out(front["dense"])["samples"]
-    below = f"{cut} points lie below the frame: a double click shows them. " if cut else ""
+    lie = "point lies" if cut == 1 else "points lie"
+    below = f"{cut} {lie} below the frame: a double click shows all. " if cut else ""
     named = f"Named points: {rows} held-out rows, 95 % intervals. Faint dots: explored schedules on calibration rows."
     return f"{named} {below}Click a point for its schedule."
 

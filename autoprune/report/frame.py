@@ -20,7 +20,8 @@ def visible_range(front: Front, named: list[Point]) -> tuple[float, float, int]:
     if not quality_of(front).more_is_better:
         return -0.02, max(h for p in pruned_points(front) if (h := height_of(front, p)) is not None) * 1.1, 0
     floor = max(min(heights), max(heights) - BELOW) - 0.035
-    return floor, min(max(heights) + 0.035, 1.012), sum(h < floor for h in heights)
+    tops = [(held_out(p).get("accuracy_ci") or (0.0, 0.0))[1] for p in named]
+    return floor, min(max(*heights, *tops) + 0.015, 1.012), sum(h < floor for h in heights)
 
 
 def label_sides(places: list[tuple[float, float]]) -> list[str]:
