@@ -418,6 +418,12 @@ def test_the_results_of_another_study_are_not_written_over(tmp_path: Path) -> No
     (tmp_path / "run/front.json").write_text(before)
 
 
+def test_a_study_in_a_shared_database_belongs_to_one_output(tmp_path: Path) -> None:
+    run(tiny_spec(tmp_path, search={"trials": 2}, storage="sqlite:///shared.db"))
+    with pytest.raises(StudyError, match="another output"):
+        run(tiny_spec(tmp_path, search={"trials": 2}, storage="sqlite:///shared.db", output="elsewhere"))
+
+
 def test_ctrl_c_before_anything_is_known_ends_like_ctrl_c(tmp_path: Path) -> None:
     def listen(event: Event) -> None:
         if event.message.startswith("loading"):

@@ -21,7 +21,6 @@ from autoprune.search.driver import run_study
 from autoprune.search.events import Event
 
 TESTS = Path(__file__).parents[1]
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +58,7 @@ def test_killed_workers_and_a_poison_candidate(tmp_path: Path) -> None:
     assert outcome.front.points
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_load_the_model_ends_the_study_with_the_cause(tmp_path: Path) -> None:
     (tmp_path / "broken").write_text("")
     spec = tiny_spec(tmp_path, search={"trials": 5}, workers={"count": 1})
@@ -67,7 +67,7 @@ def test_a_worker_that_cannot_load_the_model_ends_the_study_with_the_cause(tmp_p
     assert raised.value.remedy == "use another dtype"
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_killed_driver_is_resumed(tmp_path: Path, workers: int) -> None:
     (tmp_path / "slow").write_text("0.05")
     sections: dict[str, Any] = {"search": {"trials": 24}, "workers": {"count": workers}}
