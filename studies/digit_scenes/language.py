@@ -112,8 +112,8 @@ STAGES = (
     ),
 )
 """Retrieval has to be learned before chains, and the key word at the end of the prompt before the suffix that separates
-key word and answer. Left to the answers alone the projector drops where a digit stands: the later stages ask for it. The
-last stage asks half of the questions to be answered without the image in the deep layers, as large models can.
+key word and answer. Left to the answers alone the projector drops where a digit stands: the later stages ask for it.
+The last stage asks half of the questions without the image in the deep layers, which large models hardly use either.
 """
 
 
