@@ -76,7 +76,9 @@ def flops_of(point: Point) -> float:
 def drop_of(front: Front, point: Point, task: str | None = None) -> float | None:
     """What a point loses against dense, absolute, overall or for one task; negative when it gains."""
     quality = quality_of(front)
-    mine, dense = held_out(point), held_out(front["dense"])
+    # Both on the same rows: a point that missed its validation is compared on calibration.
+    both = bool(point.get("validation") and front["dense"].get("validation"))
+    mine, dense = (held_out(point), held_out(front["dense"])) if both else (point, front["dense"])
     if task is not None:
         mine, dense = mine.get("tasks", {}).get(task, {}), dense.get("tasks", {}).get(task, {})
     if mine.get(quality.key) is None or dense.get(quality.key) is None:

@@ -50,6 +50,16 @@ def test_drops_are_read_from_validation_not_from_calibration():
     assert select_point(front, max_drop=0.02)["trial"] == select_point(make_front(), max_drop=0.02)["trial"]
 
 
+def test_a_point_without_validation_is_compared_on_calibration():
+    front = make_front()
+    front["dense"]["accuracy"] = 0.9
+    point = front["points"][3] | {"accuracy": 0.895, "validation": None}
+    front["points"] = [point]
+    assert select_point(front, max_drop=0.006)["trial"] == point["trial"]
+    with pytest.raises(NoPointError):
+        select_point(front, max_drop=0.004)
+
+
 @pytest.mark.parametrize("number", ["points", "baselines"])
 def test_a_trial_can_be_named_on_the_front_and_among_the_presets(number):
     front = make_front()
