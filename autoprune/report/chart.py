@@ -123,10 +123,11 @@ def _layout(front: Front, low: float, high: float) -> dict[str, Any]:
 
 
 def _note(front: Front, cut: int) -> str:
-    rows = held_out(front["dense"])["samples"]
+    split = "held-out" if front["dense"].get("validation") else "calibration"
+    rows = f"{held_out(front['dense'])['samples']} {split} rows"
     lie = "point lies" if cut == 1 else "points lie"
     below = f"{cut} {lie} below the frame: a double click shows all. " if cut else ""
-    named = f"Named points: {rows} held-out rows, 95 % intervals. Faint dots: explored schedules on calibration rows."
+    named = f"Named points: {rows}, 95 % intervals. Faint dots: explored schedules on calibration rows."
     return f"{named} {below}Click a point for its schedule."
 
 

@@ -9,7 +9,7 @@ from autoprune.report.markup import cell, note, row, section
 from autoprune.report.reading import Front
 from autoprune.report.words import duration, model_name, percent
 
-_STOPPED = "The study was stopped before its last trial; `autoprune calibrate` with the same study file resumes it."
+_STOPPED = "The study was stopped before its end: running autoprune calibrate with its study file again resumes it."
 _UNVALIDATED = (
     "Not every point was re-measured on validation rows: those figures come from the rows that the search used, "
     "and flatter it."

@@ -154,7 +154,7 @@ def test_ctrl_c_writes_the_report_and_exits_130(tiny, rows, held_out, tmp_path):
     summary = json.loads(out)
     assert not summary["complete"]
     assert (tmp_path / "run" / "report.html").exists()
-    assert "stopped before its last trial" in (tmp_path / "run" / "report.html").read_text()
+    assert "stopped before its end" in (tmp_path / "run" / "report.html").read_text()
 
 
 def check_refused(result, said, folder):

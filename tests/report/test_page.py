@@ -114,7 +114,7 @@ def test_an_interrupted_or_unvalidated_study_is_said_before_the_figures():
     front["study"]["complete"] = False
     front["points"][0]["validation"] = None
     text = Page(render_page(front)).text
-    assert "stopped before its last trial" in text
+    assert "stopped before its end" in text
     assert "flatter it" in text
 
 
