@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from autoprune.report.cards import key_of
-from autoprune.report.frame import height_of, label_sides, visible_range
+from autoprune.report.frame import below_frame, height_of, label_sides, visible_range
 from autoprune.report.reading import Front, Point, everything, explored_trials, flops_of, held_out, quality_of
 from autoprune.report.words import percent, point_name, quality_value, stage_words
 
@@ -41,6 +41,7 @@ def chart_data(front: Front) -> dict[str, Any]:
         "layout": _layout(front, low, high),
         "places": {key_of(k, p): [flops_of(p), height_of(front, p)] for k in groups for p in groups[k]},
         "ring": _RING,
+        "below": [{"x": x, "y": low, "text": text} for x, text in below_frame(front, groups["preset"], low)],
         "note": _note(front, cut),
     }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from autoprune.report.reading import Front, Point, held_out, pruned_points, quality_of
+from autoprune.report.reading import Front, Point, flops_of, held_out, pruned_points, quality_of
+from autoprune.report.words import quality_value
 
 BELOW = 0.35
 """Points that lose more than this against the best start outside the frame: a front is read near dense."""
@@ -22,6 +23,13 @@ def visible_range(front: Front, named: list[Point]) -> tuple[float, float, int]:
     floor = max(min(heights), max(heights) - BELOW) - 0.035
     tops = [(held_out(p).get("accuracy_ci") or (0.0, 0.0))[1] for p in named]
     return floor, min(max(*heights, *tops) + 0.015, 1.012), sum(h < floor for h in heights)
+
+
+def below_frame(front: Front, presets: list[Point], low: float) -> list[tuple[float, str]]:
+    """Where to say, at the bottom edge, which published methods lie below it, and how far: their cost and a text."""
+    key = quality_of(front).key
+    cut = [(flops_of(p), height_of(front, p), str(p["name"])) for p in presets]
+    return [(x, f"▼ {name} {quality_value(key, y, digits=0)}") for x, y, name in cut if y is not None and y < low]
 
 
 def label_sides(places: list[tuple[float, float]]) -> list[str]:

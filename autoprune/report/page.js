@@ -33,6 +33,7 @@
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, color: colour("ink"), size: narrow ? 12 : 13 },
       xaxis: { ...data.layout.xaxis, ...axis }, yaxis: { ...data.layout.yaxis, ...axis },
+      annotations: data.below.map((at) => ({ ...at, xanchor: "left", xshift: -7, yanchor: "bottom", showarrow: false, font: { color: colour("preset") } })),
       hoverlabel: { bgcolor: colour("card"), bordercolor: colour("line"), font: { color: colour("ink") }, align: "left" },
     };
     return Plotly.react(chart, [...data.traces.map(painted), painted(data.ring)], layout, { responsive: true, displayModeBar: false }).then(ring);

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from autoprune.report.frame import height_of, label_sides, visible_range
+from autoprune.report.frame import below_frame, height_of, label_sides, visible_range
 from autoprune.report.headline import recommended
 from autoprune.report.reading import (
     Front,
@@ -61,19 +61,7 @@ def front_png(front: Front, path: str | Path) -> None:
     _marks(axes, front, on_front, "o", _FRONT, "front (held-out rows, 95 % interval)")
     presets = [p for p in front["baselines"] if p["schedule"]["stages"] and height_of(front, p) is not None]
     _marks(axes, front, presets, "D", _PRESET, "published methods")
-    places = [(flops_of(p), _height(front, p)) for p in presets]
-    for point, place, side in zip(presets, places, label_sides(places), strict=True):
-        up, right = side.startswith("top"), side.endswith("right")
-        offset = (6 if right else -6, 5 if up else -12)
-        axes.annotate(
-            str(point["name"]),
-            place,
-            textcoords="offset points",
-            xytext=offset,
-            ha="left" if right else "right",
-            color=_PRESET,
-            fontsize=9,
-        )
+    _names(axes, front, presets, visible_range(front, [*on_front, *presets, front["dense"]])[0])
     _marks(axes, front, [front["dense"]], "*", _INK, "dense", size=13)
     if best := recommended(front):
         axes.plot(
@@ -87,6 +75,19 @@ def front_png(front: Front, path: str | Path) -> None:
         )
     _frame(axes, front, [*on_front, *presets, front["dense"]])
     figure.savefig(path)
+
+
+def _names(axes: Axes, front: Front, presets: list[Point], low: float) -> None:
+    """The published methods' names; those below the frame stand at its edge, with their value."""
+    inside = [p for p in presets if _height(front, p) >= low]
+    places = [(flops_of(p), _height(front, p)) for p in inside]
+    for point, place, side in zip(inside, places, label_sides(places), strict=True):
+        offset = (6 if side.endswith("right") else -6, 5 if side.startswith("top") else -12)
+        align = "left" if side.endswith("right") else "right"
+        name = str(point["name"])
+        axes.annotate(name, place, textcoords="offset points", xytext=offset, ha=align, color=_PRESET, fontsize=9)
+    for x, text in below_frame(front, presets, low):
+        axes.annotate(text, (x, low), textcoords="offset points", xytext=(-4, 4), color=_PRESET, fontsize=9)
 
 
 def _marks(

@@ -3,8 +3,10 @@ from __future__ import annotations
 import re
 
 import pytest
+from support.fronts import make_front
 
 from autoprune.report.drawings import kept_shares, large_drawing, small_drawing
+from autoprune.report.frame import below_frame, visible_range
 
 TEXT = {"name": "attention", "rows": "text"}
 STAGES = [
@@ -34,3 +36,13 @@ def test_bars_are_as_high_as_the_shares(draw):
 
 def test_a_drawing_is_readable_without_seeing_it():
     assert "before layer 2: keep 50 % by attention of the text" in small_drawing(STAGES, 8, 144)
+
+
+def test_a_published_method_far_below_is_named_at_the_edge():
+    front = make_front()
+    front["baselines"][0]["validation"]["accuracy"] = 0.31
+    low, _, cut = visible_range(front, [*front["points"], *front["baselines"], front["dense"]])
+    assert low > 0.31
+    assert cut >= 1
+    (named,) = below_frame(front, front["baselines"], low)
+    assert named == (front["baselines"][0]["validation"]["flops_ratio"], "▼ vtw 31 %")
