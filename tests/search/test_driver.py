@@ -372,6 +372,7 @@ def test_the_budget_of_minutes_ends_the_search(tmp_path: Path) -> None:
 def test_ctrl_c_finishes_what_runs_and_writes_the_front(tmp_path: Path) -> None:
     spec = tiny_spec(tmp_path, search={"trials": 12})
     events: list[Event] = []
+    handler = signal.getsignal(signal.SIGINT)  # ignored where the tests run in the background of a shell
 
     def listen(event: Event) -> None:
         events.append(event)
@@ -385,7 +386,7 @@ def test_ctrl_c_finishes_what_runs_and_writes_the_front(tmp_path: Path) -> None:
     front = json.loads((spec.output_path / "front.json").read_text())
     assert front["points"]
     assert front["study"]["complete"] is False
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     assert run(spec).counts["COMPLETE"] >= 7
     assert_all_told(spec, waiting=True)
 
