@@ -2,8 +2,8 @@
 
     python studies/digit_scenes/tradeoff.py                 withdrawal by task, and criteria by depth, on test.jsonl
 
-Every figure is exact-match accuracy on the same rows; the standard error of a difference between two columns is printed
-where columns are compared.
+Every figure is exact-match accuracy on the same rows; where two columns are compared, their difference has its standard
+error.
 """
 
 from __future__ import annotations
@@ -35,32 +35,34 @@ def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 def withdrawal(evaluator: Evaluator, depth: int) -> str:
     """Accuracy per task after withdrawing all visual tokens before each layer."""
-    dense = evaluator.dense()
-    tasks = sorted(summarise(dense).tasks)
+    names = ["dense", *map(str, range(depth))]
+    measured = evaluator.evaluate_many([presets.dense(), *(presets.vtw(k) for k in range(depth))])
+    tasks = sorted(summarise(measured[0]).tasks)
     lines = []
-    for name, results in [("dense", dense)] + [(str(k), evaluator.evaluate(presets.vtw(k))) for k in range(depth)]:
+    for name, results in zip(names, measured, strict=True):
         summary = summarise(results)
         cells = [percent(summary.tasks[t].accuracy) for t in tasks]
         lines.append([name, percent(summary.accuracy), f"{summary.kl:.3f}", percent(summary.flops_ratio), *cells])
     return table(["withdraw before", "overall", "KL", "FLOPs %", *tasks], lines)
 
 
-def one_stage(layer: int, keep: float, name: str, seed: int = 0) -> Schedule:
-    criterion = {"name": "random", "seed": seed} if name == "random" else parse_criterion(name).model_dump()
+def one_stage(layer: int, keep: float, name: str, seed: str = "0") -> Schedule:
+    criterion = {"name": "random", "seed": int(seed)} if name == "random" else parse_criterion(name).model_dump()
     return Schedule.model_validate({"stages": [{"layer": layer, "keep": {"ratio": keep}, "criterion": criterion}]})
 
 
 def criteria(evaluator: Evaluator, depth: int, keep: float) -> str:
     """Accuracy when one stage keeps a share, by criterion and layer; random is the mean of three seeds."""
+    arms = [*ROWS, "uniform", *(f"random {seed}" for seed in SEEDS)]
+    places = [(layer, arm) for layer in range(1, depth) for arm in arms]
+    measured = evaluator.evaluate_many([one_stage(layer, keep, *arm.split()) for layer, arm in places])
+    found: dict[tuple[int, str], list[SampleResult]] = dict(zip(places, measured, strict=True))
     lines = []
     for layer in range(1, depth):
-        found: dict[str, list[SampleResult]] = {c: evaluator.evaluate(one_stage(layer, keep, c)) for c in ROWS}
-        found["uniform"] = evaluator.evaluate(one_stage(layer, keep, "uniform"))
-        chance = [evaluator.evaluate(one_stage(layer, keep, "random", seed)) for seed in SEEDS]
-        accuracy = {name: summarise(results).accuracy for name, results in found.items()}
-        accuracy["random"] = sum(summarise(results).accuracy for results in chance) / len(chance)
+        accuracy = {arm: summarise(found[layer, arm]).accuracy for arm in arms}
+        accuracy["random"] = sum(accuracy[f"random {seed}"] for seed in SEEDS) / len(SEEDS)
         best = max(ROWS, key=accuracy.__getitem__)
-        gain = compare(found[best], chance[0])
+        gain = compare(found[layer, best], found[layer, "random 0"])
         cells = [percent(accuracy[name]) for name in (*ROWS, "uniform", "random")]
         interval = f"{percent(gain['drop'])} ± {percent(gain['drop_se'])}"
         lines.append([str(layer), *cells, best, interval])
