@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Float, Integer, String, Text, UniqueConstraint, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -121,14 +121,6 @@ class Ledger:
                 _Attempt(study=study, trial=trial, worker=worker, outcome=outcome, reason=reason, ended=time.time())
             )
         )
-
-    def attempts(self, study: str) -> list[dict[str, Any]]:
-        """All attempts of a study, oldest first."""
-        query = select(_Attempt).where(_Attempt.study == study).order_by(_Attempt.id)
-        rows = self._transact(
-            lambda session: [(a.trial, a.worker, a.outcome, a.reason) for a in session.scalars(query)]
-        )
-        return [dict(zip(("trial", "worker", "outcome", "reason"), row, strict=True)) for row in rows]
 
     def _transact(self, work: Callable[[Session], T]) -> T:
         def once() -> T:
