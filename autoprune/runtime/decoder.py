@@ -8,6 +8,8 @@ from typing import Any
 from torch import nn
 
 from autoprune.errors import ModelError
+from autoprune.runtime.families import family_of
+from autoprune.runtime.structure import check_layer, check_structure
 
 _VISUAL_ID_KEYS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
 _SUPPORTED_ATTENTION = ("eager", "sdpa")
@@ -17,37 +19,53 @@ def find_decoder(model: nn.Module) -> nn.Module:
     """The text model whose `.layers` are the decoder layers.
 
     Raises:
-        ModelError: the model has no such part, so that visual tokens cannot be pruned in it.
+        ModelError: the model has no such part, or one in which pruning would not be exact.
     """
-    getter: Any = getattr(model, "get_decoder", None)
-    decoder = getter() if getter else None
-    if isinstance(decoder, nn.Module) and isinstance(getattr(decoder, "layers", None), nn.ModuleList):
-        return decoder
+    config = getattr(model, "config", None)
+    family = family_of(config)
+    decoder: Any = family.decoder(model) if family.decoder else _own_decoder(model)
+    if family.refusal is None and isinstance(decoder, nn.Module):
+        layers = getattr(decoder, "layers", None)
+        if isinstance(layers, nn.ModuleList):
+            check_structure(decoder)
+            found: nn.Module = decoder
+            return found
     raise ModelError(
-        "has no get_decoder() with .layers",
+        family.refusal or "has no get_decoder() with .layers",
         field="model",
         value=type(model).__name__,
         remedy="use a decoder-only multimodal model of transformers, such as LlavaForConditionalGeneration",
     )
 
 
+def _own_decoder(model: Any) -> Any:
+    return model.get_decoder() if hasattr(model, "get_decoder") else None
+
+
 def decoder_layers(decoder: nn.Module) -> Sequence[nn.Module]:
     """The layers that a forward pass runs, in order.
 
     Raises:
-        ModelError: a layer is not a norm followed by self-attention, which pruning relies on.
+        ModelError: a layer is not a norm followed by self-attention, or by a known recurrent mixer.
     """
     parts: Any = decoder
+    family = family_of(parts.config)
     layers: list[nn.Module] = list(parts.layers)[: parts.config.num_hidden_layers]
     for i, layer in enumerate(layers):
-        if not hasattr(layer, "self_attn") or not hasattr(layer, "input_layernorm"):
-            raise ModelError(
-                f"decoder layer {i} ({type(layer).__name__}) has no input_layernorm and self_attn",
-                field="model",
-                value=type(decoder).__name__,
-                remedy="pruning is exact in attention layers only; this architecture is not supported",
-            )
+        check_layer(layer, i, family)
     return layers
+
+
+def attention_of(decoder: nn.Module, layer: nn.Module) -> nn.Module | None:
+    """The self-attention of a decoder layer; None in a recurrent one."""
+    attention: nn.Module | None = getattr(layer, family_of(decoder.config).attention, None)
+    return attention
+
+
+def norm_of(decoder: nn.Module, layer: nn.Module) -> nn.Module:
+    """The norm whose output the attention of a layer takes."""
+    norm: nn.Module = getattr(layer, family_of(decoder.config).norm)
+    return norm
 
 
 def check_attention(decoder: nn.Module) -> None:
@@ -62,11 +80,11 @@ def check_attention(decoder: nn.Module) -> None:
             "pruning is proven exact with eager and sdpa attention only",
             field="attn_implementation",
             value=implementation,
-            remedy='call model.set_attn_implementation("sdpa")',
+            remedy='call model.set_attn_implementation("sdpa"), which runs flash kernels where no mask is needed',
         )
 
 
 def visual_token_ids(config: Any) -> tuple[int, ...]:
     """Placeholder ids of images and videos; empty for a text-only model."""
-    ids = {getattr(config, key, None) for key in _VISUAL_ID_KEYS}
+    ids = {getattr(config, key, None) for key in (*_VISUAL_ID_KEYS, *family_of(config).visual_ids)}
     return tuple(sorted(i for i in ids if isinstance(i, int)))

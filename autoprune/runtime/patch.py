@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from autoprune.errors import PatchError
 from autoprune.runtime.cache import check_cache
 from autoprune.runtime.context import Context, VisualMask, find_visual, read_valid
-from autoprune.runtime.decoder import check_attention, decoder_layers, find_decoder, visual_token_ids
+from autoprune.runtime.decoder import attention_of, check_attention, decoder_layers, find_decoder, visual_token_ids
 from autoprune.runtime.positions import Renumberer
 from autoprune.runtime.pruner import Pruner, ScoreKey
 from autoprune.runtime.report import Report
 from autoprune.runtime.reporting import make_report
 from autoprune.runtime.request import Calls, named_arguments, prompt_columns, read_request, refuse_chunked_prefill
 from autoprune.runtime.scoring import SUPPORTED
-from autoprune.schedule import AttentionCriterion, Schedule
+from autoprune.schedule import AttentionCriterion, Schedule, Stage
 
 _ACTIVE: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Patch]] = weakref.WeakKeyDictionary()
 
@@ -50,7 +50,7 @@ def apply(
         ModelError: the model is not supported or not the one that the schedule was made for.
         PatchError: the patch would be inactive, or a criterion cannot be computed.
     """
-    find_decoder(model)
+    decoder = find_decoder(model)
     schedule.check_model(model.config)
     observed: dict[int, tuple[ScoreKey, ...]] = {}
     for stage in schedule.stages:
@@ -63,9 +63,25 @@ def apply(
                 value=stage.criterion and stage.criterion.name,
                 remedy="use attention, diversity, random or uniform",
             )
-        if isinstance(stage.criterion, AttentionCriterion) and stage.criterion.at == "previous":
+        if not isinstance(stage.criterion, AttentionCriterion):
+            continue
+        previous = stage.criterion.at == "previous"
+        _check_scored_layer(decoder, stage.layer - previous, stage)
+        if previous:
             observed[stage.layer - 1] = ((stage.layer, stage.criterion),)
     return Patch(model, schedule, visual_mask, observed, scores or {})
+
+
+def _check_scored_layer(decoder: nn.Module, i: int, stage: Stage) -> None:
+    layers = decoder_layers(decoder)
+    if i < len(layers) and attention_of(decoder, layers[i]) is None:
+        possible = [k for k, layer in enumerate(layers) if attention_of(decoder, layer) is not None]
+        raise PatchError(
+            f"the scores of the stage before layer {stage.layer} are read from layer {i}, which has no attention",
+            field="criterion.at",
+            value=stage.criterion and stage.criterion.at,  # type: ignore[union-attr]
+            remedy=f"only layers {possible} have attention: score in one of them, or use diversity or withdraw",
+        )
 
 
 def active_patch(model: nn.Module) -> Patch | None:
@@ -259,7 +275,7 @@ class Patch:
             visual, n_visual = self._locate(ids, embeds, prompt)
         context = Context(batch, length, past, valid, prompt, visual, n_visual, alive=valid)
         compact = self.schedule.positions == "compact"
-        calls.pruner = Pruner(context, self._stages, self._observed, self._given, self._renumberer, compact)
+        calls.pruner = Pruner(context, decoder, self._stages, self._observed, self._given, self._renumberer, compact)
 
     def _locate(self, ids: Tensor | None, embeds: Tensor | None, prompt: Tensor) -> tuple[Tensor, list[int]]:
         request, shape = self._calls.request, (prompt.shape[0], prompt.shape[1])

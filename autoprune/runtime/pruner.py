@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from autoprune.errors import PatchError
 from autoprune.runtime.cache import held_entries, layer_at, mark_pruned, pruned_layer
 from autoprune.runtime.context import Context
+from autoprune.runtime.decoder import attention_of
 from autoprune.runtime.frame import Frame, take
 from autoprune.runtime.masks import pruned_mask
 from autoprune.runtime.positions import Renumberer
@@ -34,6 +35,7 @@ class Pruner:
 
     Args:
         context: The pass.
+        decoder: The text model.
         stages: Stage of each layer that has one.
         observed: For each layer, the scores to read from its attention.
         given: Scores known beforehand, used while nothing was dropped yet.
@@ -44,13 +46,14 @@ class Pruner:
     def __init__(
         self,
         context: Context,
+        decoder: nn.Module,
         stages: Mapping[int, Stage],
         observed: Mapping[int, tuple[ScoreKey, ...]],
         given: Mapping[ScoreKey, Tensor],
         renumberer: Renumberer,
         compact: bool,
     ) -> None:
-        self.context = context
+        self.context, self.decoder = context, decoder
         self.renumberer, self.compact = renumberer, compact
         self.stages = stages
         self.observed = observed
@@ -107,7 +110,7 @@ class Pruner:
         if criterion.at == "current":
             framed_args, framed_kwargs = self._framed(k, args, kwargs)
             hidden = _hidden(framed_args, framed_kwargs)
-            return score_current(layer, k, criterion, context, hidden, framed_kwargs)
+            return score_current(self.decoder, layer, k, criterion, context, hidden, framed_kwargs)
         key = (k, criterion)
         return self.given[key] if self._is_given(key) else context.scores[key]
 
@@ -117,7 +120,8 @@ class Pruner:
     def _observe(self, i: int, layer: nn.Module) -> None:
         context = self.context
         keys = [key for key in self.observed.get(i, ()) if not self._is_given(key)]
-        if not keys:
+        attention = attention_of(self.decoder, layer)
+        if not keys or attention is None:
             return
         scorers = [observer(context, key[1], lambda s, key=key: context.scores.__setitem__(key, s)) for key in keys]  # type: ignore[misc]
 
@@ -125,7 +129,7 @@ class Pruner:
             for score in scorers:
                 score(query, key, mask, scaling)
 
-        self._taps.enter_context(tapped(layer.self_attn, observe))  # type: ignore[arg-type]
+        self._taps.enter_context(tapped(attention, observe))
 
     # -- the shortened call ---------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from autoprune.errors import PatchError
 from autoprune.runtime.cache import layer_at
 from autoprune.runtime.context import Context
 from autoprune.runtime.criteria import attention_received, diversity_scores, random_scores, uniform_scores
+from autoprune.runtime.decoder import attention_of, norm_of
 from autoprune.runtime.tap import Observer, tapped
 from autoprune.schedule import AttentionCriterion, DiversityCriterion, RandomCriterion, Stage, UniformCriterion
 
@@ -70,7 +71,13 @@ def _full_precision(tensor: Tensor) -> AbstractContextManager[Any]:
 
 
 def score_current(
-    layer: nn.Module, i: int, criterion: AttentionCriterion, context: Context, hidden: Tensor, kwargs: dict[str, Any]
+    decoder: nn.Module,
+    layer: nn.Module,
+    i: int,
+    criterion: AttentionCriterion,
+    context: Context,
+    hidden: Tensor,
+    kwargs: dict[str, Any],
 ) -> Tensor:
     """Scores from the query and key of the layer about to run, FloatTensor[B, S].
 
@@ -88,10 +95,11 @@ def score_current(
 
     skipped = ("hidden_states", "past_key_values", "use_cache")
     rest = {name: value for name, value in kwargs.items() if name not in skipped}
-    attention: nn.Module = layer.self_attn  # type: ignore[assignment]
+    attention = attention_of(decoder, layer)
+    assert attention is not None  # apply() refuses the schedule otherwise
     with torch.no_grad(), tapped(attention, observe):
         try:
-            attention(hidden_states=layer.input_layernorm(hidden), past_key_values=None, **rest)  # type: ignore[operator]
+            attention(hidden_states=norm_of(decoder, layer)(hidden), past_key_values=None, **rest)
         except _Seen:
             return found[0]
     raise unseen(i)
