@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from support.golden import load
-from support.models import FAMILIES, llama, llava
+from support.zoo import CORE, llama, llava
 
 import autoprune
 from autoprune import presets
@@ -45,9 +45,9 @@ def one_patched_run_per_layer(model, inputs, visual_mask=None) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CORE)
 def test_equals_one_patched_run_per_layer(family: str, attention: str) -> None:
-    zoo = FAMILIES[family]([[0, 1]])
+    zoo = CORE[family].build([[0, 1]])
     zoo.model.set_attn_implementation(attention)
     hooks = sum(len(m._forward_pre_hooks) + len(m._forward_hooks) for m in zoo.model.get_decoder().modules())
     got = withdrawal_kl(zoo.model, [zoo.inputs])

@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 import torch
-from support.models import IMAGE, llama, llava
+from support.zoo import IMAGE, llama, llava
 from torch import nn
 from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
 
@@ -275,13 +275,19 @@ class TestCaches:
             logits.append(out.logits)
         assert torch.equal(*logits)
 
-    def test_reset_is_refused(self) -> None:
+    def test_a_reset_cache_is_as_good_as_new(self) -> None:
         zoo = llava([[0]])
         cache = DynamicCache(config=zoo.model.config)
-        with autoprune.apply(zoo.model, HIMAP):
-            zoo.model(**zoo.inputs, past_key_values=cache, use_cache=True)
-        with pytest.raises(PatchError, match="cannot be reset"):
+        with autoprune.apply(zoo.model, HIMAP), torch.no_grad():
+            first = zoo.model(**zoo.inputs, past_key_values=cache, use_cache=True).logits
             cache.reset()
+            assert cache.get_seq_length() == cache.layers[5].get_seq_length() == 0
+            second = zoo.model(**zoo.inputs, past_key_values=cache, use_cache=True).logits
+        assert torch.equal(first, second)
+        cache.reset()
+        with torch.no_grad():
+            dense = zoo.model(**zoo.inputs).logits
+            assert torch.equal(zoo.model(**zoo.inputs, past_key_values=cache, use_cache=True).logits, dense)
 
     def test_nothing_of_a_pass_stays_in_memory(self) -> None:
         zoo = llava([[0]])

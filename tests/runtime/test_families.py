@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.models import FAMILIES, Zoo
 from support.reference import MaskedReference
+from support.zoo import FAMILIES, Zoo
 
 import autoprune
 from autoprune import Schedule, presets
@@ -46,7 +46,7 @@ TOLERANCE = {"atol": 1e-4, "rtol": 0}
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def zoo(request: pytest.FixtureRequest) -> Zoo:
-    return FAMILIES[request.param]()
+    return FAMILIES[request.param].build()
 
 
 def greedy(zoo: Zoo, steps: int = 6, **options: object):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.models import llava, qwen2_5_vl
 from support.reference import MaskedReference
+from support.zoo import llava, qwen2_5_vl
 from transformers import DynamicCache
 
 import autoprune

@@ -9,8 +9,8 @@ import weakref
 
 import pytest
 import torch
-from support.models import IMAGE, llama, llava
 from support.reference import MaskedReference
+from support.zoo import IMAGE, llama, llava
 from torch import nn
 from transformers import DynamicCache, StaticCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS

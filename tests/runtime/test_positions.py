@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.models import llama, llava, qwen2_5_vl
+from support.zoo import llama, llava, qwen2_5_vl
 from transformers import DynamicCache
 
 import autoprune

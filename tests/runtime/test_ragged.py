@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.models import llama
+from support.zoo import llama
 from transformers import DynamicCache
 
 import autoprune
