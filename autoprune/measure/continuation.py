@@ -18,7 +18,8 @@ from transformers.cache_utils import DynamicLayer
 
 from autoprune.measure.decoding import continue_greedy
 from autoprune.runtime import apply
-from autoprune.runtime.cache import PrunedLayer, held_entries, mark_pruned
+from autoprune.runtime.cache import mark_pruned
+from autoprune.runtime.cache_layers import Pruned
 from autoprune.schedule import Schedule
 
 
@@ -86,13 +87,13 @@ def join_caches(caches: Sequence[Any]) -> Any:
     lengths = [cache.get_seq_length() for cache in caches]
     for i in range(len(caches[0].layers)):
         layers = [cache.layers[i] for cache in caches]
-        entries = max(held_entries(layer) for layer in layers)
+        entries = max(layer.keys.shape[-2] for layer in layers)
         keys = torch.cat([_padded(layer.keys, entries) for layer in layers])
         layer: Any = DynamicLayer()  # type: ignore[no-untyped-call]
         layer.lazy_initialization(keys, keys)
         layer.keys, layer.values = keys, torch.cat([_padded(layer.values, entries) for layer in layers])
         joined.layers.append(layer)
-        if any(isinstance(part, PrunedLayer) for part in layers):
+        if any(isinstance(part, Pruned) for part in layers):
             _mark(joined, i, layers, lengths, entries)
     return joined
 
@@ -100,7 +101,7 @@ def join_caches(caches: Sequence[Any]) -> Any:
 def _mark(joined: Any, i: int, layers: Sequence[Any], lengths: Sequence[int], entries: int) -> None:
     columns, filled = [], []
     for layer, length in zip(layers, lengths, strict=True):
-        if isinstance(layer, PrunedLayer):
+        if isinstance(layer, Pruned):
             own, real = layer.logical(length)
         else:
             own = torch.arange(length, device=layer.keys.device).expand(len(layer.keys), -1)

@@ -28,10 +28,11 @@ class Frame:
     """Which positions of a [B, S] batch are present in a pruned layer.
 
     Samples with fewer survivors than the longest one are filled up with their own dropped tokens, which are masked:
-    positions stay distinct (so writing back is safe), in order, and the last prompt token stays last.
+    positions stay distinct, so that writing back is safe. Fillers come first, as left padding does: a recurrent layer
+    has an empty state until the first survivor, and the last prompt token stays last.
 
     Attributes:
-        index: LongTensor[B, n], ascending positions in the full sequence.
+        index: LongTensor[B, n], positions in the full sequence: fillers, then survivors, each ascending.
         valid: BoolTensor[B, n], False at fillers.
         alive: BoolTensor[B, S], the survivors.
         all_valid: Whether there is no filler; known on the host, so that later layers need no sync.
@@ -39,8 +40,9 @@ class Frame:
 
     def __init__(self, alive: Tensor) -> None:
         n = int(alive.sum(1).max())
-        order = (~alive).to(torch.uint8).argsort(dim=1, stable=True)[:, :n]
-        self.index = order.sort(dim=1).values
+        picked = (~alive).to(torch.uint8).argsort(dim=1, stable=True)[:, :n]
+        fillers_first = alive.gather(1, picked).to(torch.uint8).argsort(dim=1, stable=True)
+        self.index = picked.gather(1, fillers_first)
         self.valid = alive.gather(1, self.index)
         self.alive = alive
         self.all_valid = bool(self.valid.all())

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from autoprune.errors import PatchError
-from autoprune.runtime.frame import take
+from autoprune.runtime.frame import Frame, take
 
 
 def pruned_mask(
     base: Tensor | None,
-    rows: Tensor,
+    rows: Tensor | None,
     row_columns: Tensor,
     columns: Tensor,
     filled: Tensor,
@@ -26,10 +26,10 @@ def pruned_mask(
 
     Args:
         base: The model's mask: None (causal, nothing masked), or bool / additive [B or 1, 1 or H, S, K].
-        rows: LongTensor[B, q], which rows of `base` the queries are.
+        rows: LongTensor[B, q], which rows of `base` the queries are; None = all of them.
         row_columns: LongTensor[B, q], logical columns of the queries.
         columns: LongTensor[B, n], logical columns of the keys.
-        filled: BoolTensor[B, n], False at fillers.
+        filled: BoolTensor[B, n], False at fillers and at free entries of a static cache.
         all_filled: Whether `filled` is True everywhere.
         offset: Logical column of the first column of `base` (sliding windows).
 
@@ -39,7 +39,7 @@ def pruned_mask(
     Raises:
         PatchError: a mask of another kind than eager and sdpa attention use.
     """
-    q, n = rows.shape[1], columns.shape[1]
+    (batch, q), n = row_columns.shape, columns.shape[1]
     if base is None:
         # One query, or as many queries as keys: the kernel's own causal rule is right as long as no key is a filler.
         if all_filled and q in (1, n):
@@ -56,8 +56,26 @@ def pruned_mask(
     inside = columns.to(device) - offset
     usable = (inside >= 0) & (inside < base.shape[3]) & filled.to(device)
     inside = inside.clamp(0, base.shape[3] - 1)
-    batch, heads = rows.shape[0], base.shape[1]
-    cut = take(base.transpose(0, 1), rows, 2).transpose(0, 1) if q != base.shape[2] else base
-    cut = cut.expand(batch, -1, -1, -1).gather(3, inside[:, None, None, :].expand(-1, heads, q, -1))
+    cut = base if rows is None else take(base.transpose(0, 1), rows, 2).transpose(0, 1)
+    cut = cut.expand(batch, -1, -1, -1).gather(3, inside[:, None, None, :].expand(-1, base.shape[1], q, -1))
     blocked: float | bool = False if cut.dtype == torch.bool else torch.finfo(cut.dtype).min
     return cut.masked_fill(~usable[:, None, None, :], blocked)
+
+
+def recurrent_mask(frame: Frame, past: int) -> Tensor | None:
+    """The mask [B, n] of a recurrent layer, which reads the survivors in order; None when there is no filler.
+
+    Raises:
+        PatchError: fillers in a later turn, which would decay a state that is no longer empty.
+    """
+    if frame.all_valid:
+        return None
+    if past:
+        raise PatchError(
+            "the samples of this batch keep different numbers of tokens in a later turn, which a recurrent layer "
+            "cannot tell from tokens",
+            field="batch_size",
+            value=len(frame.index),
+            remedy="run the later turns one sample at a time",
+        )
+    return frame.valid

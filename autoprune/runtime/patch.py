@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import PatchError
-from autoprune.runtime.cache import check_cache
+from autoprune.runtime.cache import check_cache, past_length
 from autoprune.runtime.context import Context, VisualMask, find_visual, read_valid
 from autoprune.runtime.decoder import attention_of, check_attention, decoder_layers, find_decoder, visual_token_ids
 from autoprune.runtime.positions import Renumberer
@@ -263,7 +263,7 @@ class Patch:
         if self._stages:
             check_attention(decoder)
             check_cache(cache)
-        past = int(cache.get_seq_length()) if cache is not None else 0
+        past = past_length(cache)
         mask = call.get("attention_mask") if calls.request.attention_mask is None else calls.request.attention_mask
         valid = read_valid(mask, batch, length, past, reference.device)
         prompt = visual = torch.zeros_like(valid)

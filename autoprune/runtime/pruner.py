@@ -8,17 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from autoprune.errors import PatchError
-from autoprune.runtime.cache import held_entries, layer_at, mark_pruned, pruned_layer
+from autoprune.runtime.cache import (
+    entries_before,
+    layer_at,
+    mark_pruned,
+    mask_offset,
+    mask_width,
+    pruned_layer,
+)
 from autoprune.runtime.context import Context
 from autoprune.runtime.decoder import attention_of
 from autoprune.runtime.frame import Frame, take
-from autoprune.runtime.masks import pruned_mask
+from autoprune.runtime.masks import pruned_mask, recurrent_mask
 from autoprune.runtime.positions import Renumberer
 from autoprune.runtime.scoring import observer, score_current, score_without_attention, unseen
 from autoprune.runtime.selection import survivors
@@ -74,7 +83,7 @@ class Pruner:
         if context.is_prefill and i in self.stages:
             self._run_stage(i, layer, args, kwargs)
         self.alive_at[i] = context.alive
-        call = self._framed(i, args, kwargs)
+        call = self._framed(i, layer, args, kwargs)
         if context.is_prefill:
             self._observe(i, layer)
         if context.frame is not None:
@@ -108,9 +117,10 @@ class Pruner:
             candidates = context.visual & context.alive
             return score_without_attention(stage, context, candidates, _hidden(args, kwargs))
         if criterion.at == "current":
-            framed_args, framed_kwargs = self._framed(k, args, kwargs)
+            framed_args, framed_kwargs = self._framed(k, layer, args, kwargs)
             hidden = _hidden(framed_args, framed_kwargs)
-            return score_current(self.decoder, layer, k, criterion, context, hidden, framed_kwargs)
+            before = entries_before(context.cache, k, context.past)
+            return score_current(self.decoder, layer, k, criterion, context, hidden, framed_kwargs, before)
         key = (k, criterion)
         return self.given[key] if self._is_given(key) else context.scores[key]
 
@@ -123,7 +133,8 @@ class Pruner:
         attention = attention_of(self.decoder, layer)
         if not keys or attention is None:
             return
-        scorers = [observer(context, key[1], lambda s, key=key: context.scores.__setitem__(key, s)) for key in keys]  # type: ignore[misc]
+        before = entries_before(context.cache, i, context.past)
+        scorers = [observer(context, key[1], before, partial(context.scores.__setitem__, key)) for key in keys]
 
         def observe(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
             for score in scorers:
@@ -133,7 +144,7 @@ class Pruner:
 
     # -- the shortened call ---------------------------------------------------------------------------------------
 
-    def _framed(self, i: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    def _framed(self, i: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Every sequence in the arguments cut down to the survivors."""
         context, frame = self.context, self.context.frame
         kwargs = self._renumbered(i, args, kwargs)
@@ -145,11 +156,16 @@ class Pruner:
         for name, value in kwargs.items():
             if name not in _NOT_SEQUENCES and self._is_sequence(value):
                 new[name] = frame.take(value, 1)
-        if isinstance(kwargs.get("position_embeddings"), tuple):
-            new["position_embeddings"] = tuple(frame.take(t, t.ndim - 2) for t in kwargs["position_embeddings"])
+        embeddings = kwargs.get("position_embeddings")
+        if isinstance(embeddings, tuple):
+            new["position_embeddings"] = tuple(frame.take(t, t.ndim - 2) for t in embeddings)
+        elif isinstance(embeddings, Tensor):
+            new["position_embeddings"] = frame.take(embeddings, embeddings.ndim - 2)
         if isinstance(kwargs.get("position_ids"), Tensor):
             new["position_ids"] = frame.take(kwargs["position_ids"], kwargs["position_ids"].ndim - 1)
-        new["attention_mask"] = self._mask(i, kwargs.get("attention_mask"))
+        recurrent = attention_of(self.decoder, layer) is None
+        base = kwargs.get("attention_mask")
+        new["attention_mask"] = recurrent_mask(frame, context.past) if recurrent else self._mask(i, base)
         if "hidden_states" in kwargs:
             new["hidden_states"] = take(kwargs["hidden_states"], frame.index, 1)
         # Not `frame.take`: hidden states differ from layer to layer, and remembering them would hold all of them.
@@ -189,25 +205,26 @@ class Pruner:
         layer = pruned_layer(context.cache, i)
         if layer is not None:
             layer.masked = True
-        cached = layer_at(context.cache, i)
-        entries = held_entries(cached) if cached is not None else 0
-        sliding = bool(entries) and getattr(cached, "is_sliding", False)
-        key = ("mask", id(base), id(frame), id(layer.columns) if layer else None, entries, sliding)
+        new = context.length if frame is None else frame.index.shape[1]
+        width = mask_width(context.cache, i, new)
+        offset = mask_offset(context.cache, i, context.length)
+        key = ("mask", id(base), id(frame), id(layer.columns) if layer else None, width, offset)
         if key not in context.memo:
             device = context.valid.device
             if frame is None:
-                rows = torch.arange(context.length, device=device).expand(context.batch, -1)
-                row_valid, all_valid = torch.ones_like(rows, dtype=torch.bool), True
+                rows = None
+                row_columns = torch.arange(context.length, device=device).expand(context.batch, -1) + context.past
+                row_valid, all_valid = torch.ones_like(row_columns, dtype=torch.bool), True
             else:
-                rows, row_valid, all_valid = frame.index, frame.valid, frame.all_valid
+                rows, row_columns = frame.index, frame.index + context.past
+                row_valid, all_valid = frame.valid, frame.all_valid
             columns, filled, all_filled = self._past_columns(i)
-            columns = torch.cat([columns, rows + context.past], 1)
-            filled = torch.cat([filled, row_valid], 1)
-            n = entries + rows.shape[1]
-            offset = cached.get_mask_sizes(context.length)[1] if sliding else 0
-            mask = pruned_mask(
-                base, rows, rows + context.past, columns[:, -n:], filled[:, -n:], all_filled and all_valid, offset
-            )
+            columns, filled = torch.cat([columns, row_columns], 1), torch.cat([filled, row_valid], 1)
+            free = width - columns.shape[1]
+            if free > 0:  # a static cache is wider than what it holds
+                columns, filled = pad(columns, (0, free)), pad(filled, (0, free))
+            columns, filled = columns[:, -width:], filled[:, -width:]
+            mask = pruned_mask(base, rows, row_columns, columns, filled, all_filled and all_valid and free <= 0, offset)
             context.memo[key] = (mask, base, frame, layer and layer.columns)  # keeps the ids in the key taken
         result: Tensor | None = context.memo[key][0]
         return result

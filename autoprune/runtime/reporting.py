@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autoprune.runtime.cache import held_entries, layer_at, pruned_layer
+from autoprune.runtime.cache import entries_before, layer_at, pruned_layer
 from autoprune.runtime.pruner import Pruner
 from autoprune.runtime.report import Report
 
@@ -42,4 +42,5 @@ def _entries(pruner: Pruner, i: int, attention_mask: Any) -> Tensor:
     else:
         before = torch.ones(context.batch, context.past, dtype=torch.bool, device=context.valid.device)
         filled = torch.cat([before, context.valid], 1)
-    return filled[:, -held_entries(cached) :].sum(1).to(context.valid.device)
+    held = min(int(cached.keys.shape[-2]), entries_before(context.cache, i, total))
+    return filled[:, -held:].sum(1).to(context.valid.device)

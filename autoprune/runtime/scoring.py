@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import PatchError
-from autoprune.runtime.cache import layer_at
+from autoprune.runtime.cache import cached_keys
 from autoprune.runtime.context import Context
 from autoprune.runtime.criteria import attention_received, diversity_scores, random_scores, uniform_scores
 from autoprune.runtime.decoder import attention_of, norm_of
@@ -47,8 +47,15 @@ def voting_rows(context: Context, criterion: AttentionCriterion) -> Tensor:
     return rows
 
 
-def observer(context: Context, criterion: AttentionCriterion, store: Callable[[Tensor], None]) -> Observer:
-    """A tap callback that stores the criterion's scores as FloatTensor[B, S]."""
+def observer(context: Context, criterion: AttentionCriterion, before: int, store: Callable[[Tensor], None]) -> Observer:
+    """A tap callback that stores the criterion's scores as FloatTensor[B, S].
+
+    Args:
+        context: The forward pass.
+        criterion: What to score.
+        before: Entries that the layer's cache was given before this pass.
+        store: Takes the scores.
+    """
 
     def observe(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
         n = query.shape[2]
@@ -56,7 +63,8 @@ def observer(context: Context, criterion: AttentionCriterion, store: Callable[[T
         if frame is not None:
             rows = rows.gather(1, frame.index.to(rows.device)) & frame.valid.to(rows.device)
         with torch.no_grad(), _full_precision(query):
-            received = attention_received(query, key, rows, mask, scaling, criterion)[:, -n:]
+            first = min(key.shape[2] - n, before)  # behind the new keys a static cache has free entries
+            received = attention_received(query, key, rows, mask, scaling, criterion)[:, first : first + n]
         if frame is not None:
             full = received.new_zeros(context.batch, context.length)
             received = full.scatter_(1, frame.index.to(full.device), received)
@@ -78,18 +86,20 @@ def score_current(
     context: Context,
     hidden: Tensor,
     kwargs: dict[str, Any],
+    before: int,
 ) -> Tensor:
     """Scores from the query and key of the layer about to run, FloatTensor[B, S].
 
     Its norm and attention are called without cache and left as soon as query and key are known.
     """
     found: list[Tensor] = []
-    score = observer(context, criterion, found.append)
-    cached = layer_at(context.cache, i)
+    score = observer(context, criterion, before, found.append)
+    cached = cached_keys(context.cache, i, before)
 
     def observe(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
         if cached is not None:
-            key = torch.cat([cached.keys.to(key.device), key], 2)
+            key = torch.cat([cached.to(key.device), key], 2)
+            key = key if mask is None else key[:, :, -mask.shape[3] :]  # a full static window returns one less
         score(query, key, mask, scaling)
         raise _Seen
 

@@ -12,7 +12,7 @@ import torch
 from support.reference import MaskedReference
 from support.zoo import IMAGE, llama, llava
 from torch import nn
-from transformers import DynamicCache, StaticCache
+from transformers import DynamicCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import autoprune
@@ -235,10 +235,11 @@ class TestNeverSilentlyInactive:
             with pytest.raises(PatchError, match="continuous batching"):
                 zoo.model.generate_batch([[1, 2]])
 
-    def test_static_cache(self) -> None:
+    def test_a_cache_that_quantises_its_entries(self) -> None:
         zoo = llava()
-        cache = StaticCache(config=zoo.model.config.text_config, max_cache_len=80)
-        with autoprune.apply(zoo.model, HIMAP), pytest.raises(PatchError, match="StaticLayer"):
+        cache = DynamicCache(config=zoo.model.config)
+        cache.layers[3] = type("SomeQuantizedLayer", (type(cache.layers[3]),), {})()
+        with autoprune.apply(zoo.model, HIMAP), pytest.raises(PatchError, match="SomeQuantizedLayer"):
             zoo.model(**zoo.inputs, past_key_values=cache, use_cache=True)
 
     def test_zero_scores_hold_no_mass(self) -> None:

@@ -1,0 +1,205 @@
+"""Cache layers that hold survivors only, yet report the length of the whole sequence.
+
+transformers sizes masks and positions from the length of ONE cache layer. If a pruned layer reported its physical
+length, every later token would be placed and masked wrongly; so it reports the logical one, and remembers which logical
+column each of its entries is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import (
+    CacheLayerMixin,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    StaticLayer,
+    StaticSlidingWindowLayer,
+)
+
+from autoprune.errors import PatchError
+
+
+class Pruned(CacheLayerMixin):  # type: ignore[no-untyped-call]
+    """What every pruned cache layer remembers beside its entries.
+
+    Attributes:
+        columns: LongTensor[B, P], logical column of the first P entries; the entries after them are contiguous.
+        filled: BoolTensor[B, P], False where an entry is a filler of a ragged batch.
+        next_column: Logical column of entry P; 0 while the layer holds nothing pruned.
+        length: Logical length, known on the host.
+        all_filled: Whether `filled` is True everywhere, known on the host.
+        shift: LongTensor[B], how many places earlier than in the sequence the next token stands, with compact
+            positions; None where tokens keep their original ones.
+        masked: Whether a patched pass prepared the mask for the entries that come next.
+    """
+
+    columns: Tensor
+    filled: Tensor
+    next_column: int
+    length: int
+    all_filled: bool
+    shift: Tensor | None = None
+    masked: bool = False
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Add entries.
+
+        Raises:
+            PatchError: the model runs without the patch, and its own mask would be wrong for the survivors.
+        """
+        if self.next_column and not self.masked and not self._plain(key_states.shape[-2]):
+            raise PatchError(
+                "this cache was filled by a pruned pass, but the model is no longer patched",
+                field="past_key_values",
+                remedy="keep the patch applied for the whole conversation, or start with a new cache",
+            )
+        self.masked = False
+        self.length += key_states.shape[-2]
+        result: tuple[Tensor, Tensor] = super().update(key_states, value_states, *args, **kwargs)  # type: ignore[safe-super]
+        return result
+
+    def _plain(self, new: int) -> bool:
+        """Whether `new` more entries need no mask of ours."""
+        return new == 1 and self.all_filled and self.shift is None
+
+    @property
+    def dropped(self) -> int:
+        """Logical columns that have no entry."""
+        return self.next_column - int(self.columns.shape[1]) if self.next_column else 0
+
+    def width(self, new: int) -> int:
+        """Entries that the layer returns when `new` ones are added: the width of its mask."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """Forget everything, so that the layer is as good as new."""
+        super().reset()
+        self.next_column = self.length = 0
+        self.shift = None
+
+    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
+        """Follow the beams."""
+        super().reorder_cache(beam_idx)
+        self._select_samples(lambda t: t.index_select(0, beam_idx.to(t.device)))
+
+    def _select_samples(self, pick: Callable[[Tensor], Tensor]) -> None:
+        if self.next_column:
+            self.columns, self.filled = pick(self.columns), pick(self.filled)
+            self.shift = None if self.shift is None else pick(self.shift)
+
+    def logical(self, past: int) -> tuple[Tensor, Tensor]:
+        """Columns [B, P'] and validity [B, P'] of all entries when `past` logical columns have gone by."""
+        batch = self.columns.shape[0]
+        tail = torch.arange(self.next_column, past, device=self.columns.device).expand(batch, -1)
+        filled = torch.ones_like(tail, dtype=torch.bool)
+        return torch.cat([self.columns, tail], 1), torch.cat([self.filled, filled], 1)
+
+
+class PrunedLayer(Pruned, DynamicLayer):  # type: ignore[no-untyped-call]
+    """A growing cache layer after pruning."""
+
+    def get_seq_length(self) -> int:
+        """Logical length."""
+        physical = super().get_seq_length()
+        return physical + self.dropped if physical else 0
+
+    def width(self, new: int) -> int:
+        """As `Pruned.width`."""
+        return (int(self.keys.shape[-2]) if self.is_initialized else 0) + new  # type: ignore[union-attr]
+
+    def reset(self) -> None:
+        """As `Pruned.reset`; early releases of transformers zero the entries, but keep their number."""
+        super().reset()
+        self.keys = self.values = None
+        self.is_initialized = False
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat every sample."""
+        super().batch_repeat_interleave(repeats)
+        self._select_samples(lambda t: t.repeat_interleave(repeats, dim=0))
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep some samples."""
+        super().batch_select_indices(indices)
+        self._select_samples(lambda t: t[indices.to(t.device)])
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Remove entries at the end, which are never pruned ones: n entries are n columns."""
+        if tokens_to_remove > 0:  # transformers < 5.18: the absolute logical length wanted
+            tokens_to_remove = min(0, tokens_to_remove - self.length)
+        if tokens_to_remove == 0:
+            return
+        self._crop_entries(-tokens_to_remove)
+        self.length += tokens_to_remove
+        overlap = int(self.columns.shape[1]) - (self.length - self.dropped)
+        if self.next_column and overlap > 0:
+            self.columns, self.filled = self.columns[:, :-overlap], self.filled[:, :-overlap]
+            self.next_column -= overlap
+
+    def _crop_entries(self, count: int) -> None:
+        # Not by the base class: early releases compare with the length that the layer reports.
+        self.keys, self.values = self.keys[..., :-count, :], self.values[..., :-count, :]  # type: ignore[index]
+
+
+class PrunedSlidingLayer(PrunedLayer, DynamicSlidingWindowLayer):  # type: ignore[no-untyped-call]
+    """The same with a sliding window: entries beyond the window leave, and the window counts ORIGINAL distances."""
+
+    def get_seq_length(self) -> int:
+        """Logical length."""
+        return self.cumulative_length + self.dropped
+
+    def width(self, new: int) -> int:
+        """As `Pruned.width`."""
+        return int(DynamicSlidingWindowLayer.get_mask_sizes(self, new)[0])
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Mask length and offset in logical columns."""
+        physical = self.cumulative_length
+        self.cumulative_length = physical + self.dropped
+        try:
+            return DynamicSlidingWindowLayer.get_mask_sizes(self, query_length)
+        finally:
+            self.cumulative_length = physical
+
+    def _crop_entries(self, count: int) -> None:
+        if self.cumulative_length < self.sliding_window:
+            super()._crop_entries(count)
+            self.cumulative_length -= count
+        else:  # the base class knows whether what left the window was recorded
+            DynamicSlidingWindowLayer.crop(self, -count)
+
+
+class PrunedStaticLayer(Pruned, StaticLayer):  # type: ignore[no-untyped-call]
+    """A preallocated cache layer after pruning: survivors come first, and the entries behind them are free."""
+
+    def get_seq_length(self) -> Any:
+        """Logical length; a tensor, as in the base class, once something was cached."""
+        return super().get_seq_length() + self.dropped
+
+    def width(self, new: int) -> int:
+        """As `Pruned.width`."""
+        return int(self.max_cache_len)
+
+    def _plain(self, new: int) -> bool:
+        return False  # its mask covers the free entries too
+
+
+class PrunedStaticSlidingLayer(PrunedStaticLayer, StaticSlidingWindowLayer):  # type: ignore[no-untyped-call]
+    """The same with a sliding window, by ORIGINAL distances."""
+
+    def width(self, new: int) -> int:
+        """As `Pruned.width`."""
+        return int(StaticSlidingWindowLayer.get_mask_sizes(self, new)[0])
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Mask length and offset in logical columns."""
+        physical = self.cumulative_length_int
+        self.cumulative_length_int = physical + self.dropped
+        try:
+            return StaticSlidingWindowLayer.get_mask_sizes(self, query_length)
+        finally:
+            self.cumulative_length_int = physical
