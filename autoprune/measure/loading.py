@@ -61,9 +61,8 @@ def load_model(
     Raises:
         ModelError: it cannot be found, read or run here.
     """
-    if dtype not in _DTYPES:
-        raise ModelError("no such dtype", field="model.dtype", value=dtype, remedy=f"use {', '.join(_DTYPES)}")
-    place = _device(device)
+    place = device_of(device)
+    dtype = dtype_on(place, dtype)
     folder = _folder(str(path), revision)
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
@@ -72,8 +71,6 @@ def load_model(
             value=str(path),
             remedy="convert it: load it where you trust it and call save_pretrained()",
         )
-    if dtype == "auto" and place.type == "cpu":
-        dtype = "float32"
     options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     try:
         model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options)
@@ -144,7 +141,12 @@ def render(processor: Any, sample: Sample) -> str:
     return str(processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
 
 
-def _device(device: str) -> torch.device:
+def device_of(device: str) -> torch.device:
+    """The device that a user's word means; ``auto`` is the first CUDA device if there is one, else the CPU.
+
+    Raises:
+        ModelError: it is not there.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -153,6 +155,17 @@ def _device(device: str) -> torch.device:
         raise ModelError(
             "this device is not available", field="model.device", value=device, remedy="use auto, cpu or cuda:<number>"
         ) from error
+
+
+def dtype_on(place: torch.device, dtype: str) -> str:
+    """The dtype that a user's word means on a device: ``auto`` stays open on a GPU and is float32 on a CPU.
+
+    Raises:
+        ModelError: it is not one that a model can run in.
+    """
+    if dtype not in _DTYPES:
+        raise ModelError("no such dtype", field="model.dtype", value=dtype, remedy=f"use {', '.join(_DTYPES)}")
+    return "float32" if dtype == "auto" and place.type == "cpu" else dtype
 
 
 def _folder(path: str, revision: str | None) -> Path:
