@@ -5,18 +5,47 @@ A family is one file here and one row (for each kind of input) below.
 
 from __future__ import annotations
 
-from support.zoo.base import IMAGE, PAD, VIDEO, VOCAB, Plan, Row, Zoo
+from functools import partial
+
+from support.zoo.base import IMAGE, LAYERS, PAD, VIDEO, VOCAB, WORDS, Plan, Row, Zoo
 from support.zoo.gemma3 import gemma3
+from support.zoo.glm4v import glm4v
+from support.zoo.idefics3 import idefics3, smolvlm
 from support.zoo.internvl import internvl
 from support.zoo.llama import llama
 from support.zoo.llava import llava
+from support.zoo.llava_next import llava_next
+from support.zoo.llava_next_video import llava_next_video
+from support.zoo.llava_onevision import llava_onevision
+from support.zoo.mistral3 import mistral3
+from support.zoo.paligemma import paligemma
 from support.zoo.qwen2_5_vl import qwen2_5_vl
+from support.zoo.qwen2_vl import qwen2_vl
+from support.zoo.qwen3_vl import qwen3_vl
+from support.zoo.video_llava import video_llava
+from support.zoo.vipllava import vipllava
 
 FAMILIES = {
     "gemma3": Row(gemma3, core=True),
+    "glm4v": Row(glm4v),
+    "idefics3": Row(idefics3),
     "internvl": Row(internvl, core=True),
     "llava": Row(llava, core=True),
+    "llava_next": Row(llava_next),
+    "llava_next_video": Row(llava_next_video, inputs="video"),
+    "llava_onevision": Row(llava_onevision),
+    "llava_onevision_video": Row(partial(llava_onevision, video=True), inputs="video"),
+    "mistral3": Row(mistral3),
+    "paligemma": Row(paligemma),
     "qwen2_5_vl": Row(qwen2_5_vl, core=True),
+    "qwen2_5_vl_video": Row(partial(qwen2_5_vl, video=True), inputs="video"),
+    "qwen2_vl": Row(qwen2_vl),
+    "qwen2_vl_video": Row(partial(qwen2_vl, video=True), inputs="video"),
+    "qwen3_vl": Row(qwen3_vl, core=True),
+    "qwen3_vl_video": Row(partial(qwen3_vl, video=True), inputs="video"),
+    "smolvlm": Row(smolvlm),
+    "video_llava": Row(video_llava, inputs="video"),
+    "vipllava": Row(vipllava),
 }
 CORE = {name: row for name, row in FAMILIES.items() if row.core}
 
@@ -24,9 +53,11 @@ __all__ = [
     "CORE",
     "FAMILIES",
     "IMAGE",
+    "LAYERS",
     "PAD",
     "VIDEO",
     "VOCAB",
+    "WORDS",
     "Plan",
     "Row",
     "Zoo",

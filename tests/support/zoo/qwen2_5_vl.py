@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 import transformers as hf
-from support.zoo.base import AFTER, BEFORE, IMAGE, PLAN, TEXT, VIDEO, Plan, Zoo, count, finish, noise, prompts
+from support.zoo.base import AFTER, BEFORE, IMAGE, PLAN, TEXT, VIDEO, Plan, Zoo, finish
+from support.zoo.grids import grid_inputs, patch_width
 
 
-def qwen2_5_vl(plan: Plan = PLAN, seed: int = 0) -> Zoo:
+def qwen2_5_vl(plan: Plan = PLAN, seed: int = 0, video: bool = False) -> Zoo:
     torch.manual_seed(seed)
     tower = {
         "depth": 2,
@@ -28,14 +29,5 @@ def qwen2_5_vl(plan: Plan = PLAN, seed: int = 0) -> Zoo:
         vision_start_token_id=BEFORE,
         vision_end_token_id=AFTER,
     )
-    grid = torch.tensor([[1, 8, 8], [1, 4, 8], [1, 8, 4]])
-    used = grid[: count(plan)]
-    batch = prompts((used.prod(1) // 4).tolist(), plan, before=[BEFORE], after=[AFTER])
-    width = 3 * config.vision_config.temporal_patch_size * 16
-    inputs = {
-        **batch,
-        "pixel_values": noise(int(used.prod(1).sum()), width),
-        "image_grid_thw": used,
-        "mm_token_type_ids": (batch["input_ids"] == IMAGE).int(),
-    }
-    return Zoo(finish(hf.Qwen2_5_VLForConditionalGeneration(config)), inputs)
+    inputs = grid_inputs(plan, patch_width(config.vision_config), video)
+    return Zoo(finish(hf.Qwen2_5_VLForConditionalGeneration(config)), inputs, (IMAGE, VIDEO))
