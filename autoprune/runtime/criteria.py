@@ -5,6 +5,8 @@ A new criterion is one function here, its row in `scoring.py`, its model in `sch
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -14,12 +16,26 @@ ROW_CHUNK = 256
 """Query rows scored at once: bounds memory at B·H·256·N floats, never an n x n map."""
 
 
+class Softmax(NamedTuple):
+    """How an attention kernel turns products of query and key into weights.
+
+    Attributes:
+        scaling: Factor on the logits; None = d ** -0.5.
+        softcap: Logits are squashed to ±softcap by tanh before they are masked (Gemma 2); None = not at all.
+        sinks: FloatTensor[H], a logit per head that takes weight away from all keys (gpt-oss); None = no sink.
+    """
+
+    scaling: float | None = None
+    softcap: float | None = None
+    sinks: Tensor | None = None
+
+
 def attention_received(
     query: Tensor,
     key: Tensor,
     rows: Tensor,
     mask: Tensor | None,
-    scaling: float | None,
+    softmax: Softmax,
     criterion: AttentionCriterion,
 ) -> Tensor:
     """Attention that each key receives from the chosen query rows, exact, in fp32.
@@ -29,7 +45,7 @@ def attention_received(
         key: [B, H_kv, N, d], after rotary embedding; the last n keys belong to the n queries.
         rows: BoolTensor[B, n], the query rows that vote.
         mask: None (causal), or bool / additive [B or 1, 1 or H, n, N] as the attention function gets it.
-        scaling: Factor on the logits; None = d ** -0.5.
+        softmax: How logits become weights.
         criterion: Reductions over heads and rows.
 
     Returns:
@@ -37,7 +53,7 @@ def attention_received(
     """
     batch, heads, n, width = query.shape
     groups, total = key.shape[1], key.shape[2]
-    scaling = width**-0.5 if scaling is None else scaling
+    scaling = width**-0.5 if softmax.scaling is None else softmax.scaling
     keys = key.float().transpose(2, 3)
     received = torch.zeros(batch, total, device=query.device)
     seen_by = torch.zeros(batch, total, device=query.device) if criterion.normalize == "causal" else None
@@ -45,6 +61,8 @@ def attention_received(
     for chunk in torch.split(rows.any(0).nonzero()[:, 0], ROW_CHUNK):
         q = query[:, :, chunk].float().reshape(batch, groups, -1, width)
         logits = (q @ keys).view(batch, heads, len(chunk), total) * scaling
+        if softmax.softcap is not None:
+            logits = softmax.softcap * torch.tanh(logits / softmax.softcap)
         if mask is None:
             visible = (columns <= (chunk + (total - n))[:, None])[None, None]
         else:
@@ -52,7 +70,7 @@ def attention_received(
             visible = picked if picked.dtype == torch.bool else picked > torch.finfo(picked.dtype).min / 2
             if picked.dtype != torch.bool:
                 logits = logits + picked.float()
-        weights = logits.masked_fill(~visible, float("-inf")).softmax(-1).nan_to_num()
+        weights = _weights(logits.masked_fill(~visible, float("-inf")), softmax.sinks)
         voted = _over_heads(weights, criterion.heads)
         ballot = rows[:, chunk, None].to(voted.dtype)
         received += (voted * ballot).sum(1)
@@ -63,6 +81,13 @@ def attention_received(
     if criterion.reduce == "mean":
         return received / rows.sum(1, keepdim=True).clamp(min=1)
     return received
+
+
+def _weights(logits: Tensor, sinks: Tensor | None) -> Tensor:
+    if sinks is None:
+        return logits.softmax(-1).nan_to_num()
+    sink = sinks.detach().float().view(1, -1, 1, 1).expand(*logits.shape[:3], 1)
+    return torch.cat([logits, sink], -1).softmax(-1)[..., :-1]
 
 
 def _over_heads(weights: Tensor, reduction: str) -> Tensor:

@@ -25,6 +25,7 @@ from autoprune.runtime.cache import (
     pruned_layer,
 )
 from autoprune.runtime.context import Context
+from autoprune.runtime.criteria import Softmax
 from autoprune.runtime.decoder import attention_of
 from autoprune.runtime.frame import Frame, take
 from autoprune.runtime.masks import pruned_mask, recurrent_mask
@@ -136,9 +137,9 @@ class Pruner:
         before = entries_before(context.cache, i, context.past)
         scorers = [observer(context, key[1], before, partial(context.scores.__setitem__, key)) for key in keys]
 
-        def observe(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
+        def observe(query: Tensor, key: Tensor, mask: Tensor | None, softmax: Softmax) -> None:
             for score in scorers:
-                score(query, key, mask, scaling)
+                score(query, key, mask, softmax)
 
         self._taps.enter_context(tapped(attention, observe))
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from autoprune.errors import PatchError
 from autoprune.runtime.cache import cached_keys
 from autoprune.runtime.context import Context
-from autoprune.runtime.criteria import attention_received, diversity_scores, random_scores, uniform_scores
+from autoprune.runtime.criteria import Softmax, attention_received, diversity_scores, random_scores, uniform_scores
 from autoprune.runtime.decoder import attention_of, norm_of
 from autoprune.runtime.tap import Observer, tapped
 from autoprune.schedule import AttentionCriterion, DiversityCriterion, RandomCriterion, Stage, UniformCriterion
@@ -57,14 +57,14 @@ def observer(context: Context, criterion: AttentionCriterion, before: int, store
         store: Takes the scores.
     """
 
-    def observe(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
+    def observe(query: Tensor, key: Tensor, mask: Tensor | None, softmax: Softmax) -> None:
         n = query.shape[2]
         rows, frame = voting_rows(context, criterion).to(query.device), context.frame
         if frame is not None:
             rows = rows.gather(1, frame.index.to(rows.device)) & frame.valid.to(rows.device)
         with torch.no_grad(), _full_precision(query):
             first = min(key.shape[2] - n, before)  # behind the new keys a static cache has free entries
-            received = attention_received(query, key, rows, mask, scaling, criterion)[:, first : first + n]
+            received = attention_received(query, key, rows, mask, softmax, criterion)[:, first : first + n]
         if frame is not None:
             full = received.new_zeros(context.batch, context.length)
             received = full.scatter_(1, frame.index.to(full.device), received)
@@ -96,11 +96,11 @@ def score_current(
     score = observer(context, criterion, before, found.append)
     cached = cached_keys(context.cache, i, before)
 
-    def observe(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
+    def observe(query: Tensor, key: Tensor, mask: Tensor | None, softmax: Softmax) -> None:
         if cached is not None:
             key = torch.cat([cached.to(key.device), key], 2)
             key = key if mask is None else key[:, :, -mask.shape[3] :]  # a full static window returns one less
-        score(query, key, mask, scaling)
+        score(query, key, mask, softmax)
         raise _Seen
 
     skipped = ("hidden_states", "past_key_values", "use_cache")

@@ -1,7 +1,7 @@
 """Seeing the query and key of one attention module without changing what it computes.
 
 transformers looks its attention function up by name at every call. While a module is observed, that name leads to a
-wrapper that hands (query, key, mask, scaling) of this module to a callback and then calls the untouched kernel. The
+wrapper that hands query, key, mask and the shape of the softmax to a callback and then calls the untouched kernel. The
 NAME must stay the same: mask creation and kernel choice depend on it.
 """
 
@@ -17,18 +17,19 @@ from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from autoprune.errors import PatchError
+from autoprune.runtime.criteria import Softmax
 
-Observer = Callable[[Tensor, Tensor, "Tensor | None", "float | None"], None]
+Observer = Callable[[Tensor, Tensor, "Tensor | None", Softmax], None]
 _LOCK = threading.Lock()
 _OBSERVERS: dict[tuple[int, int], Observer] = {}
 """By thread and module: two threads may run one model."""
 _INSTALLED: dict[tuple[int, str], tuple[int, Any]] = {}
-_REFUSED = ("softcap", "s_aux", "position_bias")
+_REFUSED = ("position_bias", "indices")
 
 
 @contextmanager
 def tapped(attention: nn.Module, observer: Observer) -> Iterator[None]:
-    """Call `observer(query [B, H, n, d], key [B, H_kv, N, d], mask, scaling)` at each call of `attention`.
+    """Call `observer(query [B, H, n, d], key [B, H_kv, N, d], mask, softmax)` at each call of `attention`.
 
     Wrappers are shared and counted, so that threads may observe at once.
     """
@@ -78,7 +79,8 @@ def _wrapper(kernel: Callable[..., Any] | None) -> Callable[..., Any]:
                     value=type(module).__name__,
                     remedy="use a criterion without attention, such as diversity, or withdraw",
                 )
-            observer(query.detach(), key.detach(), attention_mask, k.get("scaling"))
+            softmax = Softmax(k.get("scaling"), k.get("softcap"), k.get("s_aux"))
+            observer(query.detach(), key.detach(), attention_mask, softmax)
         # The name "eager" has no entry of its own: each modelling file brings its function.
         run = kernel or sys.modules[type(module).__module__].eager_attention_forward
         return run(module, query, key, value, attention_mask, *a, **k)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from autoprune.errors import PatchError
-from autoprune.runtime.criteria import attention_received, uniform_scores
+from autoprune.runtime.criteria import Softmax, attention_received, uniform_scores
 from autoprune.runtime.selection import survivors
 from autoprune.schedule import Keep, parse_criterion
 
@@ -69,7 +69,7 @@ def test_attention_received_is_the_column_sum_of_the_map(past: int, mask: str) -
             ({"normalize": "causal"}, (visible * votes[:, None]).sum(0).clamp(min=1)),
         ):
             criterion = parse_criterion({"name": "attention", "rows": "all", "heads": heads, **options})
-            got = attention_received(query, key, rows, given, 0.3, criterion)
+            got = attention_received(query, key, rows, given, Softmax(0.3), criterion)
             expected = (over * votes[:, None]).sum(0) / divisor
             torch.testing.assert_close(got[0].double(), expected, atol=1e-5, rtol=1e-5)
 
@@ -78,7 +78,7 @@ def test_scores_are_fp32_for_half_precision_models() -> None:
     generator = torch.Generator().manual_seed(0)
     query, key = (torch.randn(1, 2, 40, 8, generator=generator).bfloat16() for _ in range(2))
     rows, criterion = torch.ones(1, 40, dtype=torch.bool), parse_criterion("all")
-    got = attention_received(query, key, rows, None, None, criterion)
-    expected = attention_received(query.double().float(), key.double().float(), rows, None, None, criterion)
+    got = attention_received(query, key, rows, None, Softmax(), criterion)
+    expected = attention_received(query.double().float(), key.double().float(), rows, None, Softmax(), criterion)
     assert got.dtype == torch.float32
     assert torch.equal(got, expected)
