@@ -2,111 +2,120 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
 import pytest
 import torch
-from support.reference import MaskedReference
+from support.schedules import COVER, EVERYTHING, SCHEDULES
 from support.zoo import FAMILIES, Zoo
+from torch import Tensor
 
 import autoprune
-from autoprune import Schedule, presets
 
-
-def attention(rows: str, **options: str) -> dict:
-    return {"name": "attention", "rows": rows, **options}
-
-
-def schedule(*stages: tuple) -> Schedule:
-    return Schedule(stages=[{"layer": k, "keep": keep, "criterion": criterion} for k, keep, criterion in stages])
-
-
-SCHEDULES = {
-    "withdraw@0": presets.vtw(0),
-    "withdraw@1": presets.vtw(1),
-    "withdraw@5": presets.vtw(5),
-    "fastv@2": presets.fastv(2, 0.5),
-    "himap": presets.himap((2, 4), (0.5, 0.125)),
-    "pyramiddrop": presets.pyramiddrop((1, 3, 5), (0.5, 0.25, 0.125)),
-    "four stages": schedule(
-        (1, {"ratio": 0.75}, attention("text")),
-        (3, {"ratio": 0.4}, attention("visual", normalize="causal")),
-        (4, {"count": 3}, attention("all", heads="max", reduce="mean")),
-        (5, {"ratio": 0.0}, None),
-    ),
-    "mass": schedule((2, {"mass": 0.6}, attention("text", heads="sum")), (4, {"mass": 0.5}, attention("last"))),
-    "threshold": schedule((3, {"threshold": 0.02}, attention("last"))),
-    "at layer 0": schedule(
-        (0, {"ratio": 0.6}, attention("last", at="current")), (3, {"ratio": 0.2}, attention("text"))
-    ),
-    "random": presets.random(1, 0.4, 3),
-    "uniform": presets.uniform(0, 0.3),
-    "diversity": schedule((0, {"ratio": 0.5}, {"name": "diversity"}), (3, {"count": 4}, {"name": "diversity"})),
-}
+KERNELS = ("sdpa", "eager")
+NAMES = [pytest.param(name, marks=[] if row.core else pytest.mark.wide) for name, row in FAMILIES.items()]
+CASES = [
+    pytest.param((family, name), id=f"{family}-{name}", marks=[] if row.core else pytest.mark.wide)
+    for family, row in FAMILIES.items()
+    for name in (SCHEDULES if row.core else COVER)
+]
 TOLERANCE = {"atol": 1e-4, "rtol": 0}
+STEPS = 6
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
-def zoo(request: pytest.FixtureRequest) -> Zoo:
-    return FAMILIES[request.param].build()
+@cache
+def built(family: str) -> Zoo:
+    return FAMILIES[family].build()
 
 
-def greedy(zoo: Zoo, steps: int = 6, **options: object):
+@dataclass
+class Expected:
+    """What the reference answers: prefill logits [B, S, V], greedy ids, their logits, positions dropped by layer."""
+
+    logits: Tensor
+    sequences: Tensor
+    steps: Tensor
+    dead: dict[int, Tensor]
+
+
+def answer(zoo: Zoo) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of the prefill, greedily generated ids, and their logits."""
     with torch.no_grad():
-        out = zoo.model.generate(
-            **zoo.inputs,
-            max_new_tokens=steps,
-            do_sample=False,
-            return_dict_in_generate=True,
-            output_logits=True,
-            **options,
-        )
-    return out.sequences, torch.stack(out.logits, 1)
+        logits = zoo.model(**zoo.inputs).logits
+        options = {"do_sample": False, "return_dict_in_generate": True, "output_logits": True}
+        out = zoo.model.generate(**zoo.inputs, max_new_tokens=STEPS, **options)
+    return logits, out.sequences, torch.stack(out.logits, 1)
 
 
-@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_equals_the_masked_reference(zoo: Zoo, name: str, implementation: str) -> None:
-    wanted = SCHEDULES[name]
-    with MaskedReference(zoo.model, wanted, zoo.visual, zoo.inputs["attention_mask"]) as reference:
-        with torch.no_grad():
-            full = zoo.model(**zoo.inputs).logits
-        tokens, steps = greedy(zoo)
-    zoo.model.set_attn_implementation(implementation)
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest) -> tuple[Zoo, Any, Expected]:
+    family, name = request.param
+    zoo = built(family)
+    with FAMILIES[family].reference(zoo.model, SCHEDULES[name], zoo.visual, zoo.inputs["attention_mask"]) as reference:
+        return zoo, SCHEDULES[name], Expected(*answer(zoo), reference.dead)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_equals_the_masked_reference(case: tuple[Zoo, Any, Expected], kernel: str) -> None:
+    zoo, wanted, expected = case
+    zoo.model.set_attn_implementation(kernel)
     with autoprune.apply(zoo.model, wanted) as patch:
-        with torch.no_grad():
-            logits = zoo.model(**zoo.inputs).logits
-        got_tokens, got_steps = greedy(zoo)
+        logits, sequences, steps = answer(zoo)
         report = patch.report
-    last = wanted.stages[-1].layer
-    alive = zoo.inputs["attention_mask"].bool() & ~reference.dead[last]
-    torch.testing.assert_close(logits[alive], full[alive], **TOLERANCE)
-    torch.testing.assert_close(got_steps, steps, **TOLERANCE)
-    assert torch.equal(got_tokens, tokens)
     valid = zoo.inputs["attention_mask"].bool()
+    layers = range(len(report.tokens))
+    alive = torch.stack([valid & ~expected.dead[i] for i in layers])
     for k, samples in report.kept.items():
         for b, kept in enumerate(samples):
             own = valid[b].cumsum(0) - 1
-            assert torch.equal(kept, own[valid[b] & ~reference.dead[k][b]])
-    for i in range(len(zoo.model.get_decoder().layers)):
-        dead = reference.dead[i]
-        assert torch.equal(report.tokens[i], (valid & ~dead).sum(1))
-        assert torch.equal(report.visual_tokens[i], (zoo.visual & ~dead).sum(1))
+            assert torch.equal(kept, own[alive[k, b]])
+    assert set(report.kept) == {stage.layer for stage in wanted.stages}
+    assert torch.equal(report.tokens, alive.sum(2))
+    assert torch.equal(report.visual_tokens, (alive & zoo.visual).sum(2))
+    torch.testing.assert_close(logits[alive[-1]], expected.logits[alive[-1]], **TOLERANCE)
+    torch.testing.assert_close(steps, expected.steps, **TOLERANCE)
+    assert torch.equal(sequences, expected.sequences)
     assert report.active
 
 
-@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
-def test_keeping_everything_is_bit_identical(zoo: Zoo, implementation: str) -> None:
-    everything = schedule(
-        (1, {"count": 10_000}, attention("text")), (3, {"ratio": 1.0}, None), (4, {"ratio": 1.0}, None)
-    )
-    zoo.model.set_attn_implementation(implementation)
-    with torch.no_grad():
-        dense = zoo.model(**zoo.inputs).logits
-    tokens, steps = greedy(zoo)
-    with autoprune.apply(zoo.model, everything) as patch:
-        with torch.no_grad():
-            logits = zoo.model(**zoo.inputs).logits
-        got_tokens, got_steps = greedy(zoo)
-    assert torch.equal(logits, dense)
-    assert torch.equal(got_tokens, tokens)
-    assert torch.equal(got_steps, steps)
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("family", NAMES)
+def test_keeping_everything_is_bit_identical(family: str, kernel: str) -> None:
+    zoo = built(family)
+    zoo.model.set_attn_implementation(kernel)
+    dense = answer(zoo)
+    with autoprune.apply(zoo.model, EVERYTHING) as patch:
+        got = answer(zoo)
+    for tensor, wanted in zip(got, dense, strict=True):
+        assert torch.equal(tensor, wanted)
     assert patch.report.active
+
+
+@pytest.mark.parametrize("family", NAMES)
+def test_the_model_would_show_an_error(family: str) -> None:
+    """Visual tokens are unlike each other (but for newlines), and both they and their order reach the answer."""
+    zoo = built(family)
+    layer = zoo.model.get_decoder().layers[0]
+    states = []
+
+    def last_logits(change: Any) -> Tensor:
+        def before(_: Any, args: Any, kwargs: Any) -> Any:
+            hidden = (args[0] if args else kwargs["hidden_states"]).clone()
+            for b, visual in enumerate(zoo.visual):
+                hidden[b, visual] = change(hidden[b, visual])
+            states.append(hidden)
+            return ((hidden, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden})
+
+        handle = layer.register_forward_pre_hook(before, with_kwargs=True)
+        with torch.no_grad():
+            logits = zoo.model(**zoo.inputs).logits[:, -1]
+        handle.remove()
+        return logits
+
+    dense, reordered, without = (last_logits(change) for change in (lambda x: x, lambda x: x.flip(0), torch.zeros_like))
+    for b, visual in enumerate(zoo.visual):
+        assert len(states[0][b, visual].round(decimals=3).unique(dim=0)) > 0.75 * visual.sum()
+        assert (dense[b] - reordered[b]).abs().max() > 100 * TOLERANCE["atol"]
+        assert (dense[b] - without[b]).abs().max() > 100 * TOLERANCE["atol"]
