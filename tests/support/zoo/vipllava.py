@@ -10,10 +10,9 @@ from support.zoo.base import CLIP, IMAGE, PLAN, TEXT, Plan, Zoo, count, finish, 
 def vipllava(plan: Plan = PLAN, seed: int = 0) -> Zoo:
     torch.manual_seed(seed)
     config = hf.VipLlavaConfig(
-        vision_config=CLIP,
+        vision_config={**CLIP, "num_hidden_layers": 11},
         text_config={"model_type": "llama", **TEXT},
         image_token_index=IMAGE,
-        vision_feature_layer=[-1, -2],
     )
     images = count(plan)
     inputs = {**prompts([16] * images, plan), "pixel_values": noise(images, 3, 16, 16)}
