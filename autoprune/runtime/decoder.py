@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from autoprune.errors import ModelError
 from autoprune.runtime.families import family_of
 from autoprune.runtime.structure import check_layer, check_structure
 
 _VISUAL_ID_KEYS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
-_SUPPORTED_ATTENTION = ("eager", "sdpa")
+SUPPORTED_ATTENTION = ("eager", "sdpa")
 
 
 def find_decoder(model: nn.Module) -> nn.Module:
@@ -75,12 +76,28 @@ def check_attention(decoder: nn.Module) -> None:
         ModelError: the decoder runs something else than eager or sdpa attention.
     """
     implementation = decoder.config._attn_implementation  # type: ignore[union-attr]
-    if implementation not in _SUPPORTED_ATTENTION:
+    if implementation not in SUPPORTED_ATTENTION:
         raise ModelError(
             "pruning is proven exact with eager and sdpa attention only",
             field="attn_implementation",
             value=implementation,
             remedy='call model.set_attn_implementation("sdpa"), which runs flash kernels where no mask is needed',
+        )
+
+
+def check_checkpointing(decoder: nn.Module) -> None:
+    """Refuse gradient checkpointing where it would run the hooks of a layer a second time in the backward pass.
+
+    Raises:
+        ModelError: the installed transformers checkpoints the call of a layer, hooks included, not its forward.
+    """
+    inside = "__call__" in vars(GradientCheckpointingLayer)
+    if inside and decoder.training and any(getattr(m, "gradient_checkpointing", False) for m in decoder.modules()):
+        raise ModelError(
+            "this release of transformers repeats pruning when it recomputes a checkpointed layer",
+            field="gradient_checkpointing",
+            value=True,
+            remedy="train without checkpointing, or with a release that checkpoints the forward of a layer (5.23 does)",
         )
 
 

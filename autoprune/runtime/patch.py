@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from autoprune.errors import PatchError
 from autoprune.runtime.cache import check_cache, past_length
 from autoprune.runtime.context import Context, VisualMask, find_visual, read_valid
-from autoprune.runtime.decoder import attention_of, check_attention, decoder_layers, find_decoder, visual_token_ids
+from autoprune.runtime.decoder import (
+    attention_of,
+    check_attention,
+    check_checkpointing,
+    decoder_layers,
+    find_decoder,
+    visual_token_ids,
+)
 from autoprune.runtime.positions import Renumberer
 from autoprune.runtime.pruner import Pruner, ScoreKey
 from autoprune.runtime.report import Report
@@ -262,6 +269,7 @@ class Patch:
         ids = ids if ids is not None and tuple(ids.shape) == (batch, length) else None
         if self._stages:
             check_attention(decoder)
+            check_checkpointing(decoder)
             check_cache(cache)
         past = past_length(cache)
         mask = call.get("attention_mask") if calls.request.attention_mask is None else calls.request.attention_mask

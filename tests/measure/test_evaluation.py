@@ -64,7 +64,7 @@ def test_answers_are_those_of_generate_sample_by_sample(evaluator, loaded, data,
 
 def test_the_schedules_test_both_ways_to_a_verdict(evaluator):
     decided = Counter(result.decided for s in SCHEDULES.values() for result in evaluator.evaluate(s))
-    assert min(decided[True], decided[False]) > 20
+    assert min(decided[True], decided[False]) > 10
     lengths = {len(result.text.split()) for result in evaluator.dense()}
     assert len(lengths) > 3
 
