@@ -150,8 +150,8 @@ class ModelIdentity(Part):
         text = config.get_text_config(decoder=True)
         vision = getattr(config, "vision_config", None)
         subset = {
-            "text": {k: getattr(text, k, None) for k in _TEXT_KEYS},
-            "vision": {k: getattr(vision, k, None) for k in _VISION_KEYS},
+            "text": {k: _setting(text, k) for k in _TEXT_KEYS},
+            "vision": {k: _setting(vision, k) for k in _VISION_KEYS},
         }
         return cls(
             name=name or getattr(config, "name_or_path", "") or config.model_type,
@@ -353,6 +353,13 @@ class Schedule(Part):
                 value=self.stages[-1].layer,
                 remedy="use a layer of this model, or presets.for_depth to map published layers",
             )
+
+
+def _setting(config: Any, key: str) -> Any:
+    """A value of a config, None if it has none; a list with one for each layer where the layers have their own."""
+    if key in (getattr(config, "per_layer_attributes", None) or ()):
+        return [getattr(layer, key, None) for layer in config.per_layer_config]
+    return getattr(config, key, None)
 
 
 def _canonical(obj: Any) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -12,7 +13,7 @@ import pytest
 import autoprune
 from autoprune import Schedule, presets
 from autoprune.errors import AutopruneError, ScheduleError
-from autoprune.schedule import Keep, parse_criterion
+from autoprune.schedule import Keep, ModelIdentity, parse_criterion
 from autoprune.schema import schedule_schema
 
 FOLDER = Path(__file__).parent.parent / "golden"
@@ -170,3 +171,26 @@ def test_a_layer_beyond_the_named_model_is_refused() -> None:
     model = json.loads(GOLDEN.read_text())["model"]
     with pytest.raises(ScheduleError, match="layers 0 to 31"):
         Schedule(model=model, stages=[stage(layer=32)])
+
+
+class PerLayer(SimpleNamespace):
+    """A text config whose layers have settings of their own; reading those from the whole is an error."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in object.__getattribute__(self, "per_layer_attributes"):
+            raise RuntimeError(f"{name} is ambiguous")
+        return object.__getattribute__(self, name)
+
+
+def test_identity_knows_the_settings_of_single_layers() -> None:
+    def identity(*widths: int) -> ModelIdentity:
+        text = PerLayer(
+            per_layer_attributes={"head_dim"},
+            per_layer_config=[SimpleNamespace(head_dim=width) for width in widths],
+            num_hidden_layers=len(widths),
+            hidden_size=64,
+        )
+        return ModelIdentity.from_config(SimpleNamespace(model_type="m", get_text_config=lambda decoder: text))
+
+    assert identity(16, 32) == identity(16, 32)
+    assert identity(16, 32).config_sha256 != identity(32, 16).config_sha256
