@@ -15,6 +15,12 @@ from torch import Tensor
 from autoprune.schedule import AttentionCriterion, DiversityCriterion, RandomCriterion, Schedule, Stage
 
 
+def layers_of(model: Any) -> Any:
+    """The decoder layers of a model."""
+    decoder = model.get_decoder()
+    return (decoder if hasattr(decoder, "layers") else decoder.model).layers
+
+
 class MaskedReference:
     """Context manager: run the model, set to eager attention, inside it.
 
@@ -34,7 +40,7 @@ class MaskedReference:
 
     def __enter__(self) -> MaskedReference:
         self.model.set_attn_implementation("eager")
-        for i, layer in enumerate(self.model.get_decoder().layers):
+        for i, layer in enumerate(layers_of(self.model)):
             self.handles.append(layer.register_forward_pre_hook(self._pre(i), with_kwargs=True))
             self.handles.append(layer.self_attn.register_forward_hook(self._keep_map(i)))
         return self
