@@ -6,8 +6,8 @@ import torch
 import transformers as hf
 from support.zoo.base import IMAGE, PLAN, TEXT, Plan, Zoo, count, finish, noise, prompts
 
-CODES = 16
-FIRST_CODE = 100
+CODES = 48
+FIRST_CODE = 128
 
 
 def chameleon(plan: Plan = PLAN, seed: int = 0) -> Zoo:
@@ -22,7 +22,12 @@ def chameleon(plan: Plan = PLAN, seed: int = 0) -> Zoo:
         "channel_multiplier": [1, 1, 1],
         "num_res_blocks": 1,
     }
-    config = hf.ChameleonConfig(**TEXT, vq_config=codebook, vocabulary_map={"<image>": IMAGE, **names})
+    config = hf.ChameleonConfig(**{**TEXT, "vocab_size": FIRST_CODE + CODES}, vq_config=codebook, vocabulary_map={"<image>": IMAGE, **names})
     images = count(plan)
     inputs = {**prompts([16] * images, plan), "pixel_values": noise(images, 3, 16, 16)}
-    return Zoo(finish(hf.ChameleonForConditionalGeneration(config)), inputs)
+    model = finish(hf.ChameleonForConditionalGeneration(config))
+    book = model.model.vqmodel
+    with torch.no_grad():  # a random codebook would give most patches the same word
+        patches = book.quant_conv(book.encoder(inputs["pixel_values"])).permute(0, 2, 3, 1)
+        book.quantize.embedding.weight[: patches[..., 0].numel()] = patches.flatten(0, 2)
+    return Zoo(model, inputs)

@@ -22,8 +22,9 @@ def deepseek_ocr2(plan: Plan = PLAN, seed: int = 0) -> Zoo:
         "mlp_dim": 48,
         "downsample_channels": [16, 32],
         "scale": 16,
+        "initializer_range": 0.1,
     }
-    encoder = {**TOWER, "vocab_size": 8, "num_key_value_heads": 1}
+    encoder = {**TOWER, "vocab_size": 8, "num_key_value_heads": 1, "initializer_range": 0.1}
     text = {
         **TEXT,
         "n_routed_experts": 4,

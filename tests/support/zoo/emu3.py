@@ -6,8 +6,8 @@ import torch
 import transformers as hf
 from support.zoo.base import AFTER, IMAGE, PLAN, TEXT, Plan, Zoo, count, finish, noise, prompts
 
-CODES = 16
-FIRST_CODE = 100
+CODES = 1024
+FIRST_CODE = 128
 
 
 def emu3(plan: Plan = PLAN, seed: int = 0) -> Zoo:
@@ -25,14 +25,14 @@ def emu3(plan: Plan = PLAN, seed: int = 0) -> Zoo:
     }
     config = hf.Emu3Config(
         vq_config=codebook,
-        text_config=TEXT,
+        text_config={**TEXT, "vocab_size": FIRST_CODE + CODES},
         vocabulary_map={"<image>": IMAGE, "<|extra_200|>": AFTER, **names},
     )
     images = count(plan)
     side, cells = 8, 4
     inputs = {
         **prompts([cells * (cells + 1)] * images, plan),
-        "pixel_values": noise(images, 3, side, side),
+        "pixel_values": 10 * noise(images, 3, side, side),
         "image_sizes": torch.tensor([[side, side]] * images),
     }
     return Zoo(finish(hf.Emu3ForConditionalGeneration(config)), inputs)

@@ -17,7 +17,9 @@ def granite_docling(plan: Plan = PLAN, seed: int = 0) -> Zoo:
         "scale_factor": 2,
         "deepstack_visual_indexes": [0, 1],
     }
-    config = hf.GraniteDoclingConfig(text_config=TEXT, vision_config=tower, image_token_id=IMAGE, pad_token_id=0)
+    plain = {"embedding_multiplier": 1.0, "residual_multiplier": 1.0, "logits_scaling": 1.0}
+    text = {**TEXT, **plain, "attention_multiplier": 0.25}
+    config = hf.GraniteDoclingConfig(text_config=text, vision_config=tower, image_token_id=IMAGE, pad_token_id=0)
     most = max(map(len, plan))
     real = torch.tensor([[place < len(images) for place in range(most)] for images in plan])
     inputs = {

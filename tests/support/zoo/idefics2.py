@@ -29,4 +29,7 @@ def idefics2(plan: Plan = PLAN, seed: int = 0) -> Zoo:
         for place, i in enumerate(images):
             row[place] = noise(3, 16, 16, seed=i)
     batch = prompts([12] * sum(map(len, plan)), plan, before=[AFTER], after=[AFTER])
-    return Zoo(finish(hf.Idefics2ForConditionalGeneration(config)), {**batch, "pixel_values": pixels})
+    model = hf.Idefics2ForConditionalGeneration(config)
+    latents = model.model.connector.perceiver_resampler.latents
+    latents.data = noise(*latents.shape)  # equal ones at first, and so would be the tokens
+    return Zoo(finish(model), {**batch, "pixel_values": pixels})
