@@ -118,10 +118,11 @@ class Pruner:
             candidates = context.visual & context.alive
             return score_without_attention(stage, context, candidates, _hidden(args, kwargs))
         if criterion.at == "current":
-            framed_args, framed_kwargs = self._framed(k, layer, args, kwargs)
-            hidden = _hidden(framed_args, framed_kwargs)
+            attention = attention_of(self.decoder, layer)
+            assert attention is not None  # apply() refuses the schedule otherwise
+            call = self._framed(k, layer, args, kwargs)
             before = entries_before(context.cache, k, context.past)
-            return score_current(self.decoder, layer, k, criterion, context, hidden, framed_kwargs, before)
+            return score_current(attention, layer, k, criterion, context, call, before)
         key = (k, criterion)
         return self.given[key] if self._is_given(key) else context.scores[key]
 

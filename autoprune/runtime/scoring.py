@@ -13,7 +13,6 @@ from autoprune.errors import PatchError
 from autoprune.runtime.cache import cached_keys
 from autoprune.runtime.context import Context
 from autoprune.runtime.criteria import Softmax, attention_received, diversity_scores, random_scores, uniform_scores
-from autoprune.runtime.decoder import attention_of, norm_of
 from autoprune.runtime.tap import Observer, tapped
 from autoprune.schedule import AttentionCriterion, DiversityCriterion, RandomCriterion, Stage, UniformCriterion
 
@@ -79,18 +78,17 @@ def _full_precision(tensor: Tensor) -> AbstractContextManager[Any]:
 
 
 def score_current(
-    decoder: nn.Module,
+    attention: nn.Module,
     layer: nn.Module,
     i: int,
     criterion: AttentionCriterion,
     context: Context,
-    hidden: Tensor,
-    kwargs: dict[str, Any],
+    call: tuple[tuple[Any, ...], dict[str, Any]],
     before: int,
 ) -> Tensor:
     """Scores from the query and key of the layer about to run, FloatTensor[B, S].
 
-    Its norm and attention are called without cache and left as soon as query and key are known.
+    The layer is called without cache and left as soon as its attention knows query and key.
     """
     found: list[Tensor] = []
     score = observer(context, criterion, before, found.append)
@@ -103,13 +101,11 @@ def score_current(
         score(query, key, mask, softmax)
         raise _Seen
 
-    skipped = ("hidden_states", "past_key_values", "use_cache")
-    rest = {name: value for name, value in kwargs.items() if name not in skipped}
-    attention = attention_of(decoder, layer)
-    assert attention is not None  # apply() refuses the schedule otherwise
+    args, kwargs = call
     with torch.no_grad(), tapped(attention, observe):
         try:
-            attention(hidden_states=norm_of(decoder, layer)(hidden), past_key_values=None, **rest)
+            # Not the layer itself: its hooks belong to the pass proper.
+            layer.forward(*args, **{**kwargs, "past_key_values": None})
         except _Seen:
             return found[0]
     raise unseen(i)

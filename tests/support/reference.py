@@ -60,7 +60,7 @@ class MaskedReference:
             if prefill:
                 self.dead[i] = self.dead[i - 1].clone() if i else torch.zeros_like(self.visual)
                 if i in self.stages:
-                    self._decide(i, layer, hidden, kwargs)
+                    self._decide(i, layer, args, kwargs)
             kwargs = dict(kwargs)
             kwargs["attention_mask"] = self._masked(kwargs["attention_mask"], i, kwargs.get("past_key_values"), hidden)
             return args, kwargs
@@ -78,11 +78,11 @@ class MaskedReference:
         dead[:, :n] = self.dead[i][:, :n]
         return mask.masked_fill(dead[:, None, None, offset:], torch.finfo(mask.dtype).min)
 
-    def _decide(self, k: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> None:
-        stage = self.stages[k]
+    def _decide(self, k: int, layer: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        stage, hidden = self.stages[k], args[0] if args else kwargs["hidden_states"]
         weights = None
         if isinstance(stage.criterion, AttentionCriterion) and stage.selects:
-            weights = self.maps[k - 1] if stage.criterion.at == "previous" else self._current(k, layer, hidden, kwargs)
+            weights = self.maps[k - 1] if stage.criterion.at == "previous" else self._current(k, layer, args, kwargs)
         for b in range(self.visual.shape[0]):
             alive = [j for j in range(self.visual.shape[1]) if self.visual[b, j] and not self.dead[k][b, j]]
             keep = self._keep(stage, b, alive, weights, hidden)
@@ -90,11 +90,12 @@ class MaskedReference:
                 if j not in keep:
                     self.dead[k][b, j] = True
 
-    def _current(self, k: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
-        rest = {n: v for n, v in kwargs.items() if n not in ("past_key_values", "hidden_states", "use_cache")}
-        rest["attention_mask"] = self._masked(rest["attention_mask"], k, None, hidden)
+    def _current(self, k: int, layer: Any, args: Any, kwargs: dict[str, Any]) -> Tensor:
+        """The layer runs once more than it would, without cache; its attention's map is kept as in any run."""
+        mask = self._masked(kwargs["attention_mask"], k, None, args[0] if args else kwargs["hidden_states"])
         with torch.no_grad():
-            return layer.self_attn(hidden_states=layer.input_layernorm(hidden), past_key_values=None, **rest)[1]
+            layer.forward(*args, **{**kwargs, "attention_mask": mask, "past_key_values": None})
+        return self.maps[k]
 
     def _keep(self, stage: Stage, b: int, alive: list[int], weights: Tensor | None, hidden: Tensor) -> set[int]:
         total = int(self.visual[b].sum())
