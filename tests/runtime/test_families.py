@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.reference import layers_of
 from support.schedules import COVER, EVERYTHING, SCHEDULES
 from support.zoo import FAMILIES, Zoo
 from torch import Tensor
@@ -97,7 +98,7 @@ def test_keeping_everything_is_bit_identical(family: str, kernel: str) -> None:
 def test_the_model_would_show_an_error(family: str) -> None:
     """Visual tokens are unlike each other (but for newlines), and both they and their order reach the answer."""
     zoo = built(family)
-    layer = zoo.model.get_decoder().layers[0]
+    layer = layers_of(zoo.model)[0]
     states = []
 
     def last_logits(change: Any) -> Tensor:

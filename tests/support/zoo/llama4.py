@@ -34,6 +34,7 @@ def llama4(plan: Plan = PLAN, seed: int = 0, floor_scale: int = 8192) -> Zoo:
         "projector_input_dim": 32,
         "projector_output_dim": 32,
         "vision_output_dim": 32,
+        "initializer_range": 0.2,
     }
     config = hf.Llama4Config(vision_config=tower, text_config=text, image_token_index=IMAGE)
     images = count(plan)
