@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from autoprune.cli.apply_check import apply_check
+from autoprune.cli.bench import bench
 from autoprune.cli.calibrate import calibrate
 from autoprune.cli.export import export
 from autoprune.cli.failures import INTERRUPTED, report_failure
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "export": export,
     "apply-check": apply_check,
     "verify": verify,
+    "bench": bench,
     "presets": presets,
 }
 for _name, _command in COMMANDS.items():

@@ -12,7 +12,7 @@ from autoprune.measure.loading import LoadedModel, load_model
 from autoprune.schedule import Schedule
 
 
-def open_model(path: str, schedule: Schedule) -> LoadedModel:
+def open_model(path: str, schedule: Schedule, dtype: str = "auto", device: str = "auto") -> LoadedModel:
     """Load a model, after its config has shown that the schedule fits it.
 
     Raises:
@@ -24,4 +24,4 @@ def open_model(path: str, schedule: Schedule) -> LoadedModel:
         config = AutoConfig.from_pretrained(path)
     if config is not None:
         schedule.check_model(config)
-    return load_model(path)
+    return load_model(path, dtype=dtype, device=device)

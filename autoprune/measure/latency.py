@@ -5,7 +5,6 @@ All arms take turns inside every round, so that a machine that slows down or war
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,6 +15,7 @@ import torch
 from torch import nn
 
 from autoprune.errors import DataError
+from autoprune.measure.timing import Spread, synchronize
 from autoprune.runtime import apply
 from autoprune.schedule import Schedule
 
@@ -92,29 +92,18 @@ def _generate(model: Any, inputs: Mapping[str, Any], new_tokens: int) -> None:
 def _milliseconds(model: nn.Module, call: Callable[[], Any]) -> float:
     device = next(model.parameters()).device
     with torch.no_grad():
-        _synchronize(device)
+        synchronize(device)
         started = time.perf_counter()
         call()
-        _synchronize(device)
+        synchronize(device)
         return 1000 * (time.perf_counter() - started)
 
 
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def _summary(prefill: Sequence[float], end_to_end: Sequence[float]) -> Latency:
+    first, whole = Spread.of(prefill), Spread.of(end_to_end) if end_to_end else None
     return Latency(
-        prefill_ms=statistics.median(prefill),
-        end_to_end_ms=statistics.median(end_to_end) if end_to_end else None,
-        spread=_iqr(prefill),
-        end_to_end_spread=_iqr(end_to_end) if end_to_end else None,
+        prefill_ms=first.median,
+        end_to_end_ms=whole.median if whole else None,
+        spread=first.iqr,
+        end_to_end_spread=whole.iqr if whole else None,
     )
-
-
-def _iqr(times: Sequence[float]) -> float:
-    if len(times) < 2:
-        return 0.0
-    low, _, high = statistics.quantiles(times, n=4, method="inclusive")
-    return high - low

@@ -37,8 +37,7 @@ def random_model(
     named = dtype_on(place, dtype)
     is_path = isinstance(path_or_config, str | Path)
     config = read_config(path_or_config) if is_path else copy.deepcopy(path_or_config)
-    if layers is not None:
-        _cut_depth(config, layers)
+    _cut_depth(config, layers)
     kind: Any = AutoModelForImageTextToText
     if type(config) not in kind._model_mapping:
         kind = AutoModelForCausalLM
@@ -56,14 +55,18 @@ def random_model(
     return model.eval().requires_grad_(False)
 
 
-def read_config(path: str | Path) -> Any:
+def read_config(path: str | Path, layers: int | None = None) -> Any:
     """The transformers config of a folder, of a config.json or of a name on the hub.
 
+    Args:
+        path: Which.
+        layers: As in `random_model`.
+
     Raises:
-        ModelError: there is none.
+        ModelError: there is none, or it has fewer layers.
     """
     try:
-        return AutoConfig.from_pretrained(path)
+        config = AutoConfig.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             "no config of a transformers model is there",
@@ -71,9 +74,13 @@ def read_config(path: str | Path) -> Any:
             value=str(path),
             remedy="give a folder with a config.json, that file, or a name on the hub (which needs the network once)",
         ) from error
+    _cut_depth(config, layers)
+    return config
 
 
-def _cut_depth(config: Any, layers: int) -> None:
+def _cut_depth(config: Any, layers: int | None) -> None:
+    if layers is None:
+        return
     text = config.get_text_config(decoder=True)
     depth = text.num_hidden_layers
     if not 1 <= layers <= depth:
