@@ -56,11 +56,23 @@ class Context:
 
 
 def read_valid(attention_mask: Any, batch: int, length: int, past: int, device: torch.device) -> Tensor:
-    """BoolTensor[B, S] of positions that are not padding, from any mask a model of transformers is handed."""
+    """BoolTensor[B, S] of positions that are not padding, from any mask a model of transformers is handed.
+
+    Raises:
+        PatchError: a mask [B, N] that does not cover the cached tokens and the new ones.
+    """
     if isinstance(attention_mask, dict):
         masks = [attention_mask[k] for k in sorted(attention_mask, key=lambda k: k != "full_attention")]
         attention_mask = next((m for m in masks if m is not None), None)
     if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2:
+        if attention_mask.shape[0] != batch or attention_mask.shape[1] < past + length:
+            raise PatchError(
+                f"must have one row for each of {batch} samples and a column for each of {past} cached and {length} new"
+                " tokens",
+                field="attention_mask",
+                value=tuple(attention_mask.shape),
+                remedy="give the mask of the whole conversation, or none",
+            )
         return attention_mask[:, past : past + length].bool().to(device)
     if isinstance(attention_mask, Tensor) and attention_mask.ndim == 4:
         # A valid position may attend to itself; padding may not.
@@ -76,6 +88,7 @@ def find_visual(
     inputs_embeds: Tensor | None,
     visual_ids: tuple[int, ...],
     shape: tuple[int, int],
+    past: int,
     prompt_length: int | None,
 ) -> Tensor | None:
     """BoolTensor[B, S] of visual positions; None if nothing says where they are.
@@ -86,7 +99,7 @@ def find_visual(
         PatchError: the user's mask does not fit this prefill.
     """
     if given is not None:
-        mask = given(input_ids, inputs_embeds) if callable(given) else _fitted(given, shape, prompt_length)
+        mask = given(input_ids, inputs_embeds) if callable(given) else _fitted(given, shape, past, prompt_length)
         if mask.shape != shape or mask.dtype != torch.bool:
             raise PatchError(
                 f"must be a bool tensor of shape {shape} for this prefill",
@@ -102,10 +115,12 @@ def find_visual(
     return None
 
 
-def _fitted(mask: Tensor, shape: tuple[int, int], prompt_length: int | None) -> Tensor:
-    """The mask of a prompt, for a pass inside generate() that holds copies of it or has grown beyond it."""
-    if prompt_length is None or mask.ndim != 2 or mask.shape[1] != prompt_length or shape[1] < prompt_length:
+def _fitted(mask: Tensor, shape: tuple[int, int], past: int, prompt_length: int | None) -> Tensor:
+    """The mask of a whole prompt, for a pass inside generate() that repeats samples, goes on after a cache, or grew."""
+    batch, length = shape
+    if prompt_length is None or mask.ndim != 2 or mask.shape[1] != prompt_length:
         return mask
-    if shape[0] % mask.shape[0] == 0:  # beams and returned sequences repeat each sample
-        mask = mask.repeat_interleave(shape[0] // mask.shape[0], dim=0)
-    return torch.nn.functional.pad(mask, (0, shape[1] - prompt_length))
+    if batch % mask.shape[0] == 0:  # beams and returned sequences repeat each sample
+        mask = mask.repeat_interleave(batch // mask.shape[0], dim=0)
+    mask = mask[:, past:]
+    return torch.nn.functional.pad(mask, (0, max(0, length - mask.shape[1])))

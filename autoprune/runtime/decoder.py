@@ -31,11 +31,14 @@ def find_decoder(model: nn.Module) -> nn.Module:
             check_structure(decoder)
             found: nn.Module = decoder
             return found
+    wraps = isinstance(getattr(model, "module", None), nn.Module)
     raise ModelError(
         family.refusal or "has no get_decoder() with .layers",
         field="model",
         value=type(model).__name__,
-        remedy="use a decoder-only multimodal model of transformers, such as LlavaForConditionalGeneration",
+        remedy="apply to the model inside the wrapper, its .module"
+        if wraps
+        else "use a decoder-only multimodal model of transformers, such as LlavaForConditionalGeneration",
     )
 
 

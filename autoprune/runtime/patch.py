@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -22,11 +24,13 @@ from autoprune.runtime.decoder import (
     find_decoder,
     visual_token_ids,
 )
+from autoprune.runtime.guard import guard
+from autoprune.runtime.modes import REFUSED_METHODS, check_pass, check_whole, refuse_method, refuse_options
 from autoprune.runtime.positions import Renumberer
 from autoprune.runtime.pruner import Pruner, ScoreKey
 from autoprune.runtime.report import Report
 from autoprune.runtime.reporting import make_report
-from autoprune.runtime.request import Calls, named_arguments, prompt_columns, read_request, refuse_chunked_prefill
+from autoprune.runtime.request import Calls, named_arguments, prompt_columns, prompt_length, read_request
 from autoprune.runtime.scoring import SUPPORTED
 from autoprune.schedule import AttentionCriterion, Schedule, Stage
 
@@ -130,6 +134,7 @@ class Patch:
         self._calls = Calls()
         self._undo: list[Callable[[], None]] = []
         check_attention(self._decoder)
+        check_whole(model)
         if self._stages and visual_mask is None and not self._visual_ids:
             raise PatchError(
                 "nothing tells which positions are visual in this text-only model",
@@ -157,6 +162,7 @@ class Patch:
         """Undo everything; the model is as it was before. Removing twice does nothing."""
         while self._undo:
             self._undo.pop()()
+        _forget_compiled()
         self._calls.end()
         if active_patch(self._model) is self:
             del _ACTIVE[self._decoder]
@@ -185,26 +191,32 @@ class Patch:
     # -- hooks ----------------------------------------------------------------------------------------------------
 
     def _install(self) -> None:
-        def hook(module: nn.Module, before: Any = None, after: Any = None, always: bool = False) -> None:
+        def hook(module: nn.Module, before: Any = None, after: Any = None, first: bool = True) -> None:
             handle = (
                 module.register_forward_pre_hook(before, with_kwargs=True)
                 if before
-                else module.register_forward_hook(after, with_kwargs=True, prepend=not always, always_call=always)
+                else module.register_forward_hook(after, with_kwargs=True, prepend=first)
             )
             self._undo.append(handle.remove)
 
         hook(self._model, before=self._before_model)
         self._override(self._model, "generate", self._generate)
-        self._override(self._model, "generate_batch", _refuse_continuous_batching)
+        # transformers compiles the decode with a static cache on its own; whoever wants that compiles the model.
+        self._override(self._model, "_valid_auto_compile_criteria", lambda *_, **__: False)
+        for module in (self._model, self._decoder):
+            self._undo.append(guard(module, self._calls.end))
+            for name in REFUSED_METHODS:
+                self._override(module, name, partial(refuse_method, name))
         for module in self._model.modules():
             if hasattr(module, "get_placeholder_mask"):
                 self._override(module, "get_placeholder_mask", self._watch_placeholders)
         hook(self._decoder, before=self._before_decoder)
         hook(self._decoder, after=self._after_decoder)
-        hook(self._decoder, after=self._finish, always=True)
+        hook(self._decoder, after=lambda *_: self._calls.end(), first=False)
         for i, layer in enumerate(self._layers):
             hook(layer, before=self._layer_entry(i))
             hook(layer, after=self._layer_exit(i))
+        _forget_compiled()
 
     def _override(self, module: nn.Module, name: str, wrap: Callable[..., Any]) -> None:
         """Shadow a method by an instance attribute that calls `wrap(method, *args, **kwargs)`."""
@@ -237,7 +249,17 @@ class Patch:
         return after
 
     def _before_model(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._calls.request = read_request(model, args, kwargs)
+        call = named_arguments(model.forward, args, kwargs)
+        self._check(call)
+        self._calls.request = read_request(call)
+
+    def _check(self, call: Mapping[str, Any]) -> None:
+        """Refuse what cannot be pruned: by the outer model, before its vision tower runs, and by the decoder."""
+        if self._stages or self._observed:
+            check_attention(self._decoder)
+            check_checkpointing(self._decoder)
+            check_pass(call)
+            check_cache(call.get("past_key_values"))
 
     def _watch_placeholders(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = method(*args, **kwargs)
@@ -250,11 +272,9 @@ class Patch:
 
     def _generate(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         call = named_arguments(method, args, kwargs)
-        refuse_chunked_prefill(call, getattr(self._model, "generation_config", None))
-        candidates = (call.get(name) for name in ("inputs_embeds", "input_ids", "inputs"))
-        prompt = next((c for c in candidates if isinstance(c, Tensor)), None)
+        refuse_options(call, getattr(self._model, "generation_config", None))
         outer = self._calls.prompt_length
-        self._calls.prompt_length = None if prompt is None else prompt.shape[1]
+        self._calls.prompt_length = prompt_length(call)
         try:
             return method(*args, **kwargs)
         finally:
@@ -267,10 +287,7 @@ class Patch:
         ids = calls.request.input_ids if ids is None else ids
         batch, length = reference.shape[:2]
         ids = ids if ids is not None and tuple(ids.shape) == (batch, length) else None
-        if self._stages:
-            check_attention(decoder)
-            check_checkpointing(decoder)
-            check_cache(cache)
+        self._check(call)
         past = past_length(cache)
         mask = call.get("attention_mask") if calls.request.attention_mask is None else calls.request.attention_mask
         valid = read_valid(mask, batch, length, past, reference.device)
@@ -280,15 +297,15 @@ class Patch:
         grown = calls.prompt_length is not None and past >= calls.prompt_length
         if not is_decode_step and not grown:
             prompt = valid & prompt_columns(calls, length, past, valid)
-            visual, n_visual = self._locate(ids, embeds, prompt)
+            visual, n_visual = self._locate(ids, embeds, prompt, past)
         context = Context(batch, length, past, valid, prompt, visual, n_visual, alive=valid)
         compact = self.schedule.positions == "compact"
         calls.pruner = Pruner(context, decoder, self._stages, self._observed, self._given, self._renumberer, compact)
 
-    def _locate(self, ids: Tensor | None, embeds: Tensor | None, prompt: Tensor) -> tuple[Tensor, list[int]]:
+    def _locate(self, ids: Tensor | None, embeds: Tensor | None, prompt: Tensor, past: int) -> tuple[Tensor, list[int]]:
         request, shape = self._calls.request, (prompt.shape[0], prompt.shape[1])
-        prompt_length = self._calls.prompt_length
-        found = find_visual(self._visual_mask, request.placeholder, ids, embeds, self._visual_ids, shape, prompt_length)
+        until = self._calls.prompt_length
+        found = find_visual(self._visual_mask, request.placeholder, ids, embeds, self._visual_ids, shape, past, until)
         if found is None and (self._stages or self._observed):
             raise PatchError(
                 "nothing tells which positions of inputs_embeds are visual",
@@ -316,14 +333,8 @@ class Patch:
             self.report = make_report(pruner, len(self._layers), bool(self._stages), request.attention_mask)
             self.scores, self.visual = context.scores, context.visual
 
-    def _finish(self, *_: Any) -> None:
-        """Runs also when the pass failed, so that no tap outlives it."""
-        self._calls.end()
 
-
-def _refuse_continuous_batching(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    raise PatchError(
-        "continuous batching cannot be pruned: it packs several requests into one sequence",
-        field="generate_batch",
-        remedy="call generate() instead",
-    )
+def _forget_compiled() -> None:
+    """Code compiled before hooks came or went would run on as it was: dynamo does not watch them."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from autoprune.errors import PatchError
+from autoprune.runtime.cache import past_length
 from autoprune.runtime.pruner import Pruner
 
 _VISUAL_INPUTS = ("pixel_values", "pixel_values_videos", "image_embeds", "video_embeds", "mm_encoder_outputs")
@@ -55,9 +56,8 @@ def named_arguments(
     return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
-def read_request(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:
-    """The request in a call of the outer model."""
-    call = named_arguments(model.forward, args, kwargs)
+def read_request(call: Mapping[str, Any]) -> Request:
+    """The request in a call of the outer model, whose arguments are given by name."""
     labels = call.get("labels")
     first = None
     if labels is not None:
@@ -91,23 +91,20 @@ def prompt_columns(calls: Calls, length: int, past: int, valid: Tensor) -> Tenso
     return columns < ends
 
 
-def refuse_chunked_prefill(call: Mapping[str, Any], default: Any) -> None:
-    """Refuse a generate() call that feeds its prompt in pieces.
+def prompt_length(call: Mapping[str, Any]) -> int | None:
+    """Where the prompt of a generate() call ends, in columns of its whole conversation; None if it has no tensor.
 
     Args:
         call: Arguments of generate(), by name.
-        default: The model's own generation config, which fills what the call leaves open.
-
-    Raises:
-        PatchError: a chunk size is set.
     """
-    configs = (call.get("generation_config"), default)
-    sizes = [call.get("prefill_chunk_size"), *(getattr(c, "prefill_chunk_size", None) for c in configs)]
-    chunk = next((size for size in sizes if size), None)
-    if chunk:
-        raise PatchError(
-            "chunked prefill cannot be pruned: a chunk does not see the whole prompt",
-            field="prefill_chunk_size",
-            value=chunk,
-            remedy="set it to None",
-        )
+    prompt = next(
+        (c for name in ("inputs_embeds", "input_ids", "inputs") if isinstance(c := call.get(name), Tensor)), None
+    )
+    if prompt is None:
+        return None
+    past, mask = past_length(call.get("past_key_values")), call.get("attention_mask")
+    if past and getattr(call.get("generation_config"), "is_assistant", False):
+        return 0  # it drafts on: what it has not seen was generated
+    if past and mask is not None and prompt.ndim == 2:
+        return int(mask.shape[1])  # the ids may be those of the new turn alone, the mask covers all turns
+    return prompt.shape[1]
