@@ -16,19 +16,29 @@ class AttentionCriterion(Part):
 
     Attributes:
         rows: Query rows that vote: the last prompt token (FastV), the text after the first visual token (HiMAP,
-            shallow), the visual tokens alive (HiMAP, deep), or all prompt tokens.
+            shallow), the visual tokens alive (HiMAP, deep), all prompt tokens, or ``raters``: the words among `text`
+            whose embeddings match the image more than the mean of them (SparseVLM, ICML 2025, section 3.2).
         heads: Reduction over heads.
         reduce: Reduction over rows.
         normalize: ``causal`` divides each column by the number of voting rows that may see it.
         at: ``previous`` reads layer k-1; ``current`` computes query and key of the layer about to run (PyramidDrop).
+        combine: A second set of rows: tokens leave first that BOTH sets rank low (FitPrune, AAAI 2025, the
+            intersection of its two prefixes). The score is the higher of a token's two ranks.
     """
 
     name: Literal["attention"] = "attention"
-    rows: Literal["last", "text", "visual", "all"]
+    rows: Literal["last", "text", "visual", "all", "raters"]
     heads: Literal["mean", "max", "sum"] = "mean"
     reduce: Literal["sum", "mean"] = "sum"
     normalize: Literal["none", "causal"] = "none"
     at: Literal["previous", "current"] = "previous"
+    combine: Literal["last", "text", "visual", "all"] | None = None
+
+    @model_validator(mode="after")
+    def _two_sets(self) -> Self:
+        if self.combine == self.rows:
+            raise ValueError(f"combine {self.combine!r} names the rows that vote already: name others, or leave it out")
+        return self
 
     @model_validator(mode="after")
     def _one_division(self) -> Self:
@@ -50,11 +60,18 @@ class DiversityCriterion(Part):
 
 
 class CodebookCriterion(Part):
-    """Distance to a codebook of redundant prototypes (arXiv 2503.20540): score = -max cosine."""
+    """Distance to a codebook of redundant prototypes (arXiv 2503.20540): score = -max cosine.
+
+    Attributes:
+        path: The codebook, a safetensors file.
+        sha256: Digest of that file, in hex.
+        prototypes: How many it holds; its price depends on them.
+    """
 
     name: Literal["codebook"] = "codebook"
     path: str
     sha256: str
+    prototypes: Annotated[Int, Field(ge=1)] | None = None
 
 
 class RandomCriterion(Part):
@@ -76,7 +93,7 @@ Criterion = Annotated[
 ]
 _CRITERION: TypeAdapter[Criterion] = TypeAdapter(Criterion)
 _SHORT_NAMES: dict[str, dict[str, Any]] = {
-    **{rows: {"name": "attention", "rows": rows} for rows in ("last", "text", "visual", "all")},
+    **{rows: {"name": "attention", "rows": rows} for rows in ("last", "text", "visual", "all", "raters")},
     **{name: {"name": name} for name in ("encoder", "diversity", "random", "uniform")},
 }
 

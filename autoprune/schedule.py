@@ -94,11 +94,20 @@ class Keep(Part):
 
 
 class Stage(Part):
-    """One pruning step, taken BEFORE 0-based decoder layer `layer` runs; layer 0 is before the decoder."""
+    """One pruning step, taken BEFORE 0-based decoder layer `layer` runs; layer 0 is before the decoder.
+
+    Attributes:
+        layer: The layer.
+        keep: How many visual tokens are left.
+        criterion: Which ones.
+        merge: ``mean``: every kept token becomes the mean of itself and of the dropped ones that are most similar to it
+            (after VisionZip, CVPR 2025, section 3.2); it keeps its place. None drops them for good.
+    """
 
     layer: Annotated[Int, Field(ge=0)]
     keep: Keep
     criterion: Criterion | None = None
+    merge: Literal["mean"] | None = None
 
     @property
     def withdraws(self) -> bool:
@@ -113,6 +122,8 @@ class Stage(Part):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if not self.selects:
+            if self.merge:
+                raise ValueError("merge needs both kept and dropped tokens: keep a part of them, or leave merge out")
             return self
         if self.criterion is None:
             raise ValueError(
@@ -124,6 +135,8 @@ class Stage(Part):
             raise ValueError(
                 f"keep.{self.keep.kind} works with {', '.join(names)} only, not with {self.criterion.name}"
             )
+        if names and isinstance(self.criterion, AttentionCriterion) and self.criterion.combine:
+            raise ValueError(f"keep.{self.keep.kind} needs one score, but combine gives ranks: use keep.ratio or count")
         if self.layer == 0 and isinstance(self.criterion, AttentionCriterion) and self.criterion.at == "previous":
             raise ValueError(
                 "there is no layer before layer 0 to read attention from: use layer 1 or deeper, or at 'current'"
@@ -287,6 +300,8 @@ class Schedule(Part):
             entry: dict[str, Any] = {"layer": stage.layer, "keep": stage.keep.model_dump(exclude_none=True)}
             if stage.criterion is not None:
                 entry["criterion"] = {"name": stage.criterion.name, **stage.criterion.model_dump(exclude_defaults=True)}
+            if stage.merge is not None:
+                entry["merge"] = stage.merge
             stages.append(entry)
         return {
             "format": self.format,
@@ -304,7 +319,10 @@ class Schedule(Part):
             {
                 "layer": s.layer,
                 "keep": {s.keep.kind: s.keep.value},
-                "criterion": s.criterion.model_dump(mode="json") if s.selects and s.criterion else None,
+                "criterion": s.criterion.model_dump(mode="json", exclude_none=True)
+                if s.selects and s.criterion
+                else None,
+                **({"merge": s.merge} if s.merge else {}),
             }
             for s in self.stages
             if s.keep.ratio != 1

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from autoprune.measure.architecture import Architecture
-from autoprune.measure.cost_scoring import scoring_macs
+from autoprune.measure.cost_scoring import selection_macs
 from autoprune.measure.cost_tokens import check_counts, check_layers, tokens_per_layer, visual_alive
 from autoprune.schedule import Schedule
 
@@ -140,8 +141,8 @@ def cost(
     tokens = tokens_per_layer(schedule, alive, text_tokens, len(architecture.layers))
     dense_tokens = [text_tokens + visual_tokens] * len(tokens)
     scoring = sum(
-        scoring_macs(architecture, stage, before, text_tokens, text_tokens - text_before)
-        for stage, before in zip(schedule.stages, alive[:-1], strict=True)
+        selection_macs(architecture, stage, before, after, visual_tokens, text_tokens, text_tokens - text_before)
+        for stage, (before, after) in zip(schedule.stages, pairwise(alive), strict=True)
     )
     steps = max(new_tokens - 1, 0)
     passes = images if visual_tokens else 0

@@ -27,6 +27,7 @@ class Context:
         n_visual: Visual tokens per sample; all zero unless this is a prefill with visual tokens.
         frame: Survivors after the last stage that dropped something.
         alive: BoolTensor[B, S], the same as a mask (padding excluded).
+        raters: BoolTensor[B, S], the words that match the image; None where no stage asks for them.
     """
 
     batch: int
@@ -38,6 +39,7 @@ class Context:
     n_visual: list[int]
     alive: Tensor
     frame: Frame | None = None
+    raters: Tensor | None = None
     cache: Any = None
     fired: set[int] = field(default_factory=set)
     scores: dict[Any, Tensor] = field(default_factory=dict)
@@ -62,8 +64,9 @@ def read_valid(attention_mask: Any, batch: int, length: int, past: int, device: 
         PatchError: a mask [B, N] that does not cover the cached tokens and the new ones.
     """
     if isinstance(attention_mask, dict):
-        masks = [attention_mask[k] for k in sorted(attention_mask, key=lambda k: k != "full_attention")]
-        attention_mask = next((m for m in masks if m is not None), None)
+        # Of a sliding mask the first columns are cut; a full one that is None says that nothing is padding.
+        sliding = next((mask for mask in attention_mask.values() if mask is not None), None)
+        attention_mask = attention_mask.get("full_attention", sliding)
     if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2:
         if attention_mask.shape[0] != batch or attention_mask.shape[1] < past + length:
             raise PatchError(

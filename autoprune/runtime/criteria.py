@@ -137,3 +137,61 @@ def diversity_scores(features: Tensor, target: int) -> Tensor:
         scores[chosen] = target - rank
         nearest = torch.minimum(nearest, distance[chosen])
     return scores
+
+
+def rater_rows(embeddings: Tensor, visual: Tensor, text: Tensor) -> Tensor:
+    """The words that match the image (SparseVLM, ICML 2025, section 3.2), among the text after the first visual token.
+
+    A word's weight is the mean over visual tokens of the softmax over words of their dot products; raters weigh more
+    than the mean word. Where no word does, all of them vote.
+
+    Args:
+        embeddings: [B, S, d], input embeddings.
+        visual: BoolTensor[B, S], visual tokens.
+        text: BoolTensor[B, S], words.
+
+    Returns:
+        BoolTensor[B, S], a subset of `text`.
+    """
+    raters = text.clone()
+    for b in range(len(embeddings)):
+        if visual[b].any() and text[b].any():
+            states = embeddings[b].detach().float()
+            weight = (states[visual[b]] @ states[text[b]].T).softmax(1).mean(0)
+            above = weight > weight.mean()
+            raters[b, text[b]] = above if bool(above.any()) else True
+    return raters
+
+
+def better_rank(first: Tensor, second: Tensor, candidates: Tensor) -> Tensor:
+    """The better of two ranks (FitPrune, AAAI 2025: what leaves is the intersection of two lists of the lowest).
+
+    Args:
+        first: FloatTensor[B, S], scores.
+        second: FloatTensor[B, S], other scores.
+        candidates: BoolTensor[B, S], the tokens that are ranked.
+
+    Returns:
+        FloatTensor[B, S], higher = kept first; 0 is the best rank.
+    """
+
+    def rank(scores: Tensor) -> Tensor:
+        order = scores.masked_fill(~candidates, float("-inf")).argsort(dim=1, descending=True, stable=True)
+        places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+        return torch.empty_like(order).scatter_(1, order, places)
+
+    return -torch.minimum(rank(first), rank(second)).float()
+
+
+def codebook_scores(features: Tensor, prototypes: Tensor) -> Tensor:
+    """How unlike redundant prototypes tokens are (arXiv 2503.20540): minus the largest cosine.
+
+    Args:
+        features: [m, d], projected visual tokens.
+        prototypes: [P, d].
+
+    Returns:
+        FloatTensor[m], in [-1, 1].
+    """
+    unit = torch.nn.functional.normalize(features.float(), dim=1)
+    return -(unit @ torch.nn.functional.normalize(prototypes.float(), dim=1).T).amax(1)

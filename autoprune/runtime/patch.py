@@ -17,7 +17,6 @@ from autoprune.errors import PatchError
 from autoprune.runtime.cache import check_cache, past_length
 from autoprune.runtime.context import Context, VisualMask, find_visual, read_valid
 from autoprune.runtime.decoder import (
-    attention_of,
     check_attention,
     check_checkpointing,
     decoder_layers,
@@ -26,13 +25,13 @@ from autoprune.runtime.decoder import (
 )
 from autoprune.runtime.guard import guard
 from autoprune.runtime.modes import REFUSED_METHODS, check_pass, check_whole, refuse_method, refuse_options
+from autoprune.runtime.plan import Plan, ScoreKey, make_plan
 from autoprune.runtime.positions import Renumberer
-from autoprune.runtime.pruner import Pruner, ScoreKey
+from autoprune.runtime.pruner import Pruner
 from autoprune.runtime.report import Report
 from autoprune.runtime.reporting import make_report
 from autoprune.runtime.request import Calls, named_arguments, prompt_columns, prompt_length, read_request
-from autoprune.runtime.scoring import SUPPORTED
-from autoprune.schedule import AttentionCriterion, Schedule, Stage
+from autoprune.schedule import Schedule
 
 _ACTIVE: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Patch]] = weakref.WeakKeyDictionary()
 
@@ -63,36 +62,7 @@ def apply(
     """
     decoder = find_decoder(model)
     schedule.check_model(model.config)
-    observed: dict[int, tuple[ScoreKey, ...]] = {}
-    for stage in schedule.stages:
-        if not stage.selects:
-            continue
-        if not isinstance(stage.criterion, SUPPORTED):
-            raise PatchError(
-                "this criterion cannot be computed yet",
-                field="criterion.name",
-                value=stage.criterion and stage.criterion.name,
-                remedy="use attention, diversity, random or uniform",
-            )
-        if not isinstance(stage.criterion, AttentionCriterion):
-            continue
-        previous = stage.criterion.at == "previous"
-        _check_scored_layer(decoder, stage.layer - previous, stage)
-        if previous:
-            observed[stage.layer - 1] = ((stage.layer, stage.criterion),)
-    return Patch(model, schedule, visual_mask, observed, scores or {})
-
-
-def _check_scored_layer(decoder: nn.Module, i: int, stage: Stage) -> None:
-    layers = decoder_layers(decoder)
-    if i < len(layers) and attention_of(decoder, layers[i]) is None:
-        possible = [k for k, layer in enumerate(layers) if attention_of(decoder, layer) is not None]
-        raise PatchError(
-            f"the scores of the stage before layer {stage.layer} are read from layer {i}, which has no attention",
-            field="criterion.at",
-            value=stage.criterion and stage.criterion.at,  # type: ignore[union-attr]
-            remedy=f"only layers {possible} have attention: score in one of them, or use diversity or withdraw",
-        )
+    return Patch(model, schedule, visual_mask, make_plan(decoder, schedule, scores or {}))
 
 
 def active_patch(model: nn.Module) -> Patch | None:
@@ -116,18 +86,16 @@ class Patch:
         model: nn.Module,
         schedule: Schedule,
         visual_mask: VisualMask | None,
-        observed: Mapping[int, tuple[ScoreKey, ...]],
-        given: Mapping[ScoreKey, Tensor],
+        plan: Plan,
     ) -> None:
         self.schedule = schedule
         self.report = Report()
         self._model = model
-        self._decoder = find_decoder(model)
+        self._decoder = plan.decoder
         self._layers = decoder_layers(self._decoder)
-        self._stages = {stage.layer: stage for stage in schedule.stages}
+        self._plan, self._stages = plan, plan.stages
         self._visual_mask = visual_mask
         self._visual_ids = visual_token_ids(model.config)
-        self._observed, self._given = observed, given
         self.scores: dict[ScoreKey, Tensor] = {}
         self.visual: Tensor | None = None
         self._renumberer = Renumberer(self._decoder)
@@ -255,7 +223,7 @@ class Patch:
 
     def _check(self, call: Mapping[str, Any]) -> None:
         """Refuse what cannot be pruned: by the outer model, before its vision tower runs, and by the decoder."""
-        if self._stages or self._observed:
+        if self._stages or self._plan.observed:
             check_attention(self._decoder)
             check_checkpointing(self._decoder)
             check_pass(call)
@@ -299,14 +267,15 @@ class Patch:
             prompt = valid & prompt_columns(calls, length, past, valid)
             visual, n_visual = self._locate(ids, embeds, prompt, past)
         context = Context(batch, length, past, valid, prompt, visual, n_visual, alive=valid)
-        compact = self.schedule.positions == "compact"
-        calls.pruner = Pruner(context, decoder, self._stages, self._observed, self._given, self._renumberer, compact)
+        if past == 0 or context.is_prefill:
+            self.visual = visual
+        calls.pruner = Pruner(context, self._plan, self._renumberer)
 
     def _locate(self, ids: Tensor | None, embeds: Tensor | None, prompt: Tensor, past: int) -> tuple[Tensor, list[int]]:
         request, shape = self._calls.request, (prompt.shape[0], prompt.shape[1])
         until = self._calls.prompt_length
         found = find_visual(self._visual_mask, request.placeholder, ids, embeds, self._visual_ids, shape, past, until)
-        if found is None and (self._stages or self._observed):
+        if found is None and (self._stages or self._plan.observed):
             raise PatchError(
                 "nothing tells which positions of inputs_embeds are visual",
                 field="visual_mask",
@@ -328,10 +297,11 @@ class Patch:
         if pruner is None:
             return
         pruner.check_complete()
+        pruner.restore_embeddings(output)
         context = pruner.context
         if context.past == 0 or context.is_prefill:
             self.report = make_report(pruner, len(self._layers), bool(self._stages), request.attention_mask)
-            self.scores, self.visual = context.scores, context.visual
+            self.scores = context.scores
 
 
 def _forget_compiled() -> None:

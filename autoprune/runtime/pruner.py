@@ -6,7 +6,6 @@ back after it, so that deep-stacked features, norm, head, loss and hidden states
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -25,17 +24,18 @@ from autoprune.runtime.cache import (
     pruned_layer,
 )
 from autoprune.runtime.context import Context
-from autoprune.runtime.criteria import Softmax
+from autoprune.runtime.criteria import Softmax, rater_rows
 from autoprune.runtime.decoder import attention_of
 from autoprune.runtime.frame import Frame, take
 from autoprune.runtime.masks import pruned_mask, recurrent_mask
+from autoprune.runtime.merging import merged
+from autoprune.runtime.plan import Plan, ScoreKey
 from autoprune.runtime.positions import Renumberer
-from autoprune.runtime.scoring import observer, score_current, score_without_attention, unseen
+from autoprune.runtime.scoring import observer, score_current, score_without_attention, text_rows, unseen
 from autoprune.runtime.selection import survivors
 from autoprune.runtime.tap import tapped
 from autoprune.schedule import AttentionCriterion, Stage
 
-ScoreKey = tuple[int, AttentionCriterion]
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 _NOT_SEQUENCES = ("hidden_states", "past_key_values", "attention_mask", "position_embeddings", "position_ids")
 
@@ -45,30 +45,14 @@ class Pruner:
 
     Args:
         context: The pass.
-        decoder: The text model.
-        stages: Stage of each layer that has one.
-        observed: For each layer, the scores to read from its attention.
-        given: Scores known beforehand, used while nothing was dropped yet.
+        plan: What every pass does.
         renumberer: Gives tokens new positions.
-        compact: Whether survivors of this pass are renumbered.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        decoder: nn.Module,
-        stages: Mapping[int, Stage],
-        observed: Mapping[int, tuple[ScoreKey, ...]],
-        given: Mapping[ScoreKey, Tensor],
-        renumberer: Renumberer,
-        compact: bool,
-    ) -> None:
-        self.context, self.decoder = context, decoder
-        self.renumberer, self.compact = renumberer, compact
-        self.stages = stages
-        self.observed = observed
-        self.given = given
+    def __init__(self, context: Context, plan: Plan, renumberer: Renumberer) -> None:
+        self.context, self.plan, self.renumberer = context, plan, renumberer
         self.alive_at: dict[int, Tensor] = {}
+        self._embeddings: Tensor | None = None
         self._taps = ExitStack()
 
     def close(self) -> None:
@@ -81,28 +65,34 @@ class Pruner:
         """The arguments with which the layer is to run."""
         context = self.context
         context.cache = kwargs.get("past_key_values")
-        if context.is_prefill and i in self.stages:
-            self._run_stage(i, layer, args, kwargs)
+        if context.is_prefill:
+            if self.plan.needs_raters and i == 0:
+                context.raters = rater_rows(_hidden(args, kwargs), context.visual, text_rows(context))
+            if i in self.plan.stages:
+                args, kwargs = self._run_stage(i, layer, args, kwargs)
         self.alive_at[i] = context.alive
         call = self._framed(i, layer, args, kwargs)
         if context.is_prefill:
             self._observe(i, layer)
         if context.frame is not None:
             context.inputs[i] = _hidden(args, kwargs)
+            if i == 0:
+                self._embeddings = context.inputs[0]
         return call
 
-    def _run_stage(self, k: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        stage, context = self.stages[k], self.context
+    def _run_stage(self, k: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Drop what the stage drops; the arguments of the layer, in which it may have merged."""
+        stage, context = self.plan.stages[k], self.context
         context.fired.add(k)
         candidates = context.visual & context.alive
         if stage.withdraws:
             kept = torch.zeros_like(candidates)
         elif not stage.selects:
-            return
+            return args, kwargs
         else:
             kept = survivors(self._scores(stage, layer, args, kwargs), candidates, stage.keep, context.n_visual)
         if bool((kept == candidates).all()):
-            return
+            return args, kwargs
         context.alive = context.alive & (~context.visual | kept)
         if bool((context.last_prompt & ~context.alive).any()):
             raise PatchError(
@@ -111,28 +101,32 @@ class Pruner:
                 remedy="put the question after the image",
             )
         context.frame = Frame(context.alive)
+        if stage.merge is None:
+            return args, kwargs
+        hidden = merged(_hidden(args, kwargs), kept, candidates & ~kept)
+        return ((hidden, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden})
 
     def _scores(self, stage: Stage, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         context, criterion, k = self.context, stage.criterion, stage.layer
         if not isinstance(criterion, AttentionCriterion):
             candidates = context.visual & context.alive
-            return score_without_attention(stage, context, candidates, _hidden(args, kwargs))
+            return score_without_attention(stage, context, candidates, _hidden(args, kwargs), self.plan.codebooks)
         if criterion.at == "current":
-            attention = attention_of(self.decoder, layer)
+            attention = attention_of(self.plan.decoder, layer)
             assert attention is not None  # apply() refuses the schedule otherwise
             call = self._framed(k, layer, args, kwargs)
             before = entries_before(context.cache, k, context.past)
             return score_current(attention, layer, k, criterion, context, call, before)
         key = (k, criterion)
-        return self.given[key] if self._is_given(key) else context.scores[key]
+        return self.plan.given[key] if self._is_given(key) else context.scores[key]
 
     def _is_given(self, key: ScoreKey) -> bool:
-        return self.context.frame is None and key in self.given
+        return self.context.frame is None and key in self.plan.given
 
     def _observe(self, i: int, layer: nn.Module) -> None:
         context = self.context
-        keys = [key for key in self.observed.get(i, ()) if not self._is_given(key)]
-        attention = attention_of(self.decoder, layer)
+        keys = [key for key in self.plan.observed.get(i, ()) if not self._is_given(key)]
+        attention = attention_of(self.plan.decoder, layer)
         if not keys or attention is None:
             return
         before = entries_before(context.cache, i, context.past)
@@ -165,7 +159,7 @@ class Pruner:
             new["position_embeddings"] = frame.take(embeddings, embeddings.ndim - 2)
         if isinstance(kwargs.get("position_ids"), Tensor):
             new["position_ids"] = frame.take(kwargs["position_ids"], kwargs["position_ids"].ndim - 1)
-        recurrent = attention_of(self.decoder, layer) is None
+        recurrent = attention_of(self.plan.decoder, layer) is None
         base = kwargs.get("attention_mask")
         new["attention_mask"] = recurrent_mask(frame, context.past) if recurrent else self._mask(i, base)
         if "hidden_states" in kwargs:
@@ -181,7 +175,7 @@ class Pruner:
     def _renumbered(self, i: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments with compact positions, where this pass or the cache has them."""
         context, shift = self.context, self._shift(i)
-        moves = self.compact and context.frame is not None
+        moves = self.plan.compact and context.frame is not None
         if shift is None and not moves:
             return kwargs
         key = ("places", id(context.frame), id(shift), id(kwargs.get("position_ids")))
@@ -247,7 +241,9 @@ class Pruner:
         self.close()
         context, frame = self.context, self.context.frame
         if context.is_prefill:
-            missing = [key for key in self.observed.get(i, ()) if not self._is_given(key) and key not in context.scores]
+            missing = [
+                key for key in self.plan.observed.get(i, ()) if not self._is_given(key) and key not in context.scores
+            ]
             if missing:
                 raise unseen(i)
         full = context.inputs.pop(i, None)
@@ -271,7 +267,7 @@ class Pruner:
             context.memo[key] = (columns, filled, all_filled and frame.all_valid, frame, layer and layer.columns)
         columns, filled, all_filled = context.memo[key][:3]
         shift = self._shift(i)
-        if self.compact:
+        if self.plan.compact:
             key = ("shift", id(frame), id(shift))
             if key not in context.memo:
                 dropped = (context.valid & ~frame.alive).sum(1)
@@ -279,13 +275,19 @@ class Pruner:
             shift = context.memo[key][0]
         mark_pruned(cache, i, columns, filled, context.past + context.length, all_filled, shift)
 
+    def restore_embeddings(self, output: Any) -> None:
+        """Put them at full length among hidden states, the first of which are what the first layer was handed."""
+        states = getattr(output, "hidden_states", None)
+        if self._embeddings is not None and states is not None:
+            output.hidden_states = (self._embeddings, *states[1:])
+
     def check_complete(self) -> None:
         """Raise if a stage was due in this pass and did not run.
 
         Raises:
             PatchError: naming the layers.
         """
-        missed = sorted(set(self.stages) - self.context.fired)
+        missed = sorted(set(self.plan.stages) - self.context.fired)
         if self.context.is_prefill and missed:
             raise PatchError(
                 f"stages before layers {missed} did not run",

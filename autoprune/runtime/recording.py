@@ -11,7 +11,7 @@ from autoprune.errors import ModelError, PatchError
 from autoprune.runtime.context import VisualMask
 from autoprune.runtime.decoder import decoder_layers, find_decoder
 from autoprune.runtime.patch import Patch, active_patch
-from autoprune.runtime.pruner import ScoreKey
+from autoprune.runtime.plan import Plan, ScoreKey
 from autoprune.schedule import Schedule
 
 
@@ -65,12 +65,13 @@ def record(model: nn.Module, keys: Iterable[ScoreKey], visual_mask: VisualMask |
             "the model is patched, its passes are not dense", field="model", remedy="remove the patch first"
         )
     observed: dict[int, tuple[ScoreKey, ...]] = {}
-    depth = len(decoder_layers(find_decoder(model)))
+    decoder = find_decoder(model)
+    depth = len(decoder_layers(decoder))
     for k, criterion in keys:
         if not 1 <= k < depth or criterion.at != "previous":
             raise ModelError("scores of this stage are not read from the layer before", field="layer", value=k)
         observed[k - 1] = (*observed.get(k - 1, ()), (k, criterion))
-    patch = Patch(model, Schedule(), visual_mask, observed, {})
+    patch = Patch(model, Schedule(), visual_mask, Plan(decoder, observed=observed))
     try:
         yield Recording(patch)
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -12,38 +12,49 @@ from torch import Tensor, nn
 from autoprune.errors import PatchError
 from autoprune.runtime.cache import cached_keys
 from autoprune.runtime.context import Context
-from autoprune.runtime.criteria import Softmax, attention_received, diversity_scores, random_scores, uniform_scores
+from autoprune.runtime.criteria import (
+    Softmax,
+    attention_received,
+    better_rank,
+    codebook_scores,
+    diversity_scores,
+    random_scores,
+    uniform_scores,
+)
 from autoprune.runtime.tap import Observer, tapped
-from autoprune.schedule import AttentionCriterion, DiversityCriterion, RandomCriterion, Stage, UniformCriterion
-
-SUPPORTED = (AttentionCriterion, DiversityCriterion, RandomCriterion, UniformCriterion)
+from autoprune.schedule import AttentionCriterion, CodebookCriterion, RandomCriterion, Stage, UniformCriterion
 
 
 class _Seen(Exception):  # noqa: N818 - a signal, not an error
     """Ends an attention call once its query and key were seen."""
 
 
-def voting_rows(context: Context, criterion: AttentionCriterion) -> Tensor:
-    """BoolTensor[B, S]: the query rows that vote.
+def text_rows(context: Context) -> Tensor:
+    """BoolTensor[B, S]: prompt tokens after the first visual one that are not visual."""
+    return context.prompt & ~context.visual & (context.visual.cumsum(1) > 0)
+
+
+def voting_rows(context: Context, rows: str) -> Tensor:
+    """BoolTensor[B, S]: the query rows that vote, named as `AttentionCriterion.rows` names them.
 
     Raises:
         PatchError: a sample with visual tokens has no such row.
     """
-    prompt, visual = context.prompt & context.alive, context.visual
-    if criterion.rows == "last":
-        rows = context.last_prompt
-    elif criterion.rows == "text":
-        rows = prompt & ~visual & (visual.cumsum(1) > 0)
+    if rows == "last":
+        voting = context.last_prompt
+    elif rows in ("text", "raters"):
+        voting = text_rows(context) if context.raters is None or rows == "text" else context.raters
     else:
-        rows = prompt & visual if criterion.rows == "visual" else prompt
-    if bool((visual.any(1) & ~rows.any(1)).any()):
+        prompt = context.prompt & context.alive
+        voting = prompt & context.visual if rows == "visual" else prompt
+    if bool((context.visual.any(1) & ~voting.any(1)).any()):
         raise PatchError(
             "a sample has no such row: no text follows its first visual token",
             field="criterion.rows",
-            value=criterion.rows,
+            value=rows,
             remedy="use rows 'last', 'visual' or 'all', or put the image before the text",
         )
-    return rows
+    return voting
 
 
 def observer(context: Context, criterion: AttentionCriterion, before: int, store: Callable[[Tensor], None]) -> Observer:
@@ -57,17 +68,24 @@ def observer(context: Context, criterion: AttentionCriterion, before: int, store
     """
 
     def observe(query: Tensor, key: Tensor, mask: Tensor | None, softmax: Softmax) -> None:
-        n = query.shape[2]
-        rows, frame = voting_rows(context, criterion).to(query.device), context.frame
-        if frame is not None:
-            rows = rows.gather(1, frame.index.to(rows.device)) & frame.valid.to(rows.device)
-        with torch.no_grad(), _full_precision(query):
-            first = min(key.shape[2] - n, before)  # behind the new keys a static cache has free entries
-            received = attention_received(query, key, rows, mask, softmax, criterion)[:, first : first + n]
-        if frame is not None:
-            full = received.new_zeros(context.batch, context.length)
-            received = full.scatter_(1, frame.index.to(full.device), received)
-        store(received.to(context.visual.device))
+        n, frame = query.shape[2], context.frame
+        first = min(key.shape[2] - n, before)  # behind the new keys a static cache has free entries
+
+        def received(name: str) -> Tensor:
+            rows = voting_rows(context, name).to(query.device)
+            if frame is not None:
+                rows = rows.gather(1, frame.index.to(rows.device)) & frame.valid.to(rows.device)
+            with torch.no_grad(), _full_precision(query):
+                scores = attention_received(query, key, rows, mask, softmax, criterion)[:, first : first + n]
+            if frame is not None:
+                full = scores.new_zeros(context.batch, context.length)
+                scores = full.scatter_(1, frame.index.to(full.device), scores)
+            return scores.to(context.visual.device)
+
+        scores = received(criterion.rows)
+        if criterion.combine is not None:
+            scores = better_rank(scores, received(criterion.combine), context.visual & context.alive)
+        store(scores)
 
     return observe
 
@@ -121,7 +139,9 @@ def unseen(i: int) -> PatchError:
     )
 
 
-def score_without_attention(stage: Stage, context: Context, candidates: Tensor, hidden: Tensor) -> Tensor:
+def score_without_attention(
+    stage: Stage, context: Context, candidates: Tensor, hidden: Tensor, codebooks: Mapping[CodebookCriterion, Tensor]
+) -> Tensor:
     """Scores of criteria that need no attention, FloatTensor[B, S].
 
     Args:
@@ -129,18 +149,22 @@ def score_without_attention(stage: Stage, context: Context, candidates: Tensor, 
         context: The forward pass.
         candidates: BoolTensor[B, S], visual tokens alive.
         hidden: [B, S, d], hidden states entering the stage's layer, full length.
+        codebooks: Prototypes of each codebook.
     """
     scores = torch.zeros(candidates.shape, device=candidates.device)
     for b, n_visual in enumerate(context.n_visual):
         alive = int(candidates[b].sum())
-        target = stage.keep.target(n_visual, alive)
         if isinstance(stage.criterion, RandomCriterion):
             order = random_scores(n_visual, stage.criterion.seed).to(scores.device)
             scores[b, context.visual[b]] = order
         elif isinstance(stage.criterion, UniformCriterion):
-            scores[b, candidates[b]] = uniform_scores(alive, target).to(scores.device)
+            scores[b, candidates[b]] = uniform_scores(alive, stage.keep.target(n_visual, alive)).to(scores.device)
         else:
             features = hidden[b, candidates[b].to(hidden.device)].detach()
             with _full_precision(features):
-                scores[b, candidates[b]] = diversity_scores(features, target).to(scores.device)
+                if isinstance(stage.criterion, CodebookCriterion):
+                    found = codebook_scores(features, codebooks[stage.criterion].to(features.device))
+                else:
+                    found = diversity_scores(features, stage.keep.target(n_visual, alive))
+            scores[b, candidates[b]] = found.to(scores.device)
     return scores
