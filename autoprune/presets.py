@@ -37,10 +37,21 @@ def fastv(layer: int = 2, keep: float = 0.5) -> Schedule:
 def himap(layers: Sequence[int] = (2, 8), keep: Sequence[float] = (0.5, 0.125)) -> Schedule:
     """HiMAP (CVPR 2025, arXiv 2503.13108), short answers: text→image attention, then image self-attention.
 
-    For captions and open-ended answers the paper uses ``layers=(2, 15)``. Deviation: pruned once, at prefill.
+    The paper prunes half of the tokens at K1 and three quarters of the rest at K2. As in the released code, a stage
+    reads the layer before it, means over heads, and lets all text after the first visual token vote, not the
+    instruction alone. Deviations: pruned once, at prefill, with a KV cache (the released code has none and prunes again
+    at every generated token); batches and padding.
     """
     first, second = _pairs("himap", layers, keep, exactly=2)
     return _schedule("himap", [(*first, _attention("text")), (*second, _attention("visual"))])
+
+
+def himap_generative(layers: Sequence[int] = (2, 15), keep: Sequence[float] = (0.5, 0.125)) -> Schedule:
+    """HiMAP (CVPR 2025, arXiv 2503.13108), captions and open-ended answers: the second stage comes at half the depth.
+
+    Criteria and deviations as of `himap`.
+    """
+    return himap(layers, keep).model_copy(update={"evidence": {"preset": "himap_generative"}})
 
 
 def pyramiddrop(layers: Sequence[int] = (8, 16, 24), keep: Sequence[float] = (0.5, 0.25, 0.125)) -> Schedule:
@@ -67,6 +78,7 @@ _BUILDERS: dict[str, Callable[..., Schedule]] = {
     "vtw": vtw,
     "fastv": fastv,
     "himap": himap,
+    "himap_generative": himap_generative,
     "pyramiddrop": pyramiddrop,
     "random": random,
     "uniform": uniform,

@@ -21,7 +21,7 @@ PUBLISHED: dict[str, tuple[Schedule, list[tuple[int, int, dict[str, str] | None,
     "FastV": (presets.fastv(), [(2, 288, LAST, "previous")]),
     "FastV, K=3, three quarters removed": (presets.fastv(3, 0.25), [(3, 144, LAST, "previous")]),
     "HiMAP, short answers": (presets.himap(), [(2, 288, TEXT, "previous"), (8, 72, VISUAL, "previous")]),
-    "HiMAP, captions": (presets.himap((2, 15)), [(2, 288, TEXT, "previous"), (15, 72, VISUAL, "previous")]),
+    "HiMAP, captions": (presets.himap_generative(), [(2, 288, TEXT, "previous"), (15, 72, VISUAL, "previous")]),
     "PyramidDrop": (
         presets.pyramiddrop(),
         [(8, 288, LAST, "current"), (16, 144, LAST, "current"), (24, 72, LAST, "current")],
@@ -81,6 +81,8 @@ def test_published_depth_changes_nothing(name: str) -> None:
         ("pyramiddrop", 28, [7, 14, 21]),
         ("himap", 12, [1, 3]),
         ("himap", 8, [1, 2]),
+        ("himap_generative", 40, [2, 19]),
+        ("himap_generative", 12, [1, 6]),
         ("himap", 4, [1, 2]),  # both fall on layer 1: the second moves up
         ("pyramiddrop", 4, [1, 2, 3]),
         ("fastv", 8, [1]),  # never layer 0
