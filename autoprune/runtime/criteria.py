@@ -5,6 +5,7 @@ A new criterion is one function here, its row in `scoring.py`, its model in `sch
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -51,14 +52,43 @@ def attention_received(
     Returns:
         FloatTensor[B, N].
     """
+    batch, total = query.shape[0], key.shape[2]
+    received = torch.zeros(batch, total, device=query.device)
+    seen_by = torch.zeros(batch, total, device=query.device) if criterion.normalize == "causal" else None
+    for chunk, weights, visible in attention_rows(query, key, rows.any(0).nonzero()[:, 0], mask, softmax):
+        voted = _over_heads(weights, criterion.heads)
+        ballot = rows[:, chunk, None].to(voted.dtype)
+        received += (voted * ballot).sum(1)
+        if seen_by is not None:
+            seen_by += (visible.any(1) * ballot).sum(1)
+    if seen_by is not None:
+        return received / seen_by.clamp(min=1)
+    if criterion.reduce == "mean":
+        return received / rows.sum(1, keepdim=True).clamp(min=1)
+    return received
+
+
+def attention_rows(
+    query: Tensor, key: Tensor, rows: Tensor, mask: Tensor | None, softmax: Softmax
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Rows of an attention map, exact, in fp32, a chunk at a time.
+
+    Args:
+        query: [B, H, n, d].
+        key: [B, H_kv, N, d]; the last n keys belong to the n queries.
+        rows: LongTensor[r], which query rows.
+        mask: As in `attention_received`.
+        softmax: How logits become weights.
+
+    Yields:
+        A chunk of `rows` [c], its weights [B, H, c, N], and which keys its rows may see, bool [B or 1, 1 or H, c, N].
+    """
     batch, heads, n, width = query.shape
     groups, total = key.shape[1], key.shape[2]
     scaling = width**-0.5 if softmax.scaling is None else softmax.scaling
     keys = key.float().transpose(2, 3)
-    received = torch.zeros(batch, total, device=query.device)
-    seen_by = torch.zeros(batch, total, device=query.device) if criterion.normalize == "causal" else None
     columns = torch.arange(total, device=query.device)
-    for chunk in torch.split(rows.any(0).nonzero()[:, 0], ROW_CHUNK):
+    for chunk in torch.split(rows, ROW_CHUNK):
         q = query[:, :, chunk].float().reshape(batch, groups, -1, width)
         logits = (q @ keys).view(batch, heads, len(chunk), total) * scaling
         if softmax.softcap is not None:
@@ -70,17 +100,7 @@ def attention_received(
             visible = picked if picked.dtype == torch.bool else picked > torch.finfo(picked.dtype).min / 2
             if picked.dtype != torch.bool:
                 logits = logits + picked.float()
-        weights = _weights(logits.masked_fill(~visible, float("-inf")), softmax.sinks)
-        voted = _over_heads(weights, criterion.heads)
-        ballot = rows[:, chunk, None].to(voted.dtype)
-        received += (voted * ballot).sum(1)
-        if seen_by is not None:
-            seen_by += (visible.any(1) * ballot).sum(1)
-    if seen_by is not None:
-        return received / seen_by.clamp(min=1)
-    if criterion.reduce == "mean":
-        return received / rows.sum(1, keepdim=True).clamp(min=1)
-    return received
+        yield chunk, _weights(logits.masked_fill(~visible, float("-inf")), softmax.sinks), visible
 
 
 def _weights(logits: Tensor, sinks: Tensor | None) -> Tensor:
@@ -194,4 +214,4 @@ def codebook_scores(features: Tensor, prototypes: Tensor) -> Tensor:
         FloatTensor[m], in [-1, 1].
     """
     unit = torch.nn.functional.normalize(features.float(), dim=1)
-    return -(unit @ torch.nn.functional.normalize(prototypes.float(), dim=1).T).amax(1)
+    return (unit @ torch.nn.functional.normalize(prototypes.float(), dim=1).T).amax(1)

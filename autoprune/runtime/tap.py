@@ -10,8 +10,8 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -20,31 +20,67 @@ from autoprune.errors import PatchError
 from autoprune.runtime.criteria import Softmax
 
 Observer = Callable[[Tensor, Tensor, "Tensor | None", Softmax], None]
+
+
+class AttentionCall(NamedTuple):
+    """One call of an attention kernel, with the gradients that its tensors carry.
+
+    Attributes:
+        query: [B, H, n, d].
+        key: [B, H_kv, N, d].
+        value: [B, H_kv, N, d_v].
+        mask: As the kernel gets it.
+        softmax: How products become weights.
+        output: [B, n, H, d_v].
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+    softmax: Softmax
+    output: Tensor
+
+
+class _Listener(NamedTuple):
+    before: Observer | None = None
+    after: Callable[[AttentionCall], None] | None = None
+
+
 _LOCK = threading.Lock()
-_OBSERVERS: dict[tuple[int, int], Observer] = {}
+_LISTENERS: dict[tuple[int, int], _Listener] = {}
 """By thread and module: two threads may run one model."""
 _INSTALLED: dict[tuple[int, str], tuple[int, Any]] = {}
 _REFUSED = ("position_bias", "indices")
 
 
-@contextmanager
-def tapped(attention: nn.Module, observer: Observer) -> Iterator[None]:
-    """Call `observer(query [B, H, n, d], key [B, H_kv, N, d], mask, softmax)` at each call of `attention`.
+def tapped(attention: nn.Module, observer: Observer) -> AbstractContextManager[None]:
+    """Call `observer(query [B, H, n, d], key [B, H_kv, N, d], mask, softmax)` before each call of `attention`.
 
     Wrappers are shared and counted, so that threads may observe at once.
     """
+    return _listening(attention, _Listener(before=observer))
+
+
+def watched(attention: nn.Module, observer: Callable[[AttentionCall], None]) -> AbstractContextManager[None]:
+    """Call `observer` after each call of `attention`, with its output too; otherwise as `tapped`."""
+    return _listening(attention, _Listener(after=observer))
+
+
+@contextmanager
+def _listening(attention: nn.Module, listener: _Listener) -> Iterator[None]:
     module = sys.modules[type(attention).__module__]
     interface = getattr(module, "ALL_ATTENTION_FUNCTIONS", ALL_ATTENTION_FUNCTIONS)
     name: str = attention.config._attn_implementation  # type: ignore[union-attr, assignment]
     key = (threading.get_ident(), id(attention))
     with _LOCK:
-        _OBSERVERS[key] = observer
+        _LISTENERS[key] = listener
         _install(interface, name)
     try:
         yield
     finally:
         with _LOCK:
-            del _OBSERVERS[key]
+            del _LISTENERS[key]
             _uninstall(interface, name)
 
 
@@ -69,20 +105,25 @@ def _wrapper(kernel: Callable[..., Any] | None) -> Callable[..., Any]:
     def attention_function(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, *a: Any, **k: Any
     ) -> Any:
-        observer = _OBSERVERS.get((threading.get_ident(), id(module)))
-        if observer is not None:
-            refused = [n for n in _REFUSED if k.get(n) is not None]
-            if refused:
-                raise PatchError(
-                    f"attention with {', '.join(refused)} cannot be scored",
-                    field="criterion",
-                    value=type(module).__name__,
-                    remedy="use a criterion without attention, such as diversity, or withdraw",
-                )
-            softmax = Softmax(k.get("scaling"), k.get("softcap"), k.get("s_aux"))
-            observer(query.detach(), key.detach(), attention_mask, softmax)
         # The name "eager" has no entry of its own: each modelling file brings its function.
         run = kernel or sys.modules[type(module).__module__].eager_attention_forward
-        return run(module, query, key, value, attention_mask, *a, **k)
+        listener = _LISTENERS.get((threading.get_ident(), id(module)))
+        if listener is None:
+            return run(module, query, key, value, attention_mask, *a, **k)
+        refused = [n for n in _REFUSED if k.get(n) is not None]
+        if refused:
+            raise PatchError(
+                f"attention with {', '.join(refused)} cannot be scored",
+                field="criterion",
+                value=type(module).__name__,
+                remedy="use a criterion without attention, such as diversity, or withdraw",
+            )
+        softmax = Softmax(k.get("scaling"), k.get("softcap"), k.get("s_aux"))
+        if listener.before is not None:
+            listener.before(query.detach(), key.detach(), attention_mask, softmax)
+        result = run(module, query, key, value, attention_mask, *a, **k)
+        if listener.after is not None:
+            listener.after(AttentionCall(query, key, value, attention_mask, softmax, result[0]))
+        return result
 
     return attention_function
