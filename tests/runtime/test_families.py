@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from support.reference import layers_of
+from support.rows import families, families_with
 from support.schedules import COVER, EVERYTHING, SCHEDULES
 from support.zoo import FAMILIES, Zoo
 from torch import Tensor
@@ -16,12 +17,7 @@ from torch import Tensor
 import autoprune
 
 KERNELS = ("sdpa", "eager")
-NAMES = [pytest.param(name, marks=[] if row.core else pytest.mark.wide) for name, row in FAMILIES.items()]
-CASES = [
-    pytest.param((family, name), id=f"{family}-{name}", marks=[] if row.core else pytest.mark.wide)
-    for family, row in FAMILIES.items()
-    for name in (SCHEDULES if row.core else COVER)
-]
+CASES = families_with(lambda row: SCHEDULES if row.core else COVER)
 TOLERANCE = {"atol": 1e-4, "rtol": 0}
 STEPS = 6
 
@@ -75,6 +71,7 @@ def test_equals_the_masked_reference(case: tuple[Zoo, Any, Expected], kernel: st
     assert set(report.kept) == {stage.layer for stage in wanted.stages}
     assert torch.equal(report.tokens, alive.sum(2))
     assert torch.equal(report.visual_tokens, (alive & zoo.visual).sum(2))
+    assert torch.equal(report.kv_entries[zoo.unbounded], report.tokens[zoo.unbounded])
     torch.testing.assert_close(logits[alive[-1]], expected.logits[alive[-1]], **TOLERANCE)
     torch.testing.assert_close(steps, expected.steps, **TOLERANCE)
     assert torch.equal(sequences, expected.sequences)
@@ -82,7 +79,7 @@ def test_equals_the_masked_reference(case: tuple[Zoo, Any, Expected], kernel: st
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("family", NAMES)
+@pytest.mark.parametrize("family", families())
 def test_keeping_everything_is_bit_identical(family: str, kernel: str) -> None:
     zoo = built(family)
     zoo.model.set_attn_implementation(kernel)
@@ -94,7 +91,7 @@ def test_keeping_everything_is_bit_identical(family: str, kernel: str) -> None:
     assert patch.report.active
 
 
-@pytest.mark.parametrize("family", NAMES)
+@pytest.mark.parametrize("family", families())
 def test_the_model_would_show_an_error(family: str) -> None:
     """Visual tokens are unlike each other (but for newlines), and both they and their order reach the answer."""
     zoo = built(family)

@@ -61,6 +61,14 @@ SCHEDULES = {
     "uniform": presets.uniform(0, 0.3),
     "diversity": schedule((0, {"ratio": 0.5}, {"name": "diversity"}), (3, {"count": 4}, {"name": "diversity"})),
 }
+FOR_MODES = {
+    "by scores": schedule(
+        (1, {"ratio": 0.75}, attention("text")), (3, {"ratio": 0.4}, attention("last")), (5, WITHDRAW, None)
+    ),
+    "at layer 0": schedule((0, {"ratio": 0.5}, {"name": "uniform"}), (3, {"ratio": 0.2}, attention("visual"))),
+}
+"""For modes of generation: with and without the first layers whole, on which lengths and positions depend."""
+
 EVERYTHING = schedule(
     (1, {"count": 10_000}, attention("text")),
     (2, {"ratio": 1.0}, attention("visual", at="current")),

@@ -48,6 +48,13 @@ class Zoo:
     def visual(self) -> Tensor:
         return torch.isin(self.inputs["input_ids"], torch.tensor(self.placeholders))
 
+    @property
+    def unbounded(self) -> list[int]:
+        """The layers that cache every token, having no window."""
+        config = self.model.config.get_text_config()
+        kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+        return [i for i, kind in enumerate(kinds) if kind == "full_attention"]
+
 
 @dataclass(frozen=True)
 class Row:
@@ -55,16 +62,18 @@ class Row:
 
     Attributes:
         build: Makes the model and a batch: `build(plan=PLAN, seed=0)`.
-        core: Whether it goes through every schedule, with both kernels.
+        core: Whether it goes through every schedule, and through short runs of the suite.
         inputs: "image" or "video".
         reference: The class of the reference that its answers are compared with.
-        without: Modes of generation that do not apply, each with the reason.
+        modes: Whether it goes through every mode of generation.
+        without: Modes that do not apply, each with the reason.
     """
 
     build: Callable[..., Zoo]
     core: bool = False
     inputs: str = "image"
     reference: type[MaskedReference] = MaskedReference
+    modes: bool = False
     without: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -1,0 +1,140 @@
+"""Second turns on a cache: in text, and with images of their own; each turn prunes what it brings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from support.rows import families_in
+from support.schedules import FOR_MODES, attention, schedule
+from support.turns import TurnsReference
+from support.zoo import FAMILIES, LAYERS, VOCAB, WORDS, Zoo, llava
+from torch import Tensor
+from transformers import DynamicCache
+
+import autoprune
+
+
+@dataclass
+class Turn:
+    """What one call brings."""
+
+    inputs: dict[str, Tensor]
+    visual: Tensor
+
+    @property
+    def length(self) -> int:
+        return self.inputs["input_ids"].shape[1]
+
+
+def other_images(turn: Turn) -> Turn:
+    """The same layout with other words, and other images of the same sizes."""
+    ids = turn.inputs["input_ids"]
+    words = (ids - WORDS + 7) % (VOCAB - WORDS) + WORDS
+    changed = {k: -v if v.is_floating_point() else v for k, v in turn.inputs.items()}
+    return Turn({**changed, "input_ids": torch.where(ids < WORDS, ids, words)}, turn.visual)
+
+
+def words(batch: int, length: int) -> Turn:
+    ids = torch.randint(WORDS, VOCAB, (batch, length), generator=torch.Generator().manual_seed(length))
+    return Turn({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, torch.zeros_like(ids, dtype=torch.bool))
+
+
+def positions(model: Any, turns: list[Turn]) -> Tensor | None:
+    """Three-dimensional positions [3, B, S] of a whole conversation, for models that need to be told."""
+    if not hasattr(model.model, "get_rope_index"):
+        return None
+    ids = torch.cat([turn.inputs["input_ids"] for turn in turns], 1)
+    types = [turn.inputs.get("mm_token_type_ids", torch.zeros_like(turn.inputs["input_ids"])) for turn in turns]
+    grids = {
+        name: torch.stack([turn.inputs[name] for turn in turns if name in turn.inputs], 1).flatten(0, 1)
+        for name in turns[0].inputs
+        if "grid" in name
+    }  # sample by sample, one image a turn
+    mask = torch.cat([turn.inputs["attention_mask"] for turn in turns], 1)
+    return model.model.get_rope_index(ids, torch.cat(types, 1), **grids, attention_mask=mask)[0]
+
+
+def converse(zoo: Zoo, turns: list[Turn]) -> list[Tensor]:
+    """Logits of each turn."""
+    cache, seen, places, answers = DynamicCache(config=zoo.model.config), None, positions(zoo.model, turns), []
+    for turn in turns:
+        own = turn.inputs["attention_mask"]
+        start = 0 if seen is None else seen.shape[1]
+        seen = own if seen is None else torch.cat([seen, own], 1)
+        call = {**turn.inputs, "attention_mask": seen, "past_key_values": cache, "use_cache": True}
+        if places is not None:
+            call["position_ids"] = places[:, :, start : start + turn.length]
+        with torch.no_grad():
+            answers.append(zoo.model(**call).logits)
+    return answers
+
+
+def check(zoo: Zoo, turns: list[Turn], wanted: autoprune.Schedule) -> None:
+    turns = [*turns, words(len(turns[0].visual), 1)]
+    visual = torch.cat([turn.visual for turn in turns], 1)
+    valid = torch.cat([turn.inputs["attention_mask"] for turn in turns], 1).bool()
+    lengths = [turn.length for turn in turns]
+    with TurnsReference(zoo.model, wanted, visual, valid, lengths[:-1]) as reference:
+        expected = converse(zoo, turns)
+    with autoprune.apply(zoo.model, wanted) as patch:
+        got = converse(zoo, turns)
+    last = max(t for t, turn in enumerate(turns) if turn.visual.any())
+    held = torch.stack([(valid & ~reference.dead[i])[:, : sum(lengths[: last + 1])].sum(1) for i in zoo.unbounded])
+    assert torch.equal(patch.report.kv_entries[zoo.unbounded], held)
+    start = 0
+    for turn, ours, theirs in zip(turns, got, expected, strict=True):
+        end = start + turn.length
+        alive = turn.inputs["attention_mask"].bool() & ~reference.dead[LAYERS - 1][:, start:end]
+        torch.testing.assert_close(ours[alive], theirs[alive], atol=1e-4, rtol=0)
+        start = end
+
+
+@pytest.mark.parametrize("name", FOR_MODES)
+@pytest.mark.parametrize("family", families_in("second turn"))
+def test_a_second_turn_in_text(family: str, name: str) -> None:
+    zoo = FAMILIES[family].build([[0], [1]])
+    check(zoo, [Turn(zoo.inputs, zoo.visual), words(2, 5)], FOR_MODES[name])
+
+
+@pytest.mark.parametrize("name", FOR_MODES)
+@pytest.mark.parametrize("family", families_in("second turn with a new image"))
+def test_a_second_turn_with_new_images(family: str, name: str) -> None:
+    zoo = FAMILIES[family].build([[0], [1]])
+    first = Turn(zoo.inputs, zoo.visual)
+    check(zoo, [first, other_images(first)], FOR_MODES[name])
+
+
+@pytest.mark.parametrize("at", ["previous", "current"])
+def test_an_image_after_a_cached_turn_is_scored_with_the_cached_keys(at: str) -> None:
+    """A turn of text in the cache, then the rest: the same tokens are kept as in one pass over both."""
+    zoo = llava([[0]])
+    # A threshold, since a share of the tokens would not see that all scores are too high.
+    wanted = schedule((2, {"threshold": 0.2}, attention("text", heads="max", at=at)))
+    ids, pixels = zoo.inputs["input_ids"], zoo.inputs["pixel_values"]
+    more = torch.randint(10, 100, (1, 30), generator=torch.Generator().manual_seed(2))
+    cache = DynamicCache(config=zoo.model.config)
+    with torch.no_grad(), autoprune.apply(zoo.model, wanted) as patch:
+        whole = zoo.model(input_ids=torch.cat([more, ids], 1), pixel_values=pixels).logits[:, -1]
+        at_once = patch.report.kept[2][0]
+        zoo.model(input_ids=more, past_key_values=cache, use_cache=True)
+        second = zoo.model(input_ids=ids, pixel_values=pixels, past_key_values=cache, use_cache=True).logits[:, -1]
+        later = patch.report.kept[2][0]
+    assert ids.shape[1] - 15 < len(later) < ids.shape[1]
+    assert at_once[30:].tolist() == (later + 30).tolist()
+    torch.testing.assert_close(second, whole, atol=1e-4, rtol=0)
+
+
+def test_a_cropped_cache_takes_the_same_tokens_again() -> None:
+    zoo = llava([[0]])
+    ids = zoo.inputs["input_ids"]
+    cache = DynamicCache(config=zoo.model.config)
+    with torch.no_grad(), autoprune.apply(zoo.model, FOR_MODES["by scores"]):
+        expected = zoo.model(**zoo.inputs, past_key_values=cache, use_cache=True).logits[:, -2:]
+        for _ in range(2):
+            cache.crop(-2)
+            assert cache.get_seq_length() == cache.layers[5].get_seq_length() == ids.shape[1] - 2
+            again = zoo.model(input_ids=ids[:, -2:], past_key_values=cache, use_cache=True).logits
+            torch.testing.assert_close(again, expected, atol=1e-4, rtol=0)
