@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from PIL import Image
 
-from autoprune.measure.images import ImageSource
 from autoprune.measure.loading import LoadedModel, encode, to_device
 from autoprune.measure.pricing import Pricer, count_prompts
 from autoprune.measure.rows import Sample
+from autoprune.measure.synthetic import synthetic_sample
 from autoprune.runtime import apply, record
 from autoprune.schedule import Schedule
 
@@ -91,16 +89,6 @@ def inspect_schedule(loaded: LoadedModel, schedule: Schedule, sample: Sample | N
         max_logit_change=float((pruned - dense).abs().max()),
         same_first_token=bool(pruned.argmax() == dense.argmax()),
     )
-
-
-def synthetic_sample(config: Any) -> Sample:
-    """An image of fixed noise of the tower's size, with a short question."""
-    side = int(getattr(getattr(config, "vision_config", None), "image_size", None) or 224)
-    pixels = torch.randint(0, 256, (side, side, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.numpy()).save(buffer, format="PNG")
-    image = ImageSource(data=buffer.getvalue())
-    return Sample("synthetic", "What is in the image?", (image,), (), None, None, None, "synthetic")
 
 
 def _last_logits(model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:

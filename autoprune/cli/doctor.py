@@ -1,0 +1,92 @@
+"""``autoprune doctor``: is pruning exact on this very model and machine?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autoprune.cli.failures import FAILED
+from autoprune.cli.options import Debug, Json, Model
+from autoprune.cli.output import emit, stderr, stdout, table
+
+if TYPE_CHECKING:
+    from autoprune.measure.conformance import Examination
+
+
+def doctor(
+    model: Model,
+    schedule: Annotated[
+        str | None,
+        typer.Argument(metavar="[SCHEDULE]", help="Schedule file (JSON); default: three made for this model."),
+    ] = None,
+    random_init: Annotated[
+        bool, typer.Option("--random-init", help="Random weights; MODEL may be a config.json alone.")
+    ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="D", help="Ask the first two rows of this data set, not made-up questions."),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Check that pruning computes what it should: against a masked reference, padded, without cache, and undone."""
+    from autoprune.cli.models import open_model
+    from autoprune.measure.conformance import default_schedules, examine, random_subject, subject_of
+    from autoprune.measure.data import load_samples
+    from autoprune.measure.random_init import read_config
+    from autoprune.schedule import Schedule
+
+    given = Schedule.load(schedule) if schedule else None
+    samples = list(load_samples(data))[:2] if data else []
+    with stderr().status("loading the model") as status:
+        if random_init:
+            config = read_config(model)
+            (given or Schedule()).check_model(config)
+            subject = random_subject(model, config, samples)
+        else:
+            subject = subject_of(open_model(model, given or Schedule()), samples)
+        made = {Path(schedule).stem: given} if schedule and given else None
+        schedules = made or default_schedules(subject.model, subject.prompts.rows[0])
+        found = examine(subject, schedules, status.update)
+    if as_json:
+        emit({"model": model, "schedule": schedule, "random_init": random_init, **found.to_dict()})
+    else:
+        _show(model, found)
+    return 0 if found.passed else FAILED
+
+
+def _show(model: str, found: Examination) -> None:
+    rows = table(f"{model}: {found.dtype}, {found.device}, {found.kernel} attention", "check", "result", "found", "s")
+    rows.columns[1].justify = rows.columns[2].justify = "left"
+    colours = {"pass": "green", "fail": "red", "not applicable": "dim"}
+    schedule = None
+    for result in found.results:
+        if result.schedule != schedule:
+            rows.add_section()
+            rows.add_row(f"[bold]{result.schedule}[/bold]")
+            schedule = result.schedule
+        status = f"[{colours[result.status]}]{result.status}[/]"
+        rows.add_row(f"  {result.check}", status, result.reason.replace("[", r"\["), f"{result.seconds:.1f}")
+    console = stdout()
+    console.print(rows)
+    noise = ", ".join(f"{name} {value:.1e}" for name, value in found.noise.items())
+    kernels = ", ".join(found.kernels)
+    console.print(f"Asked: {found.inputs}. Kernels here: {kernels}; the reference runs {found.reference}.")
+    console.print(f"Relative distances between logits of dense runs: {noise}.")
+    console.print(
+        f"Allowed: {found.tolerance:.1e}, and more where padding or a missing cache makes more of a difference."
+    )
+    console.print(_verdict(found))
+
+
+def _verdict(found: Examination) -> str:
+    counts = (
+        f"{found.count('pass')} passed, {found.count('fail')} failed, {found.count('not applicable')} not applicable"
+    )
+    if found.passed:
+        return f"Pruning is exact here: {counts}."
+    if found.count("fail"):
+        return f"PRUNING IS NOT EXACT HERE: {counts}."
+    return f"NOTHING IS SHOWN: no pruned run could be compared with the reference; {counts}."

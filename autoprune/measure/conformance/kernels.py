@@ -1,0 +1,42 @@
+"""Attention kernels: which of those that can be pruned a model runs here, and running it with another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from autoprune.runtime.decoder import SUPPORTED_ATTENTION, find_decoder
+
+
+@contextmanager
+def kernel(model: Any, name: str) -> Iterator[None]:
+    """Run a model with this attention implementation; afterwards every part has its own again."""
+    config = model.config
+    parts = {part: getattr(config, part, None) for part in config.sub_configs}
+    before = {part: own._attn_implementation for part, own in parts.items() if own is not None}
+    own = {"": config._attn_implementation, **before}
+    try:
+        model.set_attn_implementation(name)
+        yield
+    finally:
+        model.set_attn_implementation(own)
+
+
+def current_kernel(model: Any) -> str:
+    """The attention implementation of the decoder."""
+    name: str = find_decoder(model).config._attn_implementation  # type: ignore[union-attr, assignment]
+    return name
+
+
+def available_kernels(model: Any) -> list[str]:
+    """The implementations that pruning supports and that this model accepts."""
+    return [name for name in SUPPORTED_ATTENTION if _accepts(model, name)]
+
+
+def _accepts(model: Any, name: str) -> bool:
+    try:
+        with kernel(model, name):
+            return current_kernel(model) == name
+    except (ValueError, ImportError):
+        return False
