@@ -214,4 +214,4 @@ def codebook_scores(features: Tensor, prototypes: Tensor) -> Tensor:
         FloatTensor[m], in [-1, 1].
     """
     unit = torch.nn.functional.normalize(features.float(), dim=1)
-    return (unit @ torch.nn.functional.normalize(prototypes.float(), dim=1).T).amax(1)
+    return -(unit @ torch.nn.functional.normalize(prototypes.float(), dim=1).T).amax(1)
