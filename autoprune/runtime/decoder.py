@@ -10,7 +10,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from autoprune.errors import ModelError
 from autoprune.runtime.families import family_of
-from autoprune.runtime.structure import check_layer, check_structure
+from autoprune.runtime.structure import check_layer, check_model, check_structure
 
 _VISUAL_ID_KEYS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
 SUPPORTED_ATTENTION = ("eager", "sdpa")
@@ -22,15 +22,14 @@ def find_decoder(model: nn.Module) -> nn.Module:
     Raises:
         ModelError: the model has no such part, or one in which pruning would not be exact.
     """
+    check_model(model)
     config = getattr(model, "config", None)
     family = family_of(config)
-    decoder: Any = family.decoder(model) if family.decoder else _own_decoder(model)
+    decoder = _own_decoder(model)
     if family.refusal is None and isinstance(decoder, nn.Module):
-        layers = getattr(decoder, "layers", None)
-        if isinstance(layers, nn.ModuleList):
-            check_structure(decoder)
-            found: nn.Module = decoder
-            return found
+        check_structure(decoder)
+        if isinstance(getattr(decoder, "layers", None), nn.ModuleList):
+            return decoder
     wraps = isinstance(getattr(model, "module", None), nn.Module)
     raise ModelError(
         family.refusal or "has no get_decoder() with .layers",
@@ -43,14 +42,21 @@ def find_decoder(model: nn.Module) -> nn.Module:
 
 
 def _own_decoder(model: Any) -> Any:
-    return model.get_decoder() if hasattr(model, "get_decoder") else None
+    """What `get_decoder()` gives, asked again where that is a model with a head, which has a decoder of its own."""
+    found = model
+    while not hasattr(found, "layers") and hasattr(found, "get_decoder"):
+        inner = found.get_decoder()
+        if inner is found:
+            break
+        found = inner
+    return found
 
 
 def decoder_layers(decoder: nn.Module) -> Sequence[nn.Module]:
     """The layers that a forward pass runs, in order.
 
     Raises:
-        ModelError: a layer is not a norm followed by self-attention, or by a known recurrent mixer.
+        ModelError: a layer has neither self-attention nor a known recurrent mixer.
     """
     parts: Any = decoder
     family = family_of(parts.config)
@@ -64,12 +70,6 @@ def attention_of(decoder: nn.Module, layer: nn.Module) -> nn.Module | None:
     """The self-attention of a decoder layer; None in a recurrent one."""
     attention: nn.Module | None = getattr(layer, family_of(decoder.config).attention, None)
     return attention
-
-
-def norm_of(decoder: nn.Module, layer: nn.Module) -> nn.Module:
-    """The norm whose output the attention of a layer takes."""
-    norm: nn.Module = getattr(layer, family_of(decoder.config).norm)
-    return norm
 
 
 def check_attention(decoder: nn.Module) -> None:

@@ -18,7 +18,9 @@ from autoprune.schedule import AttentionCriterion, DiversityCriterion, RandomCri
 def layers_of(model: Any) -> Any:
     """The decoder layers of a model."""
     decoder = model.get_decoder()
-    return (decoder if hasattr(decoder, "layers") else decoder.model).layers
+    while not hasattr(decoder, "layers"):  # a language model with a head
+        decoder = decoder.get_decoder()
+    return decoder.layers
 
 
 class MaskedReference:

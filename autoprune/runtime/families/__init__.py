@@ -9,13 +9,11 @@ from typing import Any
 
 from autoprune.runtime.families.family import USUAL, Family
 from autoprune.runtime.families.lfm2 import LFM2
-from autoprune.runtime.families.llama4 import LLAMA4
 from autoprune.runtime.families.qwen3_5 import QWEN3_5
 
 FAMILIES: dict[str, Family] = {
     "lfm2": LFM2,
-    "llama4": LLAMA4,
-    "llama4_text": LLAMA4,
+    "lfm3": LFM2,
     "qwen3_5_moe_text": QWEN3_5,
     "qwen3_5_text": QWEN3_5,
 }

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-
-from torch import nn
 
 
 @dataclass(frozen=True)
 class Family:
     """The layout of one family.
 
-    The first three are looked up by the model type of the text model, the others by that of the whole model.
+    The first two are looked up by the model type of the text model, the others by that of the whole model.
 
     Attributes:
         attention: Name of the self-attention in a decoder layer.
-        norm: Name of the norm before it, whose output the attention takes.
         recurrent: Names of the modules that some layers have instead of attention; they read the sequence in order.
         visual_ids: Config keys of placeholder ids, in addition to the usual ones.
-        decoder: Finds the text model where `get_decoder()` does not give it.
         refusal: Why pruning cannot be exact, where no structural check can tell.
     """
 
     attention: str = "self_attn"
-    norm: str = "input_layernorm"
     recurrent: tuple[str, ...] = ()
     visual_ids: tuple[str, ...] = ()
-    decoder: Callable[[nn.Module], nn.Module] | None = None
     refusal: str | None = None
 
 

@@ -1,7 +1,7 @@
-"""LFM2: short convolutions in most layers, attention in some."""
+"""LFM2 and LFM3: short convolutions in most layers, attention in some."""
 
 from __future__ import annotations
 
 from autoprune.runtime.families.family import Family
 
-LFM2 = Family(norm="operator_norm", recurrent=("conv",))
+LFM2 = Family(recurrent=("conv",))
