@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from autoprune.measure.architecture import Architecture
-from autoprune.measure.cost_scoring import selection_macs
+from autoprune.measure.cost_scoring import matching_macs, selection_macs
 from autoprune.measure.cost_tokens import check_counts, check_layers, tokens_per_layer, visual_alive
 from autoprune.schedule import Schedule
 
@@ -140,8 +140,9 @@ def cost(
     alive = visual_alive(schedule, visual_tokens, kept)
     tokens = tokens_per_layer(schedule, alive, text_tokens, len(architecture.layers))
     dense_tokens = [text_tokens + visual_tokens] * len(tokens)
-    scoring = sum(
-        selection_macs(architecture, stage, before, after, visual_tokens, text_tokens, text_tokens - text_before)
+    text_rows = text_tokens - text_before
+    scoring = matching_macs(architecture, schedule, visual_tokens, text_rows) + sum(
+        selection_macs(architecture, stage, before, after, text_tokens, text_rows)
         for stage, (before, after) in zip(schedule.stages, pairwise(alive), strict=True)
     )
     steps = max(new_tokens - 1, 0)

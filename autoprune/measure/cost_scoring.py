@@ -9,26 +9,31 @@ from autoprune.schedule import (
     CodebookCriterion,
     DiversityCriterion,
     RandomCriterion,
+    Schedule,
     Stage,
     UniformCriterion,
 )
 
 
-def selection_macs(
-    architecture: Architecture, stage: Stage, visual: int, kept: int, original: int, text: int, text_rows: int
-) -> int:
+def matching_macs(architecture: Architecture, schedule: Schedule, visual: int, text_rows: int) -> int:
+    """Multiply-adds of finding the words that match the image, once for all stages whose rows are ``raters``."""
+    criteria = [stage.criterion for stage in schedule.stages if stage.selects]
+    asked = any(isinstance(criterion, AttentionCriterion) and criterion.rows == "raters" for criterion in criteria)
+    return visual * text_rows * architecture.layers[0].hidden if asked else 0
+
+
+def selection_macs(architecture: Architecture, stage: Stage, visual: int, kept: int, text: int, text_rows: int) -> int:
     """Multiply-adds of scoring and merging in one stage for one sample.
 
     Attention costs one product of the voting rows with every key alive, because an exact softmax row needs them all.
-    ``at: current`` also runs the query, key and value projections of the layer about to run. ``raters`` costs the
-    products of all words with all visual tokens, and is priced as if every word voted, which is its upper bound.
+    ``at: current`` also runs the query, key and value projections of the layer about to run. ``raters`` is
+    priced as if every word voted, which is its upper bound.
 
     Args:
         architecture: Shapes of the model.
         stage: The stage; its criterion is priced only if scores are needed.
         visual: Visual tokens alive before the stage.
         kept: Visual tokens alive after it.
-        original: Visual tokens of the prompt.
         text: Text tokens of the prompt.
         text_rows: Text tokens after the first visual one: the rows that ``rows: text`` selects.
 
@@ -38,12 +43,10 @@ def selection_macs(
     if not stage.selects or visual == 0:
         return 0
     merging = (visual - kept) * kept * architecture.layers[stage.layer].hidden if stage.merge else 0
-    return merging + _scoring_macs(architecture, stage, visual, original, text, text_rows)
+    return merging + _scoring_macs(architecture, stage, visual, text, text_rows)
 
 
-def _scoring_macs(
-    architecture: Architecture, stage: Stage, visual: int, original: int, text: int, text_rows: int
-) -> int:
+def _scoring_macs(architecture: Architecture, stage: Stage, visual: int, text: int, text_rows: int) -> int:
     criterion, hidden = stage.criterion, architecture.layers[stage.layer].hidden
     if isinstance(criterion, RandomCriterion | UniformCriterion):
         return 0
@@ -62,8 +65,7 @@ def _scoring_macs(
     tokens = text + visual
     voters = {"last": 1, "text": text_rows, "raters": text_rows, "visual": visual, "all": tokens}
     rows = voters[criterion.rows] + (voters[criterion.combine] if criterion.combine else 0)
-    matching = original * text_rows * hidden if criterion.rows == "raters" else 0
     if criterion.at == "previous":
-        return matching + architecture.layers[stage.layer - 1].score_macs(rows, tokens)
+        return architecture.layers[stage.layer - 1].score_macs(rows, tokens)
     layer = architecture.layers[stage.layer]
-    return matching + layer.score_macs(rows, tokens) + tokens * layer.qkv_macs
+    return layer.score_macs(rows, tokens) + tokens * layer.qkv_macs

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from support.flops import cache_bytes, count_flops, countable_attention
 from torch import nn
 from transformers import CLIPVisionConfig, LlamaConfig, LlamaForCausalLM, LlavaConfig, LlavaForConditionalGeneration
@@ -83,6 +86,11 @@ SCHEDULES = {
     "random": presets.random(2, 0.4, 1),
     "uniform": presets.uniform(2, 0.4),
     "diversity": _stages({"layer": 2, "keep": {"count": 5}, "criterion": {"name": "diversity"}}),
+    "combined rows": _stages(_attention(1, 0.6, "text", combine="visual"), _attention(4, 0.3, "last", combine="all")),
+    "merged": _stages(
+        {"layer": 0, "keep": {"ratio": 0.6}, "criterion": {"name": "uniform"}, "merge": "mean"},
+        {**_attention(3, 0.25, "text"), "merge": "mean"},
+    ),
 }
 
 
@@ -124,6 +132,30 @@ def test_scoring_alone(name: str) -> None:
         with countable_attention(model, "eager"), apply(model, schedule, visual_mask):
             counts.append(count_flops(lambda: model(**inputs, logits_to_keep=1)))
     assert counts[0] - counts[1] == _priced(model, scored).parts["scoring"] > 0
+
+
+def test_a_codebook(tmp_path: Path) -> None:
+    model, inputs, visual_mask = _text_only()
+    path = tmp_path / "book.safetensors"
+    save_file({"prototypes": torch.randn(9, 32)}, path)
+    criterion = {"name": "codebook", "path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    wanted = {"layer": 0, "keep": {"ratio": 0.5}, "criterion": {**criterion, "prototypes": 9}}
+    with countable_attention(model, "sdpa"), apply(model, _stages(wanted), visual_mask):
+        counted = count_flops(lambda: model(**inputs, logits_to_keep=1))
+    assert counted == _priced(model, _stages(wanted)).flops
+    with pytest.raises(ScheduleError, match="prototypes"):
+        _priced(model, _stages({**wanted, "criterion": criterion}))
+
+
+def test_raters_are_priced_as_if_every_word_voted() -> None:
+    model, inputs, visual_mask = _text_only()
+    wanted = _stages(_attention(1, 0.5, "raters"), _attention(3, 0.25, "raters"))
+    with countable_attention(model, "sdpa"), apply(model, wanted, visual_mask):
+        counted = count_flops(lambda: model(**inputs, logits_to_keep=1))
+    every_word = _priced(model, _stages(_attention(1, 0.5, "text"), _attention(3, 0.25, "text"))).flops
+    matching = 2 * VISUAL * (TEXT - BEFORE) * 32  # once for both stages
+    assert _priced(model, wanted).flops == every_word + matching
+    assert every_word - matching < counted < every_word + matching
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])

@@ -70,6 +70,10 @@ BAD = {
     "ratios that grow": ({"stages": [stage(ratio=0.2), stage(layer=5, ratio=0.3)]}, "stages[1].keep.ratio"),
     "counts that grow": ({"stages": [stage(count=2), stage(layer=5, count=3)]}, "stages[1].keep.count"),
     "unknown positions": ({"stages": [], "positions": "dense"}, "positions"),
+    "the same rows twice": ({"stages": [stage(criterion={**TEXT, "combine": "text"})]}, "combine"),
+    "a share of ranks": ({"stages": [stage(criterion={**TEXT, "combine": "visual"}, mass=0.5)]}, "keep.mass"),
+    "merging into nothing": ({"stages": [{**stage(ratio=0.0), "merge": "mean"}]}, "merge"),
+    "unknown merge": ({"stages": [{**stage(), "merge": "max"}]}, "stages[0].merge"),
     "seed out of range": ({"stages": [stage(criterion={"name": "random", "seed": 2**70})]}, "seed"),
 }
 
