@@ -46,9 +46,8 @@ def _own_decoder(model: Any) -> Any:
     found = model
     while not hasattr(found, "layers") and hasattr(found, "get_decoder"):
         inner = found.get_decoder()
-        if inner is found:
-            break
-        found = inner
+        # Llama 4's language model takes itself for its decoder.
+        found = inner if inner is not found else getattr(found, "model", None)
     return found
 
 

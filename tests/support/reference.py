@@ -19,7 +19,8 @@ def layers_of(model: Any) -> Any:
     """The decoder layers of a model."""
     decoder = model.get_decoder()
     while not hasattr(decoder, "layers"):  # a language model with a head
-        decoder = decoder.get_decoder()
+        inner = decoder.get_decoder()
+        decoder = decoder.model if inner is decoder else inner
     return decoder.layers
 
 
