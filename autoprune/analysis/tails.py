@@ -1,29 +1,110 @@
-"""Withdrawal before every layer at once, from one dense pass.
+"""Withdrawal before every layer at once, on top of one recorded dense pass.
 
 After withdrawal before layer k only text is left, and of the text only what follows the first visual token differs from
-the dense pass. So one dense pass is recorded, and then each decoder layer i runs once on a stack of i + 1 short
-sequences: the tails of the candidates k = 0..i.
+the dense pass. So each decoder layer i runs on a stack of i + 1 short sequences: the tails of the candidates k = 0..i.
+The keys and values of the tokens before the image are those of the dense pass.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
 
-from autoprune.errors import DataError
-from autoprune.runtime import record
-from autoprune.runtime.decoder import decoder_layers, find_decoder
-from autoprune.runtime.frame import take
+from autoprune.analysis.dense import DenseRun, cut
+from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
 from autoprune.runtime.masks import pruned_mask
+
+_POSITIONS = ("position_embeddings", "position_ids")
+
+
+def withdrawn_outputs(model: nn.Module, run: DenseRun) -> Tensor:
+    """What leaves the last layer where the answer is predicted, after withdrawal before each layer: [L, T, d]."""
+    tails = Tails(model, run)
+    stack = run.layers[0].inputs[:, :0]
+    with torch.no_grad():
+        for i, calls in enumerate(run.layers):
+            entering = calls.inputs[:, tails.rows]
+            stack = torch.cat([stack.to(entering.device), entering]) if i else entering
+            stack = torch.cat([tails.run(i, part, tails.before) for part in torch.split(stack, tails.at_once)])
+    return stack[:, -len(run.lengths) :]
+
+
+def dense_again(model: nn.Module, run: DenseRun) -> Tensor:
+    """What leaves the last layer in the dense pass, computed as the tails are, but with nothing withdrawn: [1, T, d].
+
+    In exact arithmetic these are `run.outputs`; the difference is what kernels of another shape round differently. A
+    recurrent layer, which has no keys of single tokens, hands on what it gave in the dense pass.
+    """
+    tails = Tails(model, run)
+    stack = run.layers[0].inputs[:, tails.rows]
+    with torch.no_grad():
+        for i in range(len(run.layers)):
+            if not tails.is_recurrent(i):
+                stack = tails.run(i, stack, tails.others)
+            elif i + 1 < len(run.layers):
+                stack = run.layers[i + 1].inputs[:, tails.rows]
+            else:
+                return run.outputs
+    return stack[:, -len(run.lengths) :]
+
+
+class Tails:
+    """The tokens after the first visual one, and how a layer runs on them.
+
+    Attributes:
+        rows: LongTensor[m], which of the text tokens they are.
+        before: LongTensor, columns of the text before them, whose keys are reused.
+        others: LongTensor, columns of all tokens but the tails, the visual ones included.
+        at_once: Tails that run together: no call holds more tokens than the dense pass did.
+    """
+
+    def __init__(self, model: nn.Module, run: DenseRun) -> None:
+        decoder = find_decoder(model)
+        self._run, self._layers = run, decoder_layers(decoder)
+        self._recurrent = [attention_of(decoder, layer) is None for layer in self._layers]
+        self._masks = _Masks(run)
+        first = int(run.visual.to(torch.uint8).argmax())
+        before = run.text[run.text < first]
+        # Without a causal mask, or with a state that runs through all tokens, no token keeps what it had.
+        if any(self._recurrent) or self._masks.see_visual(before):
+            before = before[:0]
+        self.before = before
+        self.rows = torch.arange(len(before), len(run.text), device=before.device)
+        self._columns = run.text[self.rows]
+        visual = run.visual.nonzero()[:, 0]
+        self.others = torch.cat([before, visual]).sort().values
+        self.at_once = max(1, sum(run.lengths) // len(run.text))
+
+    def is_recurrent(self, i: int) -> bool:
+        """Whether layer `i` has a state instead of attention."""
+        return self._recurrent[i]
+
+    def run(self, i: int, stack: Tensor, prefix: Tensor) -> Tensor:
+        """Layer `i` on a stack [B, m, d] of tails, after the keys and values of the columns `prefix`."""
+        calls, rows = self._run.layers[i], self.rows[None]
+        named: dict[Any, Any] = {**dict(enumerate(calls.args, start=1)), **calls.kwargs}
+        for name, axis in calls.axes.items():
+            value = cut(named[name], rows, axis)
+            # Positions broadcast over the stack; whatever else runs along the tokens may be an index into them.
+            named[name] = value if name in _POSITIONS else value.expand(len(stack), *value.shape[1:])
+        args = [named.pop(place) for place in range(1, len(calls.args) + 1)]
+        kwargs: dict[str, Any] = named
+        if self._recurrent[i]:
+            kwargs |= {"attention_mask": None, "past_key_values": None}
+        else:
+            cached = self._run.cache.layers[i]
+            keys = PrefixKeys(*(t.index_select(2, prefix.to(t.device)) for t in (cached.keys, cached.values)))
+            kwargs |= {"attention_mask": self._masks.cut(i, self._columns, prefix), "past_key_values": keys}
+        output = self._layers[i](stack, *args, **kwargs)
+        result: Tensor = output[0] if self._run.as_tuple else output
+        return result
 
 
 class PrefixKeys:
-    """Stands in for a cache: puts the keys and values of the tokens before the image in front of each tail's own."""
+    """Stands in for a cache: puts the keys and values of earlier tokens in front of each tail's own."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         self._keys, self._values = keys, values
@@ -40,123 +121,36 @@ class PrefixKeys:
 
 
 @dataclass
-class DenseRun:
-    """One dense pass over one sample: what entered each layer, its arguments, and its keys and values."""
+class _Masks:
+    """Masks of the tails, cut out of those of the dense calls; layers that share a mask share the cut."""
 
-    logits: Tensor
-    visual: Tensor
-    inputs: list[Tensor]
-    kwargs: list[dict[str, Any]]
-    cache: Any
+    run: DenseRun
+    known: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
 
+    def see_visual(self, before: Tensor) -> bool:
+        """Whether a token before the image attends to it in some layer."""
+        visual = self.run.visual.nonzero()[:, 0]
+        bases = {id(calls.masks[0]): calls.masks[0] for calls in self.run.layers}
+        for base in bases.values():
+            if base is None or base.ndim != 4 or not len(before):
+                continue
+            block = base[0][:, before.to(base.device)][:, :, visual.to(base.device)]
+            if bool((block if block.dtype == torch.bool else block > torch.finfo(block.dtype).min / 2).any()):
+                return True
+        return False
 
-def run_dense(model: nn.Module, inputs: dict[str, Any], visual_mask: Tensor | None) -> DenseRun:
-    """Run a sample (batch 1) densely and keep what the tails need.
-
-    Raises:
-        DataError: the sample has no visual token, does not end in text, or is padded at its end.
-    """
-    mask = inputs.get("attention_mask")
-    if mask is not None and mask.ndim == 2 and not bool(mask[:, -1].all()):
-        raise DataError(
-            "must not be padded at its end", field="attention_mask", remedy="pad on the left, or not at all"
-        )
-    layers = decoder_layers(find_decoder(model))
-    entered: list[Tensor] = []
-    kwargs: list[dict[str, Any]] = []
-
-    def keep(layer: nn.Module, args: tuple[Any, ...], call: dict[str, Any]) -> None:
-        entered.append(args[0] if args else call["hidden_states"])
-        kwargs.append({name: value for name, value in call.items() if name != "hidden_states"})
-
-    with ExitStack() as stack, torch.no_grad():
-        for layer in layers:
-            stack.callback(layer.register_forward_pre_hook(keep, with_kwargs=True).remove)
-        recording = stack.enter_context(record(model, [], visual_mask))
-        # A cache without sliding layers: those would forget the tokens before the image.
-        out = model(**inputs, past_key_values=DynamicCache(), use_cache=True, logits_to_keep=1)
-        visual = recording.visual_mask
-    if visual.shape[0] != 1:
-        raise DataError("must hold one sample, not a batch", field="samples", value=tuple(visual.shape))
-    if not bool(visual.any()):
-        raise DataError("has no visual token", field="samples", remedy="give samples with an image, or a visual_mask")
-    if bool(visual[0, -1]):
-        raise DataError("must end in text", field="samples", remedy="put the question after the image")
-    return DenseRun(out.logits[0, -1], visual, entered, kwargs, out.past_key_values)
-
-
-def withdrawn_logits(model: nn.Module, run: DenseRun) -> Tensor:
-    """Logits at the last prompt token after withdrawal before each layer: FloatTensor[L, V]."""
-    layers = decoder_layers(find_decoder(model))
-    text = (~run.visual[0]).nonzero()[:, 0]
-    first = int(run.visual[0].to(torch.uint8).argmax())
-    before, after = text[text < first], text[text >= first]
-    if _sees_visual(run, before):  # prefix-LM masks: then nothing can be reused
-        before, after = before[:0], text
-    rows = after[None]
-    stack = run.inputs[0][:, :0]
-    masks: dict[int, Tensor | None] = {}
-    with torch.no_grad():
-        for i, layer in enumerate(layers):
-            entering = take(run.inputs[i], rows, 1)
-            stack = torch.cat([stack, entering]) if i else entering
-            base = run.kwargs[i].get("attention_mask")
-            if id(base) not in masks:
-                columns = torch.cat([before, after])[None]
-                masks[id(base)] = pruned_mask(
-                    base, rows, rows, columns, torch.ones_like(columns, dtype=torch.bool), True, 0
-                )
-            call = _cut(run.kwargs[i], rows, run.visual.shape[1])
-            call["attention_mask"] = masks[id(base)]
-            cached = run.cache.layers[i]
-            call["past_key_values"] = PrefixKeys(cached.keys[:, :, : len(before)], cached.values[:, :, : len(before)])
-            output = layer(stack, **call)
-            stack = output[0] if isinstance(output, tuple) else output
-        return head_logits(model, stack[:, -1:])
-
-
-def _sees_visual(run: DenseRun, before: Tensor) -> bool:
-    """Whether a token before the image attends to it in some layer."""
-    visual = run.visual[0].nonzero()[:, 0]
-    bases = {id(k.get("attention_mask")): k.get("attention_mask") for k in run.kwargs}
-    for base in bases.values():
-        if base is None or not len(before):
-            continue
-        block = base[0, :, before][:, :, visual]
-        if bool((block if block.dtype == torch.bool else block > torch.finfo(block.dtype).min / 2).any()):
-            return True
-    return False
-
-
-def _cut(kwargs: dict[str, Any], rows: Tensor, length: int) -> dict[str, Any]:
-    """A layer's arguments for the rows of the tails."""
-    call = dict(kwargs)
-    for name, value in kwargs.items():
-        if name == "position_embeddings":
-            call[name] = tuple(take(t, rows, t.ndim - 2) for t in value)
-        elif name == "position_ids" and isinstance(value, Tensor):
-            call[name] = take(value, rows, value.ndim - 1)
-        elif isinstance(value, Tensor) and value.ndim in (2, 3) and value.shape[:2] == (1, length):
-            call[name] = take(value, rows, 1)
-    return call
-
-
-def head_logits(model: nn.Module, hidden: Tensor) -> Tensor:
-    """The model's own final norm and head on hidden states [B, 1, d] that left the last layer: FloatTensor[B, V].
-
-    The model runs with its layers short-circuited, so that scalings and soft caps of any family apply.
-    """
-    layers = decoder_layers(find_decoder(model))
-    with ExitStack() as stack:
-        for i, layer in enumerate(layers):
-            if "forward" in layer.__dict__:
-                stack.callback(layer.__dict__.__setitem__, "forward", layer.__dict__["forward"])
-            else:
-                stack.callback(layer.__dict__.pop, "forward")
-            layer.__dict__["forward"] = (lambda *a, **k: hidden) if i == 0 else _identity
-        logits: Tensor = model(inputs_embeds=torch.zeros_like(hidden), use_cache=False).logits
-    return logits[:, -1]
-
-
-def _identity(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    return hidden_states
+    def cut(self, i: int, tail: Tensor, prefix: Tensor) -> Tensor:
+        """[1, 1 or H, m, prefix + m]: what each token of the tails may attend to in layer `i`."""
+        bases = self.run.layers[i].masks
+        key = (*map(id, bases), id(prefix))
+        if key not in self.known:
+            columns = torch.cat([prefix, tail])[None]
+            filled = torch.ones_like(columns, dtype=torch.bool)
+            parts, start = [], 0
+            for base, length in zip(bases, self.run.lengths, strict=True):
+                own = tail[(tail >= start) & (tail < start + length)][None]
+                part = pruned_mask(base, own - start, own, columns, filled, False, 0)
+                parts.append(part)
+                start += length
+            self.known[key] = torch.cat(parts, 2)  # type: ignore[arg-type]  # none is None: that takes `all_filled`
+        return self.known[key]

@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from autoprune.analysis.tails import run_dense, withdrawn_logits
-from autoprune.errors import DataError
+from autoprune.analysis.dense import DenseRun, run_dense
+from autoprune.analysis.divergences import Divergences
+from autoprune.analysis.head import head_logits
+from autoprune.analysis.tails import dense_again, withdrawn_outputs
+from autoprune.errors import DataError, ModelError
+from autoprune.runtime.decoder import visual_token_ids
+
+_LOGITS_AT_ONCE = 2**25
+"""Numbers in the logits of several layers together: 128 MiB in fp32."""
+
+
+@dataclass(frozen=True)
+class WithdrawalSweep:
+    """What withdrawal before each layer does to the answers of n samples; column k is withdrawal before layer k.
+
+    Attributes:
+        first: FloatTensors[n, L], at the first answer token.
+        answer: FloatTensors[n, L], mean over the tokens of the dense model's greedy answer, its end token included.
+        same: FloatTensor[n, L], 1.0 where each of these tokens is still the most probable one: the greedy answer stays.
+        noise: FloatTensors[n], as `answer`, of the dense model against itself, computed as the withdrawn ones are.
+        answers: Tokens of each answer.
+    """
+
+    first: Divergences
+    answer: Divergences
+    same: Tensor
+    noise: Divergences
+    answers: list[list[int]]
 
 
 def withdrawal_kl(model: nn.Module, samples: Sequence[Mapping[str, Any]]) -> Tensor:
@@ -18,7 +45,7 @@ def withdrawal_kl(model: nn.Module, samples: Sequence[Mapping[str, Any]]) -> Ten
     Costs about one dense pass plus short tails per sample, not one pass per layer.
 
     Args:
-        model: A model as `autoprune.apply` takes it.
+        model: A model as `autoprune.apply` takes it, in eval mode.
         samples: Model inputs of one sample each (input_ids, pixel_values … or inputs_embeds), optionally with
             ``visual_mask`` BoolTensor[1, seq].
 
@@ -28,14 +55,112 @@ def withdrawal_kl(model: nn.Module, samples: Sequence[Mapping[str, Any]]) -> Ten
 
     Raises:
         DataError: no samples, or a sample without visual tokens or with more than one row.
+        EvaluationError: non-finite logits.
+        ModelError: the model is in training mode, or is not supported.
     """
+    _check(model, samples)
+    rows = []
+    for inputs, mask in map(_split, samples):
+        run = run_dense(model, inputs, mask)
+        rows.append(_Dense(model, run).against(withdrawn_outputs(model, run))[0].withdrawn_dense[:, 0])
+    return torch.stack(rows).cpu()
+
+
+def withdrawal_sweep(
+    model: nn.Module,
+    samples: Sequence[Mapping[str, Any]],
+    *,
+    max_new_tokens: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> WithdrawalSweep:
+    """All three divergences for withdrawal before each layer, at the first answer token and over the whole answer.
+
+    The answer is the dense model's own, decoded greedily; its tokens are forced on the withdrawn models. The dense pass
+    that is reused is the decoding itself.
+
+    Args:
+        model: As `withdrawal_kl` takes it.
+        samples: Likewise.
+        max_new_tokens: Longest answer; with 1 only the first token is looked at.
+        progress: Called with (samples done, samples).
+
+    Raises:
+        DataError: as `withdrawal_kl`.
+        EvaluationError: non-finite logits.
+        ModelError: as `withdrawal_kl`, or the model answers with an image.
+    """
+    if max_new_tokens < 1:
+        raise DataError("must be at least 1", field="max_new_tokens", value=max_new_tokens)
+    _check(model, samples)
+    found, same, noise, answers = [], [], [], []
+    for number, (inputs, mask) in enumerate(map(_split, samples), start=1):
+        run = run_dense(model, inputs, mask, max_new_tokens)
+        dense = _Dense(model, run)
+        divergences, agrees = dense.against(withdrawn_outputs(model, run))
+        found.append(divergences)
+        same.append(agrees.cpu())
+        noise.append(dense.against(dense_again(model, run))[0].mean())
+        answers.append(run.answer or dense.best[0].tolist())
+        if progress is not None:
+            progress(number, len(samples))
+    return WithdrawalSweep(
+        first=Divergences.stack([d.first() for d in found]),
+        answer=Divergences.stack([d.mean() for d in found]),
+        same=torch.stack(same),
+        noise=Divergences.stack([d.first() for d in noise]),
+        answers=answers,
+    )
+
+
+class _Dense:
+    """Logits [1, T, V] of a dense run where its answer is predicted, and what other outputs are against them."""
+
+    def __init__(self, model: nn.Module, run: DenseRun) -> None:
+        self._model, self._as_tuple = model, run.as_tuple
+        self._logits = head_logits(model, run.outputs, run.as_tuple)
+        self.best = self._logits.argmax(-1)
+
+    def against(self, outputs: Tensor) -> tuple[Divergences, Tensor]:
+        """Of outputs [B, T, d] of the last layer: divergences [B, T]; FloatTensor[B], 1.0 where all words stay."""
+        found, same = [], []
+        for part in torch.split(outputs, max(1, _LOGITS_AT_ONCE // self._logits.numel())):
+            logits = head_logits(self._model, part, self._as_tuple)
+            found.append(Divergences.between(logits, self._logits))
+            same.append((logits.argmax(-1) == self.best).all(-1).float())
+        return Divergences.cat(found), torch.cat(same)
+
+
+def _split(sample: Mapping[str, Any]) -> tuple[dict[str, Any], Tensor | None]:
+    inputs = dict(sample)
+    return inputs, inputs.pop("visual_mask", None)
+
+
+def _check(model: nn.Module, samples: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse what cannot be measured before anything is computed."""
+    if any(module.training for module in model.modules()):
+        raise ModelError(
+            "is in training mode, in which dropout would count as an effect of the withdrawal",
+            field="model",
+            value=type(model).__name__,
+            remedy="call model.eval() first",
+        )
     if not samples:
         raise DataError("needs at least one sample", field="samples", value=len(samples))
-    rows = []
-    for sample in samples:
-        inputs = dict(sample)
-        run = run_dense(model, inputs, inputs.pop("visual_mask", None))
-        dense = run.logits.float().log_softmax(-1)
-        withdrawn = withdrawn_logits(model, run).float().log_softmax(-1)
-        rows.append((withdrawn.exp() * (withdrawn - dense)).sum(-1))
-    return torch.stack(rows).cpu()
+    visual_ids = torch.tensor(visual_token_ids(model.config))
+    for number, sample in enumerate(samples):
+        _check_sample(sample, f"samples[{number}]", visual_ids)
+
+
+def _check_sample(sample: Mapping[str, Any], field: str, visual_ids: Tensor) -> None:
+    ids, padding, visual = (sample.get(name) for name in ("input_ids", "attention_mask", "visual_mask"))
+    prompt = sample.get("inputs_embeds") if ids is None else ids
+    if prompt is None:
+        raise DataError("has neither input_ids nor inputs_embeds", field=field, remedy="give what the processor makes")
+    if prompt.shape[0] != 1:
+        raise DataError("must hold one sample, not a batch", field=field, value=tuple(prompt.shape[:2]))
+    if isinstance(padding, Tensor) and padding.ndim == 2 and not bool(padding[:, -1].all()):
+        raise DataError("must not be padded at its end", field=field, remedy="pad on the left, or not at all")
+    if visual is None and ids is not None and len(visual_ids):
+        visual = torch.isin(ids, visual_ids.to(ids.device))
+    if visual is not None and not bool(visual.any()):
+        raise DataError("has no visual token", field=field, remedy="give samples with an image, or a visual_mask")

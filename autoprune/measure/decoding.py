@@ -100,7 +100,8 @@ def generate_greedy(model: Any, inputs: Mapping[str, Any], max_new_tokens: int, 
             logits_processor=LogitsProcessorList([watch]),
         )
     ends = end_tokens(model)
-    tokens = [_until_end(row, ends) for row in sequences[:, inputs["input_ids"].shape[1] :].tolist()]
+    prompt = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0  # embeddings come without their ids
+    tokens = [_until_end(row, ends) for row in sequences[:, prompt:].tolist()]
     best = torch.stack(watch.best, 1).tolist()
     return Decoded(tokens, [row[: len(answer)] for row, answer in zip(best, tokens, strict=True)])
 

@@ -1,0 +1,184 @@
+"""One dense pass over one sample, recorded: what entered each layer at the text tokens, and how the layer was called.
+
+With `max_new_tokens` above 1 the pass is the model's own greedy decoding: prefill and decode steps together hold what a
+teacher-forced pass over prompt and answer would, also in models that read a prompt without a causal mask.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from autoprune.errors import DataError, ModelError
+from autoprune.measure.decoding import reference_answers
+from autoprune.runtime import record
+from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
+from autoprune.runtime.frame import take
+from autoprune.runtime.recording import Recording
+
+
+@dataclass
+class LayerCalls:
+    """The calls of one layer: the prefill, then one for each token of the answer but the last.
+
+    Attributes:
+        inputs: [1, m, d], what entered at the text tokens of prompt and answer.
+        args: Further positional arguments, cut down to the text tokens.
+        kwargs: Keyword arguments, likewise; the mask and the cache are left out.
+        masks: The model's own mask of each call.
+        axes: Which of the arguments run along the tokens (by place or name), and on which axis, counted from the end.
+    """
+
+    inputs: Tensor
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    masks: list[Tensor | None]
+    axes: dict[str | int, int]
+
+
+@dataclass
+class DenseRun:
+    """What one dense pass leaves behind; nothing in it is as long as the image, but the cache.
+
+    Attributes:
+        visual: BoolTensor[S], visual tokens of the prompt.
+        text: LongTensor[m], columns of the other tokens, those of the answer included.
+        lengths: Tokens of each call: S, 1, 1 …
+        layers: The calls of each layer.
+        outputs: [1, T, d], what left the last layer where the T answer tokens are predicted.
+        as_tuple: Whether layers wrap what they give in a tuple.
+        cache: The dense KV cache.
+        answer: The T answer tokens; empty where just the first distribution was asked for.
+    """
+
+    visual: Tensor
+    text: Tensor
+    lengths: list[int]
+    layers: list[LayerCalls]
+    outputs: Tensor
+    as_tuple: bool
+    cache: Any
+    answer: list[int]
+
+
+def run_dense(model: Any, inputs: dict[str, Any], visual_mask: Tensor | None, max_new_tokens: int = 1) -> DenseRun:
+    """Run a sample (batch 1) densely and keep what the tails need.
+
+    Args:
+        model: The model.
+        inputs: Its inputs.
+        visual_mask: BoolTensor[1, S], or None where the model tells which tokens are visual.
+        max_new_tokens: Longest answer to decode; 1 = only the prompt is run.
+
+    Raises:
+        DataError: the sample has no visual token, does not end in text, or is a batch.
+        ModelError: the answer holds the placeholder of an image, or its calls cannot be joined.
+    """
+    decoder = find_decoder(model)
+    layers = decoder_layers(decoder)
+    # A cache without sliding layers, which would forget the tokens before the image; recurrent layers need their own.
+    recurrent = any(attention_of(decoder, layer) is None for layer in layers)
+    cache = DynamicCache(config=model.config.get_text_config(decoder=True)) if recurrent else DynamicCache()
+    call = {**inputs, "past_key_values": cache}
+    answer: list[int] = []
+    with ExitStack() as stack, torch.no_grad():
+        recording = stack.enter_context(record(model, [], visual_mask))
+        heard = [_Listener(recording) for _ in layers]
+        for layer, listener in zip(layers, heard, strict=True):
+            stack.callback(layer.register_forward_pre_hook(listener.before, with_kwargs=True).remove)
+        outputs: list[Any] = []
+        stack.callback(layers[-1].register_forward_hook(lambda *call: outputs.append(call[-1])).remove)
+        if max_new_tokens == 1:
+            model(**call, use_cache=True, logits_to_keep=1)
+        else:
+            answer = reference_answers(model, call, max_new_tokens, padding=0).tokens[0]
+        visual = recording.visual_mask[0]
+    # `generate` may have looked beyond the end of the answer.
+    used = max(len(answer), 1)
+    lengths = [len(visual)] + [1] * (used - 1)
+    text = torch.cat([(~visual).nonzero()[:, 0], len(visual) + torch.arange(used - 1, device=visual.device)])
+    joined = [listener.joined(used) for listener in heard]
+    as_tuple = isinstance(outputs[0], tuple)
+    predicting = torch.cat([(output[0] if as_tuple else output)[:, -1:] for output in outputs[:used]], 1)
+    return DenseRun(visual, text, lengths, joined, predicting, as_tuple, cache, answer)
+
+
+@dataclass
+class _Listener:
+    """Notes the calls of one layer, without the visual tokens."""
+
+    recording: Recording
+    inputs: list[Tensor] = field(default_factory=list)
+    calls: list[dict[str | int, Any]] = field(default_factory=list)
+    masks: list[Tensor | None] = field(default_factory=list)
+    axes: dict[str | int, int] = field(default_factory=dict)
+
+    def before(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        call: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
+        hidden: Tensor = call.pop(0) if args else call.pop("hidden_states")
+        self.masks.append(call.pop("attention_mask", None))
+        call.pop("past_key_values", None)
+        if not self.calls:
+            visual = self.recording.visual_mask
+            _check_visual(visual)
+            rows = (~visual[0]).nonzero()[:, 0][None]
+            hidden = take(hidden, rows, 1)
+            for name, value in call.items():
+                if (axis := _sequence_axis(name, value, visual.shape[1])) is not None:
+                    self.axes[name] = axis
+                    call[name] = cut(value, rows, axis)
+        self.inputs.append(hidden)
+        self.calls.append(call)
+
+    def joined(self, used: int) -> LayerCalls:
+        """The first calls as one."""
+        call = dict(self.calls[0])
+        for name, axis in self.axes.items():
+            call[name] = _join(name, [later.get(name) for later in self.calls[:used]], axis)
+        args = tuple(call[i] for i in sorted(name for name in call if isinstance(name, int)))
+        kwargs = {name: value for name, value in call.items() if isinstance(name, str)}
+        return LayerCalls(torch.cat(self.inputs[:used], 1), args, kwargs, self.masks[:used], self.axes)
+
+
+def _check_visual(visual: Tensor) -> None:
+    if visual.shape[0] != 1:
+        raise DataError("must hold one sample, not a batch", field="samples", value=tuple(visual.shape))
+    if not bool(visual.any()):
+        raise DataError("has no visual token", field="samples", remedy="give samples with an image, or a visual_mask")
+    if bool(visual[0, -1]):
+        raise DataError("must end in text", field="samples", remedy="put the question after the image")
+
+
+def _sequence_axis(name: str | int, value: Any, length: int) -> int | None:
+    """Axis, counted from the end, along which an argument of a layer runs with the tokens; None if it does not."""
+    if name == "position_embeddings" and value is not None:
+        return -2
+    if not isinstance(value, Tensor):
+        return None
+    if name == "position_ids":
+        return -1
+    return 1 - value.ndim if value.ndim >= 2 and tuple(value.shape[:2]) == (1, length) else None
+
+
+def cut(value: Any, rows: Tensor, axis: int) -> Any:
+    """Rows [1, m] of a tensor, or of each of a tuple of tensors, along an axis counted from the end."""
+    if isinstance(value, tuple):
+        return tuple(cut(part, rows, axis) for part in value)
+    return take(value, rows, value.ndim + axis)
+
+
+def _join(name: str | int, values: list[Any], axis: int) -> Any:
+    if any(value is None for value in values):
+        raise ModelError(
+            f"its layers take {name} in the prefill, but not in decoding",
+            field="model",
+            remedy="look at the first answer token only, with max_new_tokens 1",
+        )
+    if isinstance(values[0], tuple):
+        return tuple(torch.cat(parts, axis) for parts in zip(*values, strict=True))
+    return torch.cat(values, axis)
