@@ -12,6 +12,7 @@ import typer
 from autoprune.cli.apply_check import apply_check
 from autoprune.cli.bench import bench
 from autoprune.cli.calibrate import calibrate
+from autoprune.cli.doctor import doctor
 from autoprune.cli.export import export
 from autoprune.cli.failures import INTERRUPTED, report_failure
 from autoprune.cli.output import note
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "export": export,
     "apply-check": apply_check,
     "verify": verify,
+    "doctor": doctor,
     "bench": bench,
     "presets": presets,
 }

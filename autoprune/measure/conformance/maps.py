@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from autoprune.schedule import AttentionCriterion, Keep
+from autoprune.schedule import AttentionCriterion, Keep, Stage
+
+
+def map_criterion(stage: Stage) -> AttentionCriterion | None:
+    """The criterion of a stage whose choice follows from one attention map; raters and combined rows need more."""
+    criterion = stage.criterion
+    if not stage.selects or not isinstance(criterion, AttentionCriterion):
+        return None
+    return None if criterion.rows == "raters" or criterion.combine else criterion
 
 
 def voters(criterion: AttentionCriterion, visual: Tensor, alive: Tensor) -> Tensor:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.measure.conformance.kernels import kernel
-from autoprune.measure.conformance.maps import received, voters
+from autoprune.measure.conformance.maps import map_criterion, received, voters
 from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
 from autoprune.runtime.families import family_of
-from autoprune.schedule import AttentionCriterion, Schedule
+from autoprune.schedule import Schedule
 
 
 class MaskedReference:
@@ -33,7 +33,7 @@ class MaskedReference:
 
     Attributes:
         alive: For each layer, BoolTensor[S].
-        scores: For each stage that chooses by attention, FloatTensor[S] from full maps.
+        scores: For each stage with a `map_criterion`, FloatTensor[S] from full maps.
     """
 
     def __init__(
@@ -44,8 +44,9 @@ class MaskedReference:
         self._decoder: Any = find_decoder(model)
         self._layers = decoder_layers(self._decoder)
         self._compact = schedule.positions == "compact"
-        chosen = {s.layer: s.criterion for s in schedule.stages if s.selects}
-        self._criteria = {k: c for k, c in chosen.items() if isinstance(c, AttentionCriterion)}
+        chosen = {s.layer: map_criterion(s) for s in schedule.stages}
+        self._criteria = {k: criterion for k, criterion in chosen.items() if criterion}
+        self._merging = {s.layer for s in schedule.stages if s.merge}
         self.alive: list[Tensor] = []
         alive = torch.ones_like(visual)
         for i in range(len(self._layers)):
@@ -80,16 +81,34 @@ class MaskedReference:
 
     def _before(self, i: int) -> Any:
         def before(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            hidden: Tensor = args[0] if args else kwargs["hidden_states"]
-            if attention_of(self._decoder, layer) is None or self._ahead is not None:
+            if self._ahead is not None:
                 return None
-            criterion = self._criteria.get(i)
-            if hidden.shape[1] == len(self._visual) and criterion is not None and criterion.at == "current":
+            hidden: Tensor = args[0] if args else kwargs["hidden_states"]
+            prefill, criterion = hidden.shape[1] == len(self._visual), self._criteria.get(i)
+            if prefill and criterion is not None and criterion.at == "current":
                 self._look_ahead(i, layer, hidden, args, kwargs)
-            new = {**kwargs, "attention_mask": self._closed(i, hidden, kwargs, self.alive[i])}
-            return args, self._renumbered(hidden, new, self.alive[i])
+            if prefill and i in self._merging:
+                hidden = self._merged(i, hidden)
+                args, kwargs = (hidden, *args[1:]), {k: v for k, v in kwargs.items() if k != "hidden_states"}
+            if attention_of(self._decoder, layer) is not None:
+                kwargs = {**kwargs, "attention_mask": self._closed(i, hidden, kwargs, self.alive[i])}
+            return args, self._renumbered(hidden, kwargs, self.alive[i])
 
         return before
+
+    def _merged(self, i: int, hidden: Tensor) -> Tensor:
+        """Each kept visual token as the mean of itself and the tokens dropped here that are most like it."""
+        stay = self._visual & self.alive[i]
+        gone = self._visual & self._alive_before(i) & ~stay
+        own, lost = hidden[0, stay].float(), hidden[0, gone].float()
+        alike = torch.nn.functional.normalize(own, dim=1) @ torch.nn.functional.normalize(lost, dim=1).T
+        share = torch.zeros_like(alike).scatter_(0, alike.argmax(0, keepdim=True), 1.0)
+        new = hidden.clone()
+        new[0, stay] = ((own + share @ lost) / (1 + share.sum(1, keepdim=True))).to(hidden.dtype)
+        return new
+
+    def _alive_before(self, i: int) -> Tensor:
+        return self.alive[i - 1] if i else torch.ones_like(self._visual)
 
     def _closed(self, i: int, hidden: Tensor, kwargs: dict[str, Any], alive: Tensor) -> Tensor:
         """The model's own mask with the columns of dropped tokens closed."""
@@ -116,7 +135,7 @@ class MaskedReference:
         self, i: int, layer: nn.Module, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         """The map of this layer before its own stage drops anything."""
-        before = self.alive[i - 1] if i else torch.ones_like(self._visual)
+        before = self._alive_before(i)
         rest = {n: v for n, v in kwargs.items() if n not in ("hidden_states", "past_key_values", "use_cache")}
         rest["attention_mask"] = self._closed(i, hidden, kwargs, before)
         self._ahead = before

@@ -6,12 +6,11 @@ import torch
 
 from autoprune.measure.conformance.case import Case, Pruned, Reference
 from autoprune.measure.conformance.finding import Finding, compared, failed, inapplicable, passed
-from autoprune.measure.conformance.maps import misjudged, spread
+from autoprune.measure.conformance.maps import map_criterion, misjudged, spread
 from autoprune.measure.conformance.runs import Run
 from autoprune.measure.conformance.tolerance import distance
 from autoprune.measure.conformance.traces import differences, traces
 from autoprune.runtime import apply
-from autoprune.schedule import AttentionCriterion
 
 
 def identity(case: Case) -> Finding:
@@ -68,13 +67,13 @@ def matched(
 def decisions(case: Case) -> Finding:
     """Stages that choose by attention kept the tokens that full attention maps rank highest."""
     if not by_attention(case):
-        return inapplicable("no stage chooses by attention")
+        return inapplicable("no stage chooses by an attention map")
     return judged_by_maps(case, case.pruned, "full attention maps")
 
 
 def by_attention(case: Case) -> bool:
-    """Whether a stage chooses by attention."""
-    return any(s.selects and isinstance(s.criterion, AttentionCriterion) for s in case.schedule.stages)
+    """Whether a stage chooses by an attention map."""
+    return any(map_criterion(stage) for stage in case.schedule.stages)
 
 
 def judged_by_maps(case: Case, pruned: Pruned, what: str, *noises: float, row: int = 0) -> Finding:
@@ -87,7 +86,7 @@ def judged_by_maps(case: Case, pruned: Pruned, what: str, *noises: float, row: i
     for stage in case.schedule.stages:
         left = torch.zeros_like(visual)
         left[kept[stage.layer].cpu()] = True
-        if stage.selects and isinstance(stage.criterion, AttentionCriterion) and bool(alive.any()):
+        if map_criterion(stage) and bool(alive.any()):
             scores = reference.scores.get(stage.layer)
             if scores is None:
                 return inapplicable(f"{what}: the model gives no attention maps around layer {stage.layer}")
