@@ -46,8 +46,11 @@ def _own_decoder(model: Any) -> Any:
     found = model
     while not hasattr(found, "layers") and hasattr(found, "get_decoder"):
         inner = found.get_decoder()
-        # Llama 4's language model takes itself for its decoder.
-        found = inner if inner is not found else getattr(found, "model", None)
+        if inner is found:  # Llama 4's language model takes itself for its decoder
+            inner = getattr(found, "model", None)
+            if inner is None:
+                break
+        found = inner
     return found
 
 
@@ -55,11 +58,11 @@ def decoder_layers(decoder: nn.Module) -> Sequence[nn.Module]:
     """The layers that a forward pass runs, in order.
 
     Raises:
-        ModelError: a layer has neither self-attention nor a known recurrent mixer.
+        ModelError: a layer has neither causal self-attention nor a known recurrent mixer.
     """
     parts: Any = decoder
     family = family_of(parts.config)
-    layers: list[nn.Module] = list(parts.layers)[: parts.config.num_hidden_layers]
+    layers: list[nn.Module] = list(parts.layers)[: parts.config.get_text_config(decoder=True).num_hidden_layers]
     for i, layer in enumerate(layers):
         check_layer(layer, i, family)
     return layers

@@ -60,11 +60,13 @@ def _is_cross_attention(name: str, part: nn.Module) -> bool:
 
 
 def check_layer(layer: nn.Module, i: int, family: Family) -> None:
-    """Refuse a layer that has neither self-attention nor a known recurrent mixer.
+    """Refuse a layer that has neither causal self-attention nor a known recurrent mixer that ignores zeros.
 
     Raises:
         ModelError: naming the layer.
     """
+    if getattr(getattr(layer, family.attention, None), "is_causal", True) is False:
+        raise _refused(layer, f"layer {i} reads tokens that come later", "attention that is not causal")
     if not any(hasattr(layer, name) for name in (family.attention, *family.recurrent)):
         raise ModelError(
             f"decoder layer {i} ({type(layer).__name__}) has no {family.attention}",
@@ -72,6 +74,14 @@ def check_layer(layer: nn.Module, i: int, family: Family) -> None:
             value=type(layer).__name__,
             remedy="add the family to autoprune/runtime/families, and check it with `autoprune doctor`",
         )
+    for mixer in (getattr(layer, name) for name in family.recurrent if hasattr(layer, name)):
+        entries = (part for name, part in mixer.named_children() if name.startswith("in_proj"))
+        if any(getattr(entry, "bias", None) is not None for entry in entries):
+            raise _refused(
+                mixer,
+                "padding, and what fills up a ragged batch, would leave a trace in its state",
+                "biases at the entry of a recurrent layer",
+            )
 
 
 def _refused(part: nn.Module, why: str, what: str) -> ModelError:
