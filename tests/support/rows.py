@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -29,6 +28,5 @@ def families_in(mode: str) -> list[Any]:
     return [pytest.param(name, marks=_marks(name, row.without.get(mode))) for name, row in rows.items()]
 
 
-def _marks(name: str, reason: str | None = None) -> Iterable[Any]:
-    marks = [] if FAMILIES[name].core else [pytest.mark.wide]
-    return [*marks, pytest.mark.skip(reason=f"{name}: {reason}")] if reason else marks
+def _marks(name: str, skip: pytest.MarkDecorator | None = None) -> list[pytest.MarkDecorator]:
+    return [*([] if FAMILIES[name].core else [pytest.mark.wide]), *([skip] if skip else [])]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from support.versions import needs
 from support.zoo.base import IMAGE, LAYERS, PAD, VIDEO, VOCAB, WORDS, Plan, Row, Zoo
 from support.zoo.gemma3 import gemma3
 from support.zoo.glm4v import glm4v
@@ -36,7 +37,11 @@ FAMILIES = {
     "llava_onevision": Row(llava_onevision, modes=True),
     "llava_onevision_video": Row(partial(llava_onevision, video=True), inputs="video", modes=True),
     "mistral3": Row(mistral3, modes=True),
-    "paligemma": Row(paligemma, modes=True),
+    "paligemma": Row(
+        paligemma,
+        modes=True,
+        without={"no cache": needs("5.23", "without a cache PaliGemma takes what it generates for prompt")},
+    ),
     "qwen2_5_vl": Row(qwen2_5_vl, core=True, modes=True),
     "qwen2_5_vl_video": Row(partial(qwen2_5_vl, video=True), inputs="video", modes=True),
     "qwen2_vl": Row(qwen2_vl, modes=True),

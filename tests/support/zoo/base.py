@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import torch
 from support.reference import MaskedReference
 from torch import Tensor
 
-PAD, START, IMAGE, VIDEO, BEFORE, AFTER, WORDS, VOCAB = 0, 1, 5, 6, 7, 8, 10, 128
+PAD, START, END, IMAGE, VIDEO, BEFORE, AFTER, WORDS, VOCAB = 0, 1, 2, 5, 6, 7, 8, 10, 128
 """Ids: below WORDS are special ones, which no random prompt holds and no random model generates."""
 LAYERS = 6
 TEXT = {
@@ -66,7 +67,7 @@ class Row:
         inputs: "image" or "video".
         reference: The class of the reference that its answers are compared with.
         modes: Whether it goes through every mode of generation.
-        without: Modes that do not apply, each with the reason.
+        without: Modes that do not apply, each with a mark that skips it and says why.
     """
 
     build: Callable[..., Zoo]
@@ -74,7 +75,7 @@ class Row:
     inputs: str = "image"
     reference: type[MaskedReference] = MaskedReference
     modes: bool = False
-    without: Mapping[str, str] = field(default_factory=dict)
+    without: Mapping[str, pytest.MarkDecorator] = field(default_factory=dict)
 
 
 def noise(*shape: int, seed: int = 1) -> Tensor:
@@ -123,6 +124,6 @@ def finish(model: Any) -> Any:
             elif weight.ndim > 1 and not weight.any():
                 weight.copy_(0.2 * noise(*weight.shape))  # else Gemma's projector makes all visual tokens alike
     model.generation_config.pad_token_id = PAD
-    model.generation_config.eos_token_id = None
+    model.generation_config.eos_token_id = END
     model.generation_config.suppress_tokens = list(range(WORDS))
     return model
