@@ -48,11 +48,12 @@ def refuse_method(name: str, *_: Any, **__: Any) -> NoReturn:
     raise PatchError(REFUSED_METHODS[name], field=name, remedy="call generate() on the patched model itself")
 
 
-def check_pass(call: Mapping[str, Any]) -> None:
-    """Refuse a forward pass that is recorded as a program, or that packs samples into one sequence.
+def check_pass(call: Mapping[str, Any], config: Any) -> None:
+    """Refuse a pass that is recorded as a program, packs samples into one sequence, or is asked for router logits.
 
     Args:
         call: Arguments of the decoder, by name.
+        config: Its config, which fills what the call leaves open.
 
     Raises:
         PatchError: naming what is asked for.
@@ -69,6 +70,38 @@ def check_pass(call: Mapping[str, Any]) -> None:
             "packed sequences cannot be pruned: a row holds several samples",
             field=packed,
             remedy="pass a padded batch with its attention_mask",
+        )
+    asked = call.get("output_router_logits")
+    if getattr(config, "output_router_logits", False) if asked is None else asked:
+        raise PatchError(
+            "router logits of pruned layers cover the survivors only, and an auxiliary loss would take them for all",
+            field="output_router_logits",
+            value=True,
+            remedy="set it to False in the call and in the text model's config",
+        )
+
+
+def check_places(config: Any, columns: int) -> None:
+    """Refuse a prefill in which a layer would take the row of a survivor for its place in the sequence.
+
+    Layers without rotary positions may sharpen their attention the further a token stands back (Llama 4); they count
+    the rows that they are given. Up to a first step of `floor_scale` tokens all weigh the same.
+
+    Args:
+        config: Config of the decoder.
+        columns: Length of the sequence, with what is cached.
+
+    Raises:
+        PatchError: the sequence is too long.
+    """
+    if not getattr(config, "attn_temperature_tuning", False) or all(config.no_rope_layers):
+        return
+    if columns >= config.floor_scale:
+        raise PatchError(
+            "the layers without positions scale attention by the number of a row, which pruning changes",
+            field="length of the prompt",
+            value=columns,
+            remedy=f"keep prompts below {config.floor_scale} tokens (floor_scale of the model's config)",
         )
 
 

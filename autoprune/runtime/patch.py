@@ -24,7 +24,14 @@ from autoprune.runtime.decoder import (
     visual_token_ids,
 )
 from autoprune.runtime.guard import guard
-from autoprune.runtime.modes import REFUSED_METHODS, check_pass, check_whole, refuse_method, refuse_options
+from autoprune.runtime.modes import (
+    REFUSED_METHODS,
+    check_pass,
+    check_places,
+    check_whole,
+    refuse_method,
+    refuse_options,
+)
 from autoprune.runtime.plan import Plan, ScoreKey, make_plan
 from autoprune.runtime.positions import Renumberer
 from autoprune.runtime.pruner import Pruner
@@ -226,7 +233,7 @@ class Patch:
         if self._stages or self._plan.observed:
             check_attention(self._decoder)
             check_checkpointing(self._decoder)
-            check_pass(call)
+            check_pass(call, self._decoder.config)
             check_cache(call.get("past_key_values"))
 
     def _watch_placeholders(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -267,6 +274,8 @@ class Patch:
             prompt = valid & prompt_columns(calls, length, past, valid)
             visual, n_visual = self._locate(ids, embeds, prompt, past)
         context = Context(batch, length, past, valid, prompt, visual, n_visual, alive=valid)
+        if context.is_prefill and self._stages:
+            check_places(decoder.config, past + length)
         if past == 0 or context.is_prefill:
             self.visual = visual
         calls.pruner = Pruner(context, self._plan, self._renumberer)
