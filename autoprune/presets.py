@@ -63,6 +63,30 @@ def pyramiddrop(layers: Sequence[int] = (8, 16, 24), keep: Sequence[float] = (0.
     return _schedule("pyramiddrop", [(layer, share, criterion) for layer, share in _pairs("pyramiddrop", layers, keep)])
 
 
+def sparsevlm(
+    layers: Sequence[int] = (3, 7, 16), keep: Sequence[float] = (300 / 576, 200 / 576, 110 / 576)
+) -> Schedule:
+    """SparseVLM (ICML 2025, arXiv 2410.04417): attention of the words that match the image, dropped tokens recycled.
+
+    Layers and counts are those of its released code (version 1.5) for 192 tokens on average of 576: after layers 2, 6
+    and 15. Deviations: version 1 sets the counts by the rank of the attention matrix; its recycling clusters the best
+    30 % of the dropped tokens into new ones behind the others, here all of them are averaged into the kept tokens that
+    they are most like (`merge`); survivors keep their original positions.
+    """
+    criterion = {**_attention("raters"), "reduce": "mean"}
+    stages = [(layer, share, criterion) for layer, share in _pairs("sparsevlm", layers, keep)]
+    return _schedule("sparsevlm", stages, merge="mean")
+
+
+def divprune(keep: float = 0.098) -> Schedule:
+    """DivPrune (CVPR 2025, arXiv 2503.02175): before the decoder, the tokens that are least like each other.
+
+    The share is the authors' for LLaVA-1.5 and LLaVA-NeXT. Deviation: batches are handled, and a sample's images are
+    looked at together.
+    """
+    return _schedule("divprune", [(0, keep, {"name": "diversity"})])
+
+
 def random(layer: int = 2, keep: float = 0.5, seed: int = 0) -> Schedule:
     """Control arm: a random choice of tokens."""
     return _schedule("random", [(layer, keep, {"name": "random", "seed": seed})])
@@ -80,6 +104,8 @@ _BUILDERS: dict[str, Callable[..., Schedule]] = {
     "himap": himap,
     "himap_generative": himap_generative,
     "pyramiddrop": pyramiddrop,
+    "sparsevlm": sparsevlm,
+    "divprune": divprune,
     "random": random,
     "uniform": uniform,
 }
@@ -89,8 +115,8 @@ NAMES = tuple(_BUILDERS)
 def for_depth(name: str, num_layers: int) -> Schedule:
     """A preset with its layers mapped from the published depth of 32 to a model of another depth.
 
-    Layer k becomes ``max(1, round(k * num_layers / 32))``; stages that fall on one layer move up. Both layers are noted
-    in `evidence`.
+    Layer k becomes ``max(1, round(k * num_layers / 32))``, and 0 stays 0; stages that fall on one layer move up. Both
+    layers are noted in `evidence`.
 
     Raises:
         ScheduleError: unknown preset, or the model is too shallow to hold its stages.
@@ -100,7 +126,7 @@ def for_depth(name: str, num_layers: int) -> Schedule:
     published = _BUILDERS[name]()
     mapped: list[int] = []
     for stage in published.stages:
-        layer = max(1, round(stage.layer * num_layers / PUBLISHED_DEPTH))
+        layer = max(1, round(stage.layer * num_layers / PUBLISHED_DEPTH)) if stage.layer else 0
         mapped.append(max(layer, mapped[-1] + 1) if mapped else layer)
     if mapped and mapped[-1] >= num_layers:
         raise ScheduleError(
@@ -133,11 +159,15 @@ def _pairs(
     return list(zip(layers, keep, strict=True))
 
 
-def _schedule(name: str, stages: Sequence[tuple[int, float, dict[str, Any] | None]]) -> Schedule:
+def _schedule(
+    name: str, stages: Sequence[tuple[int, float, dict[str, Any] | None]], merge: str | None = None
+) -> Schedule:
     entries = []
     for layer, keep, criterion in stages:
         entry: dict[str, Any] = {"layer": layer, "keep": {"ratio": keep}}
         if criterion is not None:
             entry["criterion"] = criterion
+        if merge is not None:
+            entry["merge"] = merge
         entries.append(entry)
     return Schedule.model_validate({"stages": entries, "evidence": {"preset": name}})

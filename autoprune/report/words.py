@@ -10,6 +10,7 @@ _ATTENTION = {
     "text": "attention of the text",
     "visual": "attention of the image itself",
     "all": "attention of all tokens",
+    "raters": "attention of the words that match the image",
 }
 _OTHERS = {
     "encoder": "attention in the vision tower",
@@ -55,20 +56,26 @@ def duration(seconds: float) -> str:
 
 def criterion_family(criterion: dict[str, Any] | None) -> str:
     """The short name of a criterion: ``last``, ``text`` … ``random``; ``none`` where none is needed."""
-    return "none" if not criterion else str(criterion.get("rows") or criterion["name"])
+    if not criterion:
+        return "none"
+    rows = [criterion[key] for key in ("rows", "combine") if criterion.get(key)]
+    return "+".join(rows) or str(criterion["name"])
 
 
 def criterion_words(criterion: dict[str, Any]) -> str:
     """A criterion in words, with the options that differ from the default."""
     name = _ATTENTION[criterion["rows"]] if criterion["name"] == "attention" else _OTHERS[criterion["name"]]
-    options = [f"{k} {v}" for k, v in criterion.items() if k not in ("name", "rows", "path", "sha256")]
+    if criterion.get("combine"):
+        name += f" and {_ATTENTION[criterion['combine']]}, the better rank of both"
+    skipped = ("name", "rows", "combine", "path", "sha256", "prototypes")
+    options = [f"{k} {v}" for k, v in criterion.items() if k not in skipped and v is not None]
     return f"{name} ({', '.join(options)})" if options else name
 
 
 def keep_words(keep: dict[str, Any]) -> str:
     """A keep rule in words."""
     if "ratio" in keep:
-        return f"keep {keep['ratio'] * 100:g} %" if keep["ratio"] else "withdraw all visual tokens"
+        return f"keep {keep['ratio'] * 100:.4g} %" if keep["ratio"] else "withdraw all visual tokens"
     if "count" in keep:
         return f"keep {keep['count']} tokens"
     if "mass" in keep:
@@ -78,18 +85,16 @@ def keep_words(keep: dict[str, Any]) -> str:
 
 def stage_words(stage: dict[str, Any]) -> str:
     """A stage in words: where, how much, by what."""
-    where = f"before layer {stage['layer']}: {keep_words(stage['keep'])}"
-    return (
-        f"{where} by {criterion_words(stage['criterion'])}"
-        if stage.get("criterion") and stage["keep"].get("ratio") != 0
-        else where
-    )
+    words = f"before layer {stage['layer']}: {keep_words(stage['keep'])}"
+    if stage.get("criterion") and stage["keep"].get("ratio") != 0:
+        words += f" by {criterion_words(stage['criterion'])}"
+    return f"{words}; the others are averaged into them" if stage.get("merge") else words
 
 
 def stage_short(stage: dict[str, Any]) -> str:
     """A stage in a few signs: ``2: 50 % text``."""
     (rule, value), family = next(iter(stage["keep"].items())), criterion_family(stage.get("criterion"))
-    kept = f"{value * 100:g} %" if rule == "ratio" else f"{rule} {value:g}"
+    kept = f"{value * 100:.4g} %" if rule == "ratio" else f"{rule} {value:g}"
     return f"{stage['layer']}: {kept}" + ("" if family == "none" else f" {family}")
 
 

@@ -15,6 +15,7 @@ from autoprune.schedule import Schedule
 LAST = {"rows": "last", "heads": "mean", "reduce": "sum", "normalize": "none"}
 TEXT = {**LAST, "rows": "text"}
 VISUAL = {**LAST, "rows": "visual"}
+RATERS = {**LAST, "rows": "raters", "reduce": "mean"}
 # Per stage: layer it prunes before, tokens left of 576, voting rows and reductions, layer whose attention is read.
 PUBLISHED: dict[str, tuple[Schedule, list[tuple[int, int, dict[str, str] | None, str | None]]]] = {
     "VTW, LLaVA-1.5-7B": (presets.vtw(15), [(15, 0, None, None)]),
@@ -26,6 +27,10 @@ PUBLISHED: dict[str, tuple[Schedule, list[tuple[int, int, dict[str, str] | None,
         presets.pyramiddrop(),
         [(8, 288, LAST, "current"), (16, 144, LAST, "current"), (24, 72, LAST, "current")],
     ),
+    "SparseVLM, 192 tokens": (
+        presets.sparsevlm(),
+        [(3, 300, RATERS, "previous"), (7, 200, RATERS, "previous"), (16, 110, RATERS, "previous")],
+    ),
 }
 
 
@@ -36,7 +41,7 @@ def test_published_settings(
     alive, got = 576, []
     for stage in schedule.stages:
         alive = stage.keep.target(576, alive)
-        criterion = stage.criterion.model_dump(exclude={"name"}) if stage.criterion else None
+        criterion = stage.criterion.model_dump(exclude={"name"}, exclude_none=True) if stage.criterion else None
         got.append((stage.layer, alive, criterion, criterion.pop("at") if criterion else None))
     assert got == expected
 
@@ -83,6 +88,8 @@ def test_published_depth_changes_nothing(name: str) -> None:
         ("himap", 8, [1, 2]),
         ("himap_generative", 40, [2, 19]),
         ("himap_generative", 12, [1, 6]),
+        ("sparsevlm", 12, [1, 3, 6]),
+        ("divprune", 12, [0]),  # before the decoder, at any depth
         ("himap", 4, [1, 2]),  # both fall on layer 1: the second moves up
         ("pyramiddrop", 4, [1, 2, 3]),
         ("fastv", 8, [1]),  # never layer 0
