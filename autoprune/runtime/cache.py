@@ -10,6 +10,7 @@ from transformers.cache_utils import (
     CacheLayerMixin,
     DynamicLayer,
     DynamicSlidingWindowLayer,
+    EncoderDecoderCache,
     LinearAttentionLayer,
     StaticLayer,
     StaticSlidingWindowLayer,
@@ -38,12 +39,18 @@ def check_cache(cache: Cache | None) -> None:
     Raises:
         PatchError: the cache is not made of plain dynamic, static or recurrent layers.
     """
-    for layer in getattr(cache, "layers", ()):
-        if type(layer) not in (*_PRUNED, LinearAttentionLayer) and not isinstance(layer, Pruned):
+    if cache is None:
+        return
+    later = getattr(cache, "layer_class_to_replicate", None)
+    kinds = [type(layer) for layer in getattr(cache, "layers", ())] + [later or DynamicLayer]
+    if not isinstance(cache, Cache) or isinstance(cache, EncoderDecoderCache):
+        kinds = [type(cache)]
+    for kind in kinds:
+        if kind not in (*_PRUNED, LinearAttentionLayer) and not issubclass(kind, Pruned):
             raise PatchError(
                 "this kind of cache cannot be pruned",
                 field="past_key_values",
-                value=type(layer).__name__,
+                value=kind.__name__,
                 remedy="generate with the default dynamic cache or a static one",
             )
 

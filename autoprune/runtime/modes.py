@@ -11,11 +11,13 @@ from torch import nn
 from autoprune.errors import ModelError, PatchError
 
 _REFUSED_OPTIONS = {
+    "cache_implementation": "survivors cannot be held by this kind of cache",
     "prefill_chunk_size": "chunked prefill cannot be pruned: a chunk does not see the whole prompt",
     "assistant_early_exit": "drafts of an early exit cannot be pruned: they stop before the layers of later stages",
     "use_mtp": "drafts of multi-token prediction are not checked: their layers come after the decoder's",
     "speculation_type": "drafts from hidden states are not checked",
 }
+_REFUSED_VALUES = {"cache_implementation": ("quantized", "paged")}
 REFUSED_METHODS = {
     "init_continuous_batching": "continuous batching cannot be pruned: it packs several requests into one sequence",
     "_replicate_for_data_parallel": "replicas of DataParallel cannot be pruned: one patch serves one model",
@@ -35,7 +37,7 @@ def refuse_options(call: Mapping[str, Any], default: Any) -> None:
     for name, why in _REFUSED_OPTIONS.items():
         configs = (call.get("generation_config"), default)
         wanted = next((v for v in (call.get(name), *(getattr(c, name, None) for c in configs)) if v), None)
-        if wanted:
+        if wanted and wanted in _REFUSED_VALUES.get(name, (wanted,)):
             raise PatchError(why, field=name, value=wanted, remedy="leave it out")
 
 

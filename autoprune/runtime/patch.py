@@ -229,12 +229,12 @@ class Patch:
         self._calls.request = read_request(call)
 
     def _check(self, call: Mapping[str, Any]) -> None:
-        """Refuse what cannot be pruned: by the outer model, before its vision tower runs, and by the decoder."""
+        """Refuse what cannot be pruned; generate() and the model ask before images are encoded."""
+        check_attention(self._decoder)
+        check_cache(call.get("past_key_values"))
         if self._stages or self._plan.observed:
-            check_attention(self._decoder)
             check_checkpointing(self._decoder)
             check_pass(call, self._decoder.config)
-            check_cache(call.get("past_key_values"))
 
     def _watch_placeholders(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = method(*args, **kwargs)
@@ -247,6 +247,7 @@ class Patch:
 
     def _generate(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         call = named_arguments(method, args, kwargs)
+        self._check(call)
         refuse_options(call, getattr(self._model, "generation_config", None))
         outer = self._calls.prompt_length
         self._calls.prompt_length = prompt_length(call)

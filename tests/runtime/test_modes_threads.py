@@ -1,0 +1,116 @@
+"""Threads: what one observes or prunes, no other sees."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from support.zoo import Zoo, llama, llava
+from torch import Tensor
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+import autoprune
+from autoprune import presets
+from autoprune.runtime.tap import tapped
+
+HIMAP = presets.himap((1, 3), (0.5, 0.25))
+
+
+@pytest.fixture(autouse=True)
+def frequent_switches() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def in_threads(*works: Callable[[], None]) -> None:
+    """Run all at once; the first failure of any is raised."""
+    errors: list[BaseException] = []
+
+    def run(work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - handed to the main thread
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def registry() -> dict[str, object]:
+    return {name: ALL_ATTENTION_FUNCTIONS[name] for name in ALL_ATTENTION_FUNCTIONS}
+
+
+def logits(zoo: Zoo) -> Tensor:
+    with torch.no_grad():
+        return zoo.model(**zoo.inputs).logits
+
+
+def test_a_patched_and_an_unpatched_model_of_one_class() -> None:
+    pruned, dense = llava(seed=0), llava(seed=1)
+    before = registry()
+    expected_dense = logits(dense)
+    with autoprune.apply(pruned.model, HIMAP):
+        expected_pruned = logits(pruned)
+
+        def same(zoo: Zoo, expected: Tensor) -> None:
+            for _ in range(8):
+                assert torch.equal(logits(zoo), expected)
+
+        in_threads(*[lambda: same(pruned, expected_pruned), lambda: same(dense, expected_dense)] * 2)
+    assert registry() == before
+
+
+def test_applying_and_removing_beside_a_running_model() -> None:
+    """The kernels of the other model never see whose turn it is."""
+    changing, running = llava(seed=0), llava(seed=1)
+    before = registry()
+    with autoprune.apply(running.model, HIMAP):
+        expected = logits(running)
+
+        def change() -> None:
+            for _ in range(6):
+                with autoprune.apply(changing.model, HIMAP) as patch:
+                    logits(changing)
+                    assert patch.report.active
+
+        def run() -> None:
+            for _ in range(12):
+                assert torch.equal(logits(running), expected)
+
+        in_threads(change, run)
+    assert registry() == before
+
+
+def test_observers_come_and_go_at_once() -> None:
+    """Fails when the lock in tap.py is removed: the count of observers goes wrong, and with it the registry."""
+    model, before = llama(layers=2), registry()
+    query = torch.zeros(1, 4, 3, 16)
+    kernel = ALL_ATTENTION_FUNCTIONS["sdpa"]
+
+    def observe(i: int) -> Callable[[], None]:
+        attention = model.get_decoder().layers[i % 2].self_attn
+
+        def work() -> None:
+            for k in range(6000):
+                seen: list[Tensor] = []
+                with tapped(attention, lambda q, *_, seen=seen: seen.append(q)):
+                    found = ALL_ATTENTION_FUNCTIONS.get_interface("sdpa", None)
+                    if k % 100 == 0:
+                        found(attention, query, query[:, :2], query[:, :2], None, scaling=1.0, is_causal=True)
+                        assert len(seen) == 1
+                assert found is not kernel
+
+        return work
+
+    in_threads(*[observe(i) for i in range(4)])
+    assert registry() == before
