@@ -27,20 +27,10 @@ from autoprune.criterion import (
     parse_criterion,
 )
 from autoprune.errors import ModelError, ScheduleError
-from autoprune.validation import Float, Int, Part, explained
+from autoprune.identity import ModelIdentity
+from autoprune.validation import Float, Int, Part, canonical, explained
 
 KeepKind = Literal["ratio", "count", "mass", "threshold"]
-_TEXT_KEYS = (
-    "model_type",
-    "num_hidden_layers",
-    "hidden_size",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "intermediate_size",
-    "vocab_size",
-)
-_VISION_KEYS = ("hidden_size", "num_hidden_layers", "patch_size", "image_size")
 
 
 class Keep(Part):
@@ -142,37 +132,6 @@ class Stage(Part):
                 "there is no layer before layer 0 to read attention from: use layer 1 or deeper, or at 'current'"
             )
         return self
-
-
-class ModelIdentity(Part):
-    """The model that a schedule was made for."""
-
-    name: str
-    model_type: str
-    num_layers: Annotated[Int, Field(ge=1)]
-    hidden_size: Annotated[Int, Field(ge=1)]
-    config_sha256: str
-
-    @classmethod
-    def from_config(cls, config: Any, name: str = "") -> Self:
-        """Identity of the model with this transformers config.
-
-        The hash covers a named structural subset of the config only: the whole dictionary changes with every
-        transformers release.
-        """
-        text = config.get_text_config(decoder=True)
-        vision = getattr(config, "vision_config", None)
-        subset = {
-            "text": {k: _setting(text, k) for k in _TEXT_KEYS},
-            "vision": {k: _setting(vision, k) for k in _VISION_KEYS},
-        }
-        return cls(
-            name=name or getattr(config, "name_or_path", "") or config.model_type,
-            model_type=config.model_type,
-            num_layers=text.num_hidden_layers,
-            hidden_size=text.hidden_size,
-            config_sha256=hashlib.sha256(_canonical(subset)).hexdigest(),
-        )
 
 
 class Schedule(Part):
@@ -328,7 +287,7 @@ class Schedule(Part):
             if s.keep.ratio != 1
         ]
         compact = bool(stages) and self.positions == "compact"
-        return hashlib.sha256(_canonical({"compact": stages} if compact else stages)).hexdigest()
+        return hashlib.sha256(canonical({"compact": stages} if compact else stages)).hexdigest()
 
     def with_model(self, config: Any, name: str = "") -> Schedule:
         """The same schedule, stamped with the identity of the model it is for.
@@ -371,17 +330,6 @@ class Schedule(Part):
                 value=self.stages[-1].layer,
                 remedy="use a layer of this model, or presets.for_depth to map published layers",
             )
-
-
-def _setting(config: Any, key: str) -> Any:
-    """A value of a config, None if it has none; a list with one for each layer where the layers have their own."""
-    if key in (getattr(config, "per_layer_attributes", None) or ()):
-        return [getattr(layer, key, None) for layer in config.per_layer_config]
-    return getattr(config, key, None)
-
-
-def _canonical(obj: Any) -> bytes:
-    return json.dumps(obj, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

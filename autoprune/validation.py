@@ -1,9 +1,10 @@
-"""Frozen, strict models, and their findings in our own words."""
+"""Frozen, strict models, their canonical form, and their findings in our own words."""
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Strict, ValidationError
 
@@ -18,6 +19,11 @@ class Part(BaseModel):
     """Base of everything a schedule is made of: immutable, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def canonical(values: Any) -> bytes:
+    """JSON that is the same for equal values, for hashing."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def explained(error: ValidationError, root: str) -> ScheduleError:

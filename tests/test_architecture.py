@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "autoprune"
 FLOORS = [
     {"errors"},
     {"validation"},
-    {"criterion"},
+    {"criterion", "identity"},
     {"schedule"},
     {"schema", "presets"},
     {"runtime"},
