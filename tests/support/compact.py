@@ -59,32 +59,40 @@ class CompactReference(MaskedReference):
         rotary = self.decoder.rotary_emb(hidden, places)
         for i, layer in enumerate(self.decoder.layers):
             if decide:
-                self._decide_alone(i, b, present, hidden)
+                self._decide_alone(i, b, present, hidden, rotary)
             left = [n for n, j in enumerate(present) if j >= self.valid.shape[1] or not self.dead[i][b, j]]
             present, hidden = [present[n] for n in left], hidden[:, left]
             rotary = tuple(table[:, left] for table in rotary)
-            blocked = torch.full((1, 1, len(present), len(present)), torch.finfo(hidden.dtype).min).triu(1)
-            hidden = layer(
-                hidden,
-                attention_mask=blocked if hasattr(layer, "self_attn") else None,
-                position_embeddings=rotary,
-                position_ids=None,
-                past_key_values=None,
-            )
+            hidden = self._run(layer, hidden, rotary)
         norm = getattr(self.decoder, "norm", None) or self.decoder.embedding_norm
         return present, norm(hidden)[0]
 
-    def _decide_alone(self, i: int, b: int, present: list[int], hidden: Tensor) -> None:
+    def _run(self, layer: Any, hidden: Tensor, rotary: tuple[Tensor, ...]) -> Tensor:
+        n = hidden.shape[1]
+        blocked = torch.full((1, 1, n, n), torch.finfo(hidden.dtype).min).triu(1)
+        return layer(
+            hidden,
+            attention_mask=blocked if hasattr(layer, "self_attn") else None,
+            position_embeddings=rotary,
+            position_ids=None,
+            past_key_values=None,
+        )
+
+    def _decide_alone(self, i: int, b: int, present: list[int], hidden: Tensor, rotary: tuple[Tensor, ...]) -> None:
         if i:
             self.dead[i][b] = self.dead[i - 1][b]
         if i not in self.stages:
             return
+        criterion, scored = self.stages[i].criterion, i - 1
+        if getattr(criterion, "at", None) == "current":
+            self._run(self.decoder.layers[i], hidden, rotary)
+            scored = i
         width = self.visual.shape[1]
         states = torch.zeros(b + 1, width, hidden.shape[-1])
         states[b, present] = hidden[0]
         weights = None
-        if i - 1 in self.maps:
-            heads = self.maps[i - 1][0]
+        if scored in self.maps:
+            heads = self.maps[scored][0]
             weights = torch.zeros(b + 1, len(heads), width, width)
             weights[b][:, torch.tensor(present)[:, None], torch.tensor(present)] = heads
         alive = [j for j in present if self.visual[b, j]]

@@ -7,12 +7,20 @@ import transformers as hf
 from support.zoo.base import IMAGE, PLAN, TEXT, TOWER, Plan, Zoo, count, finish, noise, prompts
 
 
-def lfm2_vl(plan: Plan = PLAN, seed: int = 0) -> Zoo:
+def lfm2_vl(plan: Plan = PLAN, seed: int = 0, biased: bool = False) -> Zoo:
+    """A batch with images.
+
+    Args:
+        plan: Images of each sample.
+        seed: Of the weights.
+        biased: Whether the convolutions and their projections have biases.
+    """
     torch.manual_seed(seed)
     text = {
         "model_type": "lfm2",
         **TEXT,
         "block_auto_adjust_ff_dim": False,
+        "conv_bias": biased,
         "layer_types": ["conv", "full_attention", "conv", "conv", "full_attention", "conv"],
     }
     tower = {"model_type": "siglip2_vision_model", **TOWER, "patch_size": 4, "num_patches": 16}
