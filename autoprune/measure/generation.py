@@ -132,5 +132,5 @@ class _Batch:
         with torch.no_grad():
             logits: Tensor = self._model(
                 **forced.inputs, position_ids=positions, use_cache=False, logits_to_keep=forced.width
-            ).logits
+            ).logits[:, -forced.width :]  # some models give all columns
         return logits

@@ -113,6 +113,12 @@ class DensePrefix:
             logits = self._call(cache)
         return Replay(logits, patch.report.visual_tokens, cache, entry, recorded)
 
+    def rerun(self, entry: int) -> Tensor:
+        """Logits [B, width, vocabulary] when the layers from `entry` on run again, under whatever hooks they carry."""
+        recorded, cache = self.ensure_recorded(), self._new_cache()
+        with torch.no_grad(), self._substituted(cache), _shortcut(self._layers, recorded.outputs[:entry]):
+            return self._call(cache)
+
     def ensure_recorded(self) -> Recorded:
         """The large part, computed again if it was dropped."""
         if self.recorded is None:
@@ -152,7 +158,7 @@ class DensePrefix:
                         past_key_values=cache,
                         use_cache=True,
                         logits_to_keep=self.forced.width,
-                    ).logits
+                    ).logits[:, -self.forced.width :]  # some models give all columns
                 return logits, Recorded(outputs, cache), dict(recording.scores), recording.visual_mask
         finally:
             handle.remove()
@@ -165,7 +171,7 @@ class DensePrefix:
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=self.forced.width,
-        ).logits
+        ).logits[:, -self.forced.width :]
         return logits
 
     def _new_cache(self) -> Any:
