@@ -81,6 +81,37 @@ def paired_drop(dense: Sequence[float], pruned: Sequence[float], groups: Sequenc
     return Interval(estimate, max(-1.0, estimate + float(low)), min(1.0, estimate + float(high)), se)
 
 
+def clustered_means(
+    values: NDArray[np.float64], groups: Sequence[Hashable], seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Means over samples with 95 % intervals, by a bootstrap over groups: whole groups are drawn with replacement.
+
+    Args:
+        values: [samples, ...], one figure or many for each sample; NaN where there is none for any sample.
+        groups: Cluster of each sample.
+        seed: Of the resampling.
+
+    Returns:
+        Means, lower ends and upper ends, each of the shape of one sample's figures.
+
+    Raises:
+        ValueError: there are fewer than two groups, or not one for each sample.
+    """
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    if len(values) != len(groups) or len(numbers) < 2:
+        raise ValueError(f"need two groups or more, one for each sample; have {len(numbers)} for {len(values)}")
+    index = np.array([numbers[group] for group in groups])
+    flat = np.asarray(values, dtype=float).reshape(len(values), -1)
+    sums = np.zeros((len(numbers), flat.shape[1]))
+    np.add.at(sums, index, flat)
+    sizes = np.bincount(index).astype(float)
+    drawn = np.random.default_rng(seed).multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=_RESAMPLES)
+    means = (drawn @ sums) / (drawn @ sizes)[:, None]
+    low, high = np.quantile(means, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0)
+    shape = np.shape(values)[1:]
+    return flat.mean(0).reshape(shape), low.reshape(shape), high.reshape(shape)
+
+
 def _bootstrap(sums: NDArray[np.float64], sizes: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     # Groups of equal sum and size are interchangeable: drawing kinds of groups is the same, and many times faster.
     kinds, counts = np.unique(np.stack([sums, sizes], axis=1), axis=0, return_counts=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from autoprune.measure.statistics import paired_drop, wilson
+from autoprune.measure.statistics import clustered_means, paired_drop, wilson
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (10, 10), (81, 263), (1, 2), (500, 512)])
@@ -59,3 +59,37 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says(lost, gained):
 def test_lengths_must_agree():
     with pytest.raises(ValueError, match="as many"):
         paired_drop([1.0], [1.0, 0.0], ["a", "b"])
+
+
+def test_means_are_of_samples_and_their_intervals_of_groups():
+    rng = np.random.default_rng(0)
+    groups = [number // 4 for number in range(200)]
+    common = rng.normal(size=50)
+    values = np.stack([common[groups], rng.normal(size=200)], 1)  # alike within a group; independent
+    mean, low, high = clustered_means(values, groups)
+    np.testing.assert_allclose(mean, values.mean(0))
+    width = (high - low) / 2
+    assert width[0] == pytest.approx(1.96 * common.std() / 50**0.5, rel=0.1)
+    assert width[1] == pytest.approx(1.96 * values[:, 1].std() / 200**0.5, rel=0.2)
+
+
+def test_means_cover_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(1)
+    values, groups = rng.normal(size=(80, 400)), [number // 2 for number in range(80)]
+    _, low, high = clustered_means(values, groups)
+    assert 0.90 < np.mean((low < 0) & (high > 0)) < 0.98
+
+
+def test_means_keep_the_shape_and_leave_holes_where_nothing_is():
+    values = np.arange(24.0).reshape(4, 3, 2)
+    values[:, 1] = np.nan
+    for part in clustered_means(values, list("aabb")):
+        assert part.shape == (3, 2)
+        assert np.isnan(part[1]).all()
+        assert not np.isnan(part[[0, 2]]).any()
+
+
+@pytest.mark.parametrize("groups", [["a", "a"], ["a", "b", "c"]])
+def test_means_without_two_groups_are_refused(groups):
+    with pytest.raises(ValueError, match="two groups"):
+        clustered_means(np.zeros((2, 1)), groups)
