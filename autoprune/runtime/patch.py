@@ -37,7 +37,14 @@ from autoprune.runtime.positions import Renumberer
 from autoprune.runtime.pruner import Pruner
 from autoprune.runtime.report import Report
 from autoprune.runtime.reporting import make_report
-from autoprune.runtime.request import Calls, named_arguments, prompt_columns, prompt_length, read_request
+from autoprune.runtime.request import (
+    Calls,
+    named_arguments,
+    prompt_columns,
+    prompt_length,
+    read_request,
+    without_first,
+)
 from autoprune.schedule import Schedule
 
 _ACTIVE: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Patch]] = weakref.WeakKeyDictionary()
@@ -212,7 +219,11 @@ class Patch:
     def _layer_entry(self, i: int) -> Callable[..., Any]:
         def before(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             pruner = self._calls.pruner
-            return pruner.before_layer(i, layer, args, kwargs) if pruner else None
+            if pruner is None:
+                return None
+            if len(args) > 1:
+                args, kwargs = args[:1], without_first(layer.forward, args, kwargs)
+            return pruner.before_layer(i, layer, args, kwargs)
 
         return before
 
@@ -238,7 +249,8 @@ class Patch:
 
     def _watch_placeholders(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = method(*args, **kwargs)
-        for mask in result if isinstance(result, tuple) else (result,):
+        # A model that also hears gives (image, video, audio).
+        for mask in result[:2] if isinstance(result, tuple) else (result,):
             if mask is not None:
                 flat = mask.any(-1) if mask.ndim == 3 else mask
                 seen = self._calls.request.placeholder
@@ -249,20 +261,20 @@ class Patch:
         call = named_arguments(method, args, kwargs)
         self._check(call)
         refuse_options(call, getattr(self._model, "generation_config", None))
-        outer = self._calls.prompt_length
-        self._calls.prompt_length = prompt_length(call)
+        calls = self._calls
+        outer = calls.prompt_length, calls.prompt_ids
+        calls.prompt_length, calls.prompt_ids = prompt_length(call), call.get("input_ids")
         try:
             return method(*args, **kwargs)
         finally:
-            self._calls.prompt_length = outer
+            calls.prompt_length, calls.prompt_ids = outer
 
     def _before_decoder(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         calls, call = self._calls, named_arguments(decoder.forward, args, kwargs)
         embeds, ids, cache = (call.get(name) for name in ("inputs_embeds", "input_ids", "past_key_values"))
         reference: Tensor = ids if embeds is None else embeds  # type: ignore[assignment]
-        ids = calls.request.input_ids if ids is None else ids
         batch, length = reference.shape[:2]
-        ids = ids if ids is not None and tuple(ids.shape) == (batch, length) else None
+        ids = calls.known_ids(batch, length) if ids is None else ids
         self._check(call)
         past = past_length(cache)
         mask = call.get("attention_mask") if calls.request.attention_mask is None else calls.request.attention_mask

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from autoprune.errors import PatchError
 from autoprune.runtime.cache import past_length
@@ -37,6 +38,18 @@ class Calls(threading.local):
         self.pruner: Pruner | None = None
         self.lengths: Tensor | int | None = None
         self.prompt_length: int | None = None
+        self.prompt_ids: Tensor | None = None
+
+    def known_ids(self, batch: int, length: int) -> Tensor | None:
+        """Ids [B, S] behind the embeddings of a pass: those of the outer model's call, else of its generate().
+
+        Some models generate with their language model alone, from embeddings: samples are repeated for beams, and
+        what was generated has no ids here.
+        """
+        ids, prompt = self.request.input_ids, self.prompt_ids
+        if ids is None and prompt is not None and batch % len(prompt) == 0 and prompt.shape[1] <= length:
+            ids = pad(prompt.repeat_interleave(batch // len(prompt), dim=0), (0, length - prompt.shape[1]), value=-1)
+        return ids if ids is not None and tuple(ids.shape) == (batch, length) else None
 
     def end(self) -> None:
         """Forget a forward pass, also a failed one, so that nothing of it reaches the next or stays in memory."""
@@ -54,6 +67,12 @@ def named_arguments(
     parameters = inspect.signature(function).parameters.values()
     names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
+def without_first(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """All arguments but the first by name."""
+    first = next(iter(inspect.signature(function).parameters))
+    return {name: value for name, value in named_arguments(function, args, kwargs).items() if name != first}
 
 
 def read_request(call: Mapping[str, Any]) -> Request:
