@@ -137,6 +137,7 @@ class Case:
 
     def __init__(self, subject: Subject, schedule: Schedule) -> None:
         self.subject, self.schedule = subject, schedule
+        self._alone: dict[int, Pruned] = {}
         self._references: dict[Any, Reference] = {}
 
     def pruned_on(self, prompt: Prompt, name: str | None = None, *, use_cache: bool = True) -> Pruned:
@@ -146,10 +147,17 @@ class Case:
             result = self.subject.run(prompt, use_cache=use_cache)
             return Pruned(result, patch.report, tuple(prompt.inputs["attention_mask"].sum(1).tolist()))
 
-    @cached_property
+    def alone(self, row: int) -> Pruned:
+        """A row without padding."""
+        if row not in self._alone:
+            prompt = self.subject.prompts.rows[row]
+            self._alone[row] = self.pruned_on(prompt)
+        return self._alone[row]
+
+    @property
     def pruned(self) -> Pruned:
-        """The first row."""
-        return self.pruned_on(self.subject.prompts.rows[0])
+        """The first row without padding."""
+        return self.alone(0)
 
     def reference(self, kept: Mapping[int, Tensor], row: int = 0) -> Reference:
         """The independent reference on one row, in which these positions are left."""

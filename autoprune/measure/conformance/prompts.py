@@ -20,9 +20,14 @@ from autoprune.runtime.decoder import visual_token_ids
 
 _COMPARED = 48
 """Positions of each kind, visual and text, whose logits are compared: with a large vocabulary all would fill memory."""
-_SHORT, _LONG = (4, 32, 9), (5, 48, 6)
-"""Words, visual tokens, words."""
-_LONG_QUESTION = "What is the difference between the images, and what is the same in all of them?"
+_ROWS = ((4, 32, 29), (5, 48, 6))
+"""Words, visual tokens, words. The row with less to prune has more text, so that the other one, once pruned, is filled up
+with tokens that it dropped, and not only with its padding."""
+_LONG_QUESTION = (
+    "Look at the image carefully before you answer. Say what is in the foreground, what is in the background, which "
+    "colors it has, how many things you can count, and whether there is any text that can be read. Answer in one word."
+)
+_SHORT_QUESTION = "What differs?"
 
 
 @dataclass(frozen=True)
@@ -78,15 +83,16 @@ def questions(model: Any, processor: Any, samples: Sequence[Sample] = ()) -> Pro
     Raises:
         DataError: the processor refuses them.
     """
-    short, long = synthetic_sample(model.config), synthetic_sample(model.config, _LONG_QUESTION, images=2)
+    one = synthetic_sample(model.config, _LONG_QUESTION)
     if samples:
-        asked = [*samples, short][:2]
+        asked = [*samples, one][:2]
         return Prompts(*_encoded(model, processor, asked), f"rows {' and '.join(sample.id for sample in asked)}")
     try:
-        return Prompts(*_encoded(model, processor, [short, long]), "questions about one and about two made-up images")
+        two = synthetic_sample(model.config, _SHORT_QUESTION, images=2)
+        return Prompts(*_encoded(model, processor, [one, two]), "questions about one and about two made-up images")
     except DataError:  # some processors take one image per prompt
-        long = synthetic_sample(model.config, _LONG_QUESTION)
-        return Prompts(*_encoded(model, processor, [short, long]), "two questions about a made-up image")
+        two = synthetic_sample(model.config, _SHORT_QUESTION)
+        return Prompts(*_encoded(model, processor, [one, two]), "two questions about a made-up image")
 
 
 def _encoded(model: Any, processor: Any, samples: list[Sample]) -> tuple[tuple[Prompt, ...], Prompt]:
@@ -112,7 +118,7 @@ def words(model: Any, why: str) -> Prompts:
     drawn = torch.randperm(text.vocab_size, generator=torch.Generator().manual_seed(0))
     drawn = drawn[ordinary[drawn]]
     rows, start = [], 0
-    for before, visual, after in (_SHORT, _LONG):
+    for before, visual, after in _ROWS:
         length = before + visual + after
         ids = drawn[torch.arange(start, start + length) % len(drawn)]
         rows.append((ids, (torch.arange(length) >= before) & (torch.arange(length) < before + visual)))

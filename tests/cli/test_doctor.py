@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.zoo.mllama import mllama
+
+from autoprune.presets import vtw
+from autoprune.schedule import Schedule
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_model_of_this_repository_is_all_green(cli):
+    found = cli("doctor", ROOT / "studies/digit_scenes/model", "--json")
+    assert found.code == 0, found.out
+    assert found.json["passed"]
+    results = found.json["results"]
+    assert {r["status"] for r in results} == {"pass", "not applicable"}
+    assert {r["reason"] for r in results if r["status"] != "pass"} == {"no stage chooses by an attention map"}
+    assert len({r["schedule"] for r in results}) == 4
+    assert found.json["kernels"] == ["eager", "sdpa"]
+    assert 0 < found.json["noise"]["kernel"] < found.json["tolerance"] < 1e-3
+
+
+def test_a_schedule_of_ones_own_on_rows_of_ones_own(cli, tiny, rows, schedule_file):
+    shown = cli("doctor", tiny, schedule_file, "--data", rows)
+    assert shown.code == 0, shown.err
+    assert "Pruning is exact here: 10 passed, 0 failed, 0 not applicable." in shown.out
+    assert "rows 0 and 1" in shown.out
+    assert "float32, cpu, sdpa attention" in shown.out
+
+
+def test_random_weights_through_the_processor_that_is_there(cli, tiny):
+    found = cli("doctor", tiny, "--random-init", "--json").json
+    assert found["passed"]
+    assert "made-up images" in found["inputs"]
+
+
+def test_random_weights_from_a_config_alone(cli, tiny, tmp_path):
+    (tmp_path / "config.json").write_text((tiny / "config.json").read_text())
+    for model in (tmp_path, tmp_path / "config.json"):
+        shown = cli("doctor", model, "--random-init")
+        assert shown.code == 0, shown.out
+        assert "vision tower not exercised" in shown.out
+
+
+def test_a_failure_is_exit_code_1_and_says_where(cli, tiny, schedule_file, monkeypatch):
+    monkeypatch.setattr("autoprune.runtime.cache_layers.PrunedLayer.get_seq_length", lambda self: self.keys.shape[-2])
+    shown = cli("doctor", tiny, schedule_file)
+    assert shown.code == 1
+    assert "PRUNING IS NOT EXACT HERE" in shown.out
+    line = next(line for line in shown.out.splitlines() if "KV lengths" in line)
+    assert "fail" in line
+    assert "layer 1 after the prefill: reports length" in line
+
+
+def test_a_schedule_that_changes_nothing_shows_nothing(cli, tiny, tmp_path):
+    Schedule.model_validate({"stages": [{"layer": 1, "keep": {"ratio": 1.0}}]}).save(tmp_path / "noop.json")
+    shown = cli("doctor", tiny, tmp_path / "noop.json")
+    assert shown.code == 1
+    assert "NOTHING IS SHOWN" in shown.out
+
+
+@pytest.mark.parametrize("options", [(), ("--random-init",)])
+def test_a_schedule_for_another_model_is_bad_input(cli, tiny, tmp_path, options):
+    vtw(30).save(tmp_path / "deep.json")
+    found = cli("doctor", tiny, tmp_path / "deep.json", "--json", *options)
+    assert found.code == 2
+    assert found.json["error"]["field"] == "stages[0].layer"
+
+
+def test_an_unsupported_structure_is_one_line_and_exit_code_2(cli, tmp_path):
+    mllama().model.config.save_pretrained(tmp_path)
+    refused = cli("doctor", tmp_path, "--random-init")
+    assert refused.code == 2
+    assert refused.err.count("\n") == 1
+    assert "cross-attention" in refused.err
+    assert refused.out == ""
+
+
+def test_data_for_a_bare_config_is_bad_input(cli, tiny, rows, tmp_path):
+    (tmp_path / "config.json").write_text((tiny / "config.json").read_text())
+    found = cli("doctor", tmp_path, "--random-init", "--data", rows, "--json")
+    assert found.code == 2
+    assert json.loads(found.out)["error"]["field"] == "--data"
