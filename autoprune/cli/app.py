@@ -15,9 +15,11 @@ from autoprune.cli.calibrate import calibrate
 from autoprune.cli.doctor import doctor
 from autoprune.cli.export import export
 from autoprune.cli.failures import INTERRUPTED, report_failure
+from autoprune.cli.fitprune import fitprune
 from autoprune.cli.output import note
 from autoprune.cli.presets import presets
 from autoprune.cli.report import report
+from autoprune.cli.sweep import sweep
 from autoprune.cli.verify import verify
 
 app = typer.Typer(
@@ -34,6 +36,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "verify": verify,
     "doctor": doctor,
     "bench": bench,
+    "sweep": sweep,
+    "fitprune": fitprune,
     "presets": presets,
 }
 for _name, _command in COMMANDS.items():
