@@ -110,3 +110,8 @@ def visual_token_ids(config: Any) -> tuple[int, ...]:
     """Placeholder ids of images and videos; empty for a text-only model."""
     ids = {getattr(config, key, None) for key in (*_VISUAL_ID_KEYS, *family_of(config).visual_ids)}
     return tuple(sorted(i for i in ids if isinstance(i, int)))
+
+
+def visual_mask_names(decoder: nn.Module) -> tuple[str, ...]:
+    """Arguments of the text model that mark visual positions, for families without placeholder ids."""
+    return family_of(decoder.config).visual_masks

@@ -21,6 +21,7 @@ from autoprune.runtime.decoder import (
     check_checkpointing,
     decoder_layers,
     find_decoder,
+    visual_mask_names,
     visual_token_ids,
 )
 from autoprune.runtime.guard import guard
@@ -110,6 +111,7 @@ class Patch:
         self._plan, self._stages = plan, plan.stages
         self._visual_mask = visual_mask
         self._visual_ids = visual_token_ids(model.config)
+        self._visual_masks = visual_mask_names(self._decoder)
         self.scores: dict[ScoreKey, Tensor] = {}
         self.visual: Tensor | None = None
         self._renumberer = Renumberer(self._decoder)
@@ -117,7 +119,7 @@ class Patch:
         self._undo: list[Callable[[], None]] = []
         check_attention(self._decoder)
         check_whole(model)
-        if self._stages and visual_mask is None and not self._visual_ids:
+        if self._stages and visual_mask is None and not self._visual_ids and not self._visual_masks:
             raise PatchError(
                 "nothing tells which positions are visual in this text-only model",
                 field="visual_mask",
@@ -251,10 +253,7 @@ class Patch:
         result = method(*args, **kwargs)
         # A model that also hears gives (image, video, audio).
         for mask in result[:2] if isinstance(result, tuple) else (result,):
-            if mask is not None:
-                flat = mask.any(-1) if mask.ndim == 3 else mask
-                seen = self._calls.request.placeholder
-                self._calls.request.placeholder = flat if seen is None else seen | flat
+            self._calls.request.mark(mask)
         return result
 
     def _generate(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -275,6 +274,8 @@ class Patch:
         reference: Tensor = ids if embeds is None else embeds  # type: ignore[assignment]
         batch, length = reference.shape[:2]
         ids = calls.known_ids(batch, length) if ids is None else ids
+        for name in self._visual_masks:
+            calls.request.mark(call.get(name))
         self._check(call)
         past = past_length(cache)
         mask = call.get("attention_mask") if calls.request.attention_mask is None else calls.request.attention_mask

@@ -29,6 +29,12 @@ class Request:
     first_label: Tensor | None = None
     placeholder: Tensor | None = None
 
+    def mark(self, mask: Tensor | None) -> None:
+        """Note visual positions that the model itself knows: [B, S], or [B, S, d] over embeddings."""
+        if mask is not None:
+            flat = mask.any(-1) if mask.ndim == 3 else mask.bool()
+            self.placeholder = flat if self.placeholder is None else self.placeholder | flat
+
 
 class Calls(threading.local):
     """The calls in progress on a patched model; each thread has its own."""

@@ -6,6 +6,7 @@ are plain loops.
 
 from __future__ import annotations
 
+from inspect import signature
 from types import TracebackType
 from typing import Any
 
@@ -58,6 +59,9 @@ class MaskedReference:
 
     def _pre(self, i: int) -> Any:
         def pre(layer: Any, args: Any, kwargs: Any) -> Any:
+            if len(args) > 1:  # some models hand their layers the mask by place
+                names = list(signature(layer.forward).parameters)[1 : len(args)]
+                args, kwargs = args[:1], {**dict(zip(names, args[1:], strict=True)), **kwargs}
             hidden = args[0] if args else kwargs["hidden_states"]
             prefill = hidden.shape[1] == self.visual.shape[1]
             if prefill:

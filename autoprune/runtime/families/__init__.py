@@ -8,10 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from autoprune.runtime.families.family import USUAL, Family
+from autoprune.runtime.families.kosmos2 import KOSMOS2
 from autoprune.runtime.families.lfm2 import LFM2
 from autoprune.runtime.families.qwen3_5 import QWEN3_5
 
 FAMILIES: dict[str, Family] = {
+    "kosmos_2_5_text_model": KOSMOS2,
+    "kosmos_2_text_model": KOSMOS2,
     "lfm2": LFM2,
     "lfm3": LFM2,
     "qwen3_5_moe_text": QWEN3_5,

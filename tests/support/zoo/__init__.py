@@ -36,6 +36,7 @@ from support.zoo.idefics3 import idefics3, smolvlm
 from support.zoo.internvl import internvl
 from support.zoo.janus import janus
 from support.zoo.kimi_k25 import kimi_k25
+from support.zoo.kosmos2 import kosmos2, kosmos2_5
 from support.zoo.lfm2_vl import lfm2_vl
 from support.zoo.lighton_ocr import lighton_ocr
 from support.zoo.llama import llama
@@ -104,6 +105,8 @@ FAMILIES = {
     "instructblipvideo": Row(instructblipvideo, inputs="video"),
     "janus": Row(janus),
     "kimi_k25": Row(kimi_k25),
+    "kosmos-2": Row(kosmos2),
+    "kosmos-2.5": Row(kosmos2_5),
     "lighton_ocr": Row(lighton_ocr),
     "llama4": Row(llama4),
     "llava": Row(llava, core=True, modes=True),
