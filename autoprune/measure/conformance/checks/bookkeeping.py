@@ -100,7 +100,7 @@ def positions(case: Case) -> Finding:
 
 
 def _whose(case: Case) -> str:
-    return "their places in the dense run" if case.schedule.positions == "keep" else "places counted without gaps"
+    return "the places of the dense run" if case.schedule.positions == "keep" else "places counted without gaps"
 
 
 def _picked(seen: Seen, index: Tensor) -> Seen:
