@@ -15,8 +15,10 @@ _KNOWN_LAYER_TYPES = {
     "chunked_attention",
     "linear_attention",
     "conv",
+    "mlp",
+    "moe",
 }
-"""What a layer may keep of earlier tokens: all keys and values, those of a window, or one recurrent state."""
+"""What a layer may keep of earlier tokens: all keys and values, those of a window, one recurrent state, or nothing."""
 
 
 def check_model(model: nn.Module) -> None:

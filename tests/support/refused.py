@@ -44,6 +44,7 @@ REFUSED = {
     ),
     "mistral_large4": Refused(INDEXED),
     "mllama": Refused(CROSS_ATTENTION),
+    "nemotron_h_omni": Refused("decoder layer 0 (NemotronHBlock) has no self_attn"),
     "pi0": Refused(WITHOUT_LAYERS),
     "pix2struct": Refused(ENCODER),
     "pp_formulanet": Refused(ENCODER),

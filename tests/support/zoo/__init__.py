@@ -38,6 +38,7 @@ from support.zoo.janus import janus
 from support.zoo.kimi_k25 import kimi_k25
 from support.zoo.kosmos2 import kosmos2, kosmos2_5
 from support.zoo.lfm2_vl import lfm2_vl
+from support.zoo.lfm3_vl import lfm3_vl
 from support.zoo.lighton_ocr import lighton_ocr
 from support.zoo.llama import llama
 from support.zoo.llama4 import llama4
@@ -149,6 +150,7 @@ FAMILIES = {
 }
 HYBRIDS = {
     "lfm2_vl": Row(lfm2_vl),
+    "lfm3_vl": Row(lfm3_vl),
     "minicpm_ocr": Row(minicpm_ocr),
     "minicpmv4_6": Row(minicpmv4_6),
     "minicpmv4_7": Row(minicpmv4_7),
