@@ -31,6 +31,7 @@ _PRUNED: dict[type, Any] = {
     StaticLayer: PrunedStaticLayer,
     StaticSlidingWindowLayer: PrunedStaticSlidingLayer,
 }
+_KNOWN = {*_PRUNED, *_PRUNED.values(), LinearAttentionLayer}
 
 
 def check_cache(cache: Cache | None) -> None:
@@ -42,11 +43,11 @@ def check_cache(cache: Cache | None) -> None:
     if cache is None:
         return
     later = getattr(cache, "layer_class_to_replicate", None)
-    kinds = [type(layer) for layer in getattr(cache, "layers", ())] + [later or DynamicLayer]
+    kinds = {later or DynamicLayer, *map(type, getattr(cache, "layers", ()))}
     if not isinstance(cache, Cache) or isinstance(cache, EncoderDecoderCache):
-        kinds = [type(cache)]
-    for kind in kinds:
-        if kind not in (*_PRUNED, LinearAttentionLayer) and not issubclass(kind, Pruned):
+        kinds = {type(cache)}
+    for kind in kinds - _KNOWN:
+        if not issubclass(kind, Pruned):
             raise PatchError(
                 "this kind of cache cannot be pruned",
                 field="past_key_values",
@@ -87,8 +88,8 @@ def layer_at(cache: Cache | None, i: int) -> Any:
 
 def pruned_layer(cache: Cache | None, i: int) -> Pruned | None:
     """Layer `i` of the cache if it holds survivors of an earlier pass."""
-    layer = layer_at(cache, i)
-    return layer if isinstance(layer, Pruned) and layer.next_column else None
+    layer: Any = cache.layers[i] if cache is not None and i < len(cache.layers) else None
+    return layer if getattr(layer, "next_column", 0) else None  # asked in every step: quicker than isinstance
 
 
 def entries_before(cache: Cache | None, i: int, past: int) -> int:

@@ -51,7 +51,7 @@ class Pruned(CacheLayerMixin):  # type: ignore[no-untyped-call]
         Raises:
             PatchError: the model runs without the patch, and its own mask would be wrong for the survivors.
         """
-        if self.next_column and not self.masked and not self._plain(key_states.shape[-2]):
+        if self.next_column and not self.masked and not self.plain(key_states.shape[-2]):
             raise PatchError(
                 "this cache was filled by a pruned pass, but the model is no longer patched",
                 field="past_key_values",
@@ -62,8 +62,8 @@ class Pruned(CacheLayerMixin):  # type: ignore[no-untyped-call]
         result: tuple[Tensor, Tensor] = super().update(key_states, value_states, *args, **kwargs)  # type: ignore[safe-super]
         return result
 
-    def _plain(self, new: int) -> bool:
-        """Whether `new` more entries need no mask of ours."""
+    def plain(self, new: int) -> bool:
+        """Whether `new` more entries need no mask and no positions of ours, if the model needs no mask itself."""
         return new == 1 and self.all_filled and self.shift is None
 
     @property
@@ -184,8 +184,9 @@ class PrunedStaticLayer(Pruned, StaticLayer):  # type: ignore[no-untyped-call]
         """As `Pruned.width`."""
         return int(self.max_cache_len)
 
-    def _plain(self, new: int) -> bool:
-        return False  # its mask covers the free entries too
+    def plain(self, new: int) -> bool:
+        """As `Pruned.plain`: its mask covers the free entries too."""
+        return False
 
 
 class PrunedStaticSlidingLayer(PrunedStaticLayer, StaticSlidingWindowLayer):  # type: ignore[no-untyped-call]

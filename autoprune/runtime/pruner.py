@@ -61,10 +61,12 @@ class Pruner:
 
     # -- before a layer -------------------------------------------------------------------------------------------
 
-    def before_layer(self, i: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        """The arguments with which the layer is to run."""
+    def before_layer(self, i: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        """The arguments with which the layer is to run; None = those that it has."""
         context = self.context
         context.cache = kwargs.get("past_key_values")
+        if not context.is_prefill and self._is_plain(i, kwargs):
+            return None
         if context.is_prefill:
             if self.plan.needs_raters and i == 0:
                 context.raters = rater_rows(_hidden(args, kwargs), context.visual, text_rows(context))
@@ -79,6 +81,11 @@ class Pruner:
             if i == 0:
                 self._embeddings = context.inputs[0]
         return call
+
+    def _is_plain(self, i: int, kwargs: dict[str, Any]) -> bool:
+        """Whether layer `i` of a pass that prunes nothing, such as a decode step, runs as it would without a patch."""
+        cached = pruned_layer(self.context.cache, i)
+        return cached is None or (kwargs.get("attention_mask") is None and cached.plain(self.context.length))
 
     def _run_stage(self, k: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Drop what the stage drops; the arguments of the layer, in which it may have merged."""
@@ -238,14 +245,15 @@ class Pruner:
 
     def after_layer(self, i: int, output: Any) -> Any:
         """The layer's output at full length; its cache layer learns what it holds."""
-        self.close()
         context, frame = self.context, self.context.frame
-        if context.is_prefill:
-            missing = [
-                key for key in self.plan.observed.get(i, ()) if not self._is_given(key) and key not in context.scores
-            ]
-            if missing:
-                raise unseen(i)
+        if not context.is_prefill:
+            return output
+        self.close()
+        missing = [
+            key for key in self.plan.observed.get(i, ()) if not self._is_given(key) and key not in context.scores
+        ]
+        if missing:
+            raise unseen(i)
         full = context.inputs.pop(i, None)
         if full is None or frame is None:
             return output

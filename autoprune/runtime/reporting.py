@@ -15,7 +15,7 @@ from autoprune.runtime.report import Report
 def make_report(pruner: Pruner, num_layers: int, has_stages: bool, attention_mask: Any) -> Report:
     """What the pass kept, layer by layer."""
     context = pruner.context
-    alive = [pruner.alive_at[i] for i in range(num_layers)]
+    alive = [pruner.alive_at.get(i, context.alive) for i in range(num_layers)]  # a pass without stages notes none
     positions = context.valid.cumsum(1) - 1
     kept = {k: [positions[b, pruner.alive_at[k][b]].cpu() for b in range(context.batch)] for k in sorted(context.fired)}
     return Report(
