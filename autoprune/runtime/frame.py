@@ -57,8 +57,11 @@ class Frame:
         return self._taken[key][1]
 
     def put(self, compact: Tensor, full: Tensor) -> Tensor:
-        """A copy of `full` [B, S, d] with the rows of this frame replaced by `compact` [B, n, d]."""
+        """A copy of `full` [B, S, d] with the survivors replaced by their rows in `compact` [B, n, d]."""
         batch, length, width = full.shape
+        if not self.all_valid:  # a filler is a dropped token, which keeps its last state
+            valid = self.valid.to(full.device)[:, :, None]
+            compact = torch.where(valid, compact.to(full.device), take(full, self.index, 1))
         index = self.index.to(full.device)
         flat = (index + torch.arange(batch, device=index.device)[:, None] * length).reshape(-1)
         rows = compact.to(full.device, full.dtype).reshape(-1, width)
