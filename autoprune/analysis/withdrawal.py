@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ class WithdrawalSweep:
         same: FloatTensor[n, L], 1.0 where each of these tokens is still the most probable one: the greedy answer stays.
         noise: FloatTensors[n], as `answer`, of the dense model against itself, computed as the withdrawn ones are.
         answers: Tokens of each answer.
+        visual: For each sample, BoolTensor[S], visual tokens of the prompt.
     """
 
     first: Divergences
@@ -37,6 +38,19 @@ class WithdrawalSweep:
     same: Tensor
     noise: Divergences
     answers: list[list[int]]
+    visual: list[Tensor]
+
+    @classmethod
+    def cat(cls, parts: Sequence[Self]) -> Self:
+        """Sweeps of one model as one."""
+        return cls(
+            first=Divergences.cat([part.first for part in parts]),
+            answer=Divergences.cat([part.answer for part in parts]),
+            same=torch.cat([part.same for part in parts]),
+            noise=Divergences.cat([part.noise for part in parts]),
+            answers=[answer for part in parts for answer in part.answers],
+            visual=[visual for part in parts for visual in part.visual],
+        )
 
 
 def withdrawal_kl(model: nn.Module, samples: Sequence[Mapping[str, Any]]) -> Tensor:
@@ -71,7 +85,6 @@ def withdrawal_sweep(
     samples: Sequence[Mapping[str, Any]],
     *,
     max_new_tokens: int = 32,
-    progress: Callable[[int, int], None] | None = None,
 ) -> WithdrawalSweep:
     """All three divergences for withdrawal before each layer, at the first answer token and over the whole answer.
 
@@ -82,7 +95,6 @@ def withdrawal_sweep(
         model: As `withdrawal_kl` takes it.
         samples: Likewise.
         max_new_tokens: Longest answer; with 1 only the first token is looked at.
-        progress: Called with (samples done, samples).
 
     Raises:
         DataError: as `withdrawal_kl`.
@@ -92,8 +104,8 @@ def withdrawal_sweep(
     if max_new_tokens < 1:
         raise DataError("must be at least 1", field="max_new_tokens", value=max_new_tokens)
     _check(model, samples)
-    found, same, noise, answers = [], [], [], []
-    for number, (inputs, mask) in enumerate(map(_split, samples), start=1):
+    found, same, noise, answers, visual = [], [], [], [], []
+    for inputs, mask in map(_split, samples):
         run = run_dense(model, inputs, mask, max_new_tokens)
         dense = _Dense(model, run)
         divergences, agrees = dense.against(withdrawn_outputs(model, run))
@@ -101,14 +113,14 @@ def withdrawal_sweep(
         same.append(agrees.cpu())
         noise.append(dense.against(dense_again(model, run))[0].mean())
         answers.append(run.answer or dense.best[0].tolist())
-        if progress is not None:
-            progress(number, len(samples))
+        visual.append(run.visual.cpu())
     return WithdrawalSweep(
         first=Divergences.stack([d.first() for d in found]),
         answer=Divergences.stack([d.mean() for d in found]),
         same=torch.stack(same),
         noise=Divergences.stack([d.first() for d in noise]),
         answers=answers,
+        visual=visual,
     )
 
 

@@ -16,6 +16,7 @@ from autoprune.cli.doctor import doctor
 from autoprune.cli.export import export
 from autoprune.cli.failures import INTERRUPTED, report_failure
 from autoprune.cli.fitprune import fitprune
+from autoprune.cli.flow import flow
 from autoprune.cli.output import note
 from autoprune.cli.presets import presets
 from autoprune.cli.report import report
@@ -38,6 +39,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "bench": bench,
     "sweep": sweep,
     "fitprune": fitprune,
+    "flow": flow,
     "presets": presets,
 }
 for _name, _command in COMMANDS.items():

@@ -10,6 +10,7 @@ import typer
 from autoprune.cli.failures import InputError
 from autoprune.cli.options import Debug, Json, Run
 from autoprune.cli.output import emit, stdout
+from autoprune.cli.targets import check_target
 
 
 def export(
@@ -37,7 +38,7 @@ def export(
     from autoprune.report.words import percent, point_name, points, stage_words
 
     target = Path(output)
-    _check_target(target, force)
+    check_target(target, "--output", force)
     front = load_front(run)
     task, bound = _bound(max_drop)
     point = select_point(front, max_drop=bound, task=task, max_flops=max_flops, trial=trial)
@@ -54,14 +55,6 @@ def export(
     for stage in point["schedule"]["stages"]:
         console.print(f"  {stage_words(stage)}")
     console.print(f"written: {target}", markup=False)
-
-
-def _check_target(target: Path, force: bool) -> None:
-    if not target.parent.is_dir():
-        raise InputError("the folder does not exist", field="--output", value=str(target), remedy="create it first")
-    if target.is_dir() or (target.exists() and not force):
-        kind, remedy = ("is a folder", "name a file") if target.is_dir() else ("exists", "add --force to replace it")
-        raise InputError(kind, field="--output", value=str(target), remedy=remedy)
 
 
 def _bound(text: str | None) -> tuple[str | None, float | None]:

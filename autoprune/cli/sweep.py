@@ -1,0 +1,114 @@
+"""``autoprune sweep``: before which layer can all visual tokens be withdrawn, and is there one at all?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autoprune.cli.failures import InputError
+from autoprune.cli.options import Debug, Json, Model
+from autoprune.cli.output import emit, note, stderr, stdout, table
+from autoprune.cli.targets import check_target
+
+if TYPE_CHECKING:
+    from autoprune.analysis.sweep_result import Curve, SweepResult
+
+
+def sweep(
+    model: Model,
+    data: Annotated[
+        str, typer.Option("--data", metavar="D", help="Calibration rows: a JSONL or Parquet file, or a name.")
+    ],
+    samples: Annotated[
+        int | None, typer.Option("--samples", min=1, help="Draw this many rows (VTW: 20); default: all.")
+    ] = None,
+    rule: Annotated[
+        str, typer.Option("--rule", help="robust: this and all deeper layers surely below eta; or vtw-compat.")
+    ] = "robust",
+    eta: Annotated[
+        float, typer.Option("--eta", metavar="NATS", help="Bound of the rule; VTW's for LLaVA-1.5-7B is the default.")
+    ] = 0.003,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", min=1, help="Longest answer to compare on; 1 = its first token only.")
+    ] = 32,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", metavar="FILE", help="Save the choice as a schedule.")
+    ] = None,
+    plot: Annotated[str | None, typer.Option("--plot", metavar="FILE", help="Draw the curves (PNG).")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure the withdrawal of all visual tokens before every layer at once, and choose a layer (VTW)."""
+    for option, file in (("--output", output), ("--plot", plot)):
+        if file is not None:
+            check_target(Path(file), option, force)
+    if plot is not None and Path(plot).suffix.lower() != ".png":
+        raise InputError("must end in .png", field="--plot", value=plot, remedy="name it so")
+    from autoprune.analysis.sweep import checked_rule
+    from autoprune.analysis.sweep import sweep as run_sweep
+    from autoprune.cli.models import open_model
+    from autoprune.measure.data import load_samples
+    from autoprune.schedule import Schedule
+
+    rows = load_samples(data, samples=samples)
+    known = checked_rule(rule, eta, rows)
+    with stderr().status("loading the model") as status:
+        loaded = open_model(model, Schedule())
+        result = run_sweep(
+            loaded,
+            rows,
+            rule=known,
+            eta=eta,
+            max_new_tokens=max_new_tokens,
+            on_sample=lambda done, total: status.update(f"sweeping all layers: row {done} of {total}"),
+        )
+    schedule = result.schedule(loaded)
+    if output is not None:
+        schedule.save(output)
+        if result.layer is None:
+            note("no layer qualifies: the schedule withdraws nothing")
+    if plot is not None:
+        from autoprune.report.sweep_plot import sweep_png
+
+        sweep_png(result, plot, model)
+    if as_json:
+        emit({"model": model, **result.to_dict(), "schedule": schedule.to_json_dict()})
+    else:
+        _show(result)
+
+
+def _show(result: SweepResult) -> None:
+    from autoprune.report.words import percent
+
+    columns = ("first token: KL", "answer: KL", "90 % are below", "reverse KL", "JS", "same answer", "FLOPs")
+    title = f"{result.samples} rows, divergence from the dense model in nats, mean [95 %]"
+    rows = table(title, "withdraw before", *columns)
+    answer = result.answer
+    for k, ratio in enumerate(result.flops_ratio):
+        rows.add_row(
+            f"layer {k}" + (" ←" if k == result.layer else ""),
+            _nats(result.first["withdrawn_dense"], k),
+            _nats(answer["dense_withdrawn"], k),
+            f"{answer['dense_withdrawn'].p90[k]:.3g}",
+            f"{answer['withdrawn_dense'].mean[k]:.3g}",
+            f"{answer['js'].mean[k]:.3g}",
+            percent(result.same[k]),
+            percent(ratio),
+        )
+    console = stdout()
+    console.print(rows)
+    console.print(
+        "first token: KL(withdrawn ‖ dense); answer: KL(dense ‖ withdrawn), mean over the dense model's answer"
+    )
+    for rule, layer in result.choices.items():
+        words = f"withdraw before layer {layer}" if layer is not None else "do not withdraw: no layer qualifies"
+        console.print(f"{rule}, eta {result.eta:g}: {words}", style="bold" if rule == result.rule else None)
+    console.print(f"noise floor: {result.noise:.2g} nats (the dense model against itself on kernels of other shapes)")
+
+
+def _nats(curve: Curve, k: int) -> str:
+    ends = "" if curve.low is None or curve.high is None else f" [{curve.low[k]:.3g}, {curve.high[k]:.3g}]"
+    return f"{curve.mean[k]:.3g}{ends}"
