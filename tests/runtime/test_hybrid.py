@@ -10,7 +10,7 @@ import torch
 from support.compact import CompactReference
 from support.reference import MaskedReference
 from support.schedules import WITHDRAW, attention, schedule
-from support.zoo import HYBRIDS, Zoo, llava
+from support.zoo import HYBRIDS, VOCAB, WORDS, Zoo, llava
 from support.zoo.lfm2_vl import lfm2_vl
 from torch import Tensor
 from transformers import DynamicCache
@@ -44,9 +44,19 @@ EVERYTHING = schedule(
 TOLERANCE = {"atol": 1e-4, "rtol": 0}
 
 
+DISTINCT = ("lfm2_vl", "qwen3_5", "qwen3_5_moe")
+"""Families whose decoders differ from each other."""
+
+
 @cache
-def built(family: str) -> Zoo:
-    return HYBRIDS[family].build()
+def built(family: str, padded: bool = True) -> Zoo:
+    """The family's batch; or with words in place of padding, so that what fills it up are visual tokens."""
+    zoo = HYBRIDS[family].build()
+    ids, mask = zoo.inputs["input_ids"], zoo.inputs["attention_mask"]
+    if not padded:
+        words = torch.arange(ids.numel()).view_as(ids) % (VOCAB - WORDS) + WORDS
+        zoo.inputs |= {"input_ids": torch.where(mask.bool(), ids, words), "attention_mask": torch.ones_like(mask)}
+    return zoo
 
 
 def answer(zoo: Zoo, **options: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -65,10 +75,18 @@ def check(zoo: Zoo, wanted: Schedule, got: tuple[Tensor, ...], expected: tuple[T
     assert torch.equal(got[1], expected[1])
 
 
-@pytest.fixture(scope="module", params=[(family, name) for family in HYBRIDS for name in SCHEDULES], ids="-".join)
+CASES = [
+    pytest.param((family, name, padded), id=f"{family}-{name}-{'padded' if padded else 'full'}")
+    for padded in (True, False)
+    for family in (HYBRIDS if padded else DISTINCT)
+    for name in SCHEDULES
+]
+
+
+@pytest.fixture(scope="module", params=CASES)
 def case(request: pytest.FixtureRequest) -> tuple[Zoo, Schedule, CompactReference, tuple[Tensor, ...]]:
-    family, name = request.param
-    zoo = built(family)
+    family, name, padded = request.param
+    zoo = built(family, padded)
     with CompactReference(zoo.model, SCHEDULES[name], zoo.visual, zoo.inputs["attention_mask"]) as reference:
         return zoo, SCHEDULES[name], reference, answer(zoo)
 
@@ -126,8 +144,6 @@ def test_beams_are_those_without_cache(family: str) -> None:
 class TestSecondTurn:
     """Turns on one cache, each pruned by withdrawal, answer as one prompt that brings all of them."""
 
-    FAMILIES = ("lfm2_vl", "qwen3_5", "qwen3_5_moe")
-
     @staticmethod
     def logits(zoo: Zoo, turns: list[dict[str, Tensor]]) -> Tensor:
         """Logits [B, S, V] of all turns."""
@@ -155,7 +171,7 @@ class TestSecondTurn:
                 seen = end
         return torch.cat(out, 1)
 
-    @pytest.mark.parametrize("family", FAMILIES)
+    @pytest.mark.parametrize("family", DISTINCT)
     def test_words_read_on_from_the_shortened_state(self, family: str) -> None:
         zoo = built(family)
         whole = zoo.inputs
@@ -164,7 +180,7 @@ class TestSecondTurn:
         got, expected = self.logits(zoo, [first, words]), self.logits(zoo, [whole])
         torch.testing.assert_close(got[:, -4:], expected[:, -4:], **TOLERANCE)
 
-    @pytest.mark.parametrize("family", FAMILIES)
+    @pytest.mark.parametrize("family", DISTINCT)
     def test_another_image(self, family: str) -> None:
         zoo = HYBRIDS[family].build(plan=[[0, 1]])
         whole, shape = zoo.inputs, zoo.inputs["input_ids"].shape
