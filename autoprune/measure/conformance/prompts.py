@@ -21,8 +21,8 @@ from autoprune.runtime.decoder import visual_token_ids
 _COMPARED = 48
 """Positions of each kind, visual and text, whose logits are compared: with a large vocabulary all would fill memory."""
 _ROWS = ((4, 32, 29), (5, 48, 6))
-"""Words, visual tokens, words. The row with less to prune has more text, so that the other one, once pruned, is filled up
-with tokens that it dropped, and not only with its padding."""
+"""Words, visual tokens, words. The row with less to prune has more text, so that the other one, once pruned, is filled
+up with tokens that it dropped, and not only with its padding."""
 _LONG_QUESTION = (
     "Look at the image carefully before you answer. Say what is in the foreground, what is in the background, which "
     "colors it has, how many things you can count, and whether there is any text that can be read. Answer in one word."

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from autoprune.measure.conformance import examine
+from autoprune.measure.conformance import default_schedules, examine, subject_of
+from autoprune.measure.loading import load_model
 from autoprune.runtime import cache_layers, frame, masks, patch, pruner, scoring, selection
 
 BREAKAGES: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {}
@@ -149,6 +150,17 @@ def test_a_broken_runtime_is_found(name, subject, schedules, monkeypatch):
     failed = {result.check for result in found.results if result.status == "fail"}
     assert check in failed, found.results
     assert not found.passed
+
+
+def test_half_precision_sees_less_but_still_sees(model_folder, monkeypatch):
+    half = subject_of(load_model(model_folder, dtype="bfloat16"))
+    schedules = default_schedules(half.model, half.prompts.rows[0])
+    found = examine(half, schedules)
+    assert found.passed, found.results
+    assert 1e-2 < found.tolerance < 0.5
+    neighbours_are_gathered(monkeypatch)
+    failed = {result.check for result in examine(half, schedules).results if result.status == "fail"}
+    assert {"masked reference", "positions", "padded batch"} <= failed
 
 
 def test_an_unbroken_one_passes_every_check(subject, schedules):
