@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from autoprune.cli.failures import FAILED
 from autoprune.cli.options import Debug, Json, Model
@@ -65,10 +66,10 @@ def _show(model: str, found: Examination) -> None:
     for result in found.results:
         if result.schedule != schedule:
             rows.add_section()
-            rows.add_row(f"[bold]{result.schedule}[/bold]")
+            rows.add_row(f"[bold]{escape(result.schedule)}[/bold]")
             schedule = result.schedule
         status = f"[{colours[result.status]}]{result.status}[/]"
-        rows.add_row(f"  {result.check}", status, result.reason.replace("[", r"\["), f"{result.seconds:.1f}")
+        rows.add_row(f"  {result.check}", status, escape(result.reason), f"{result.seconds:.1f}")
     console = stdout()
     console.print(rows)
     noise = ", ".join(f"{name} {value:.1e}" for name, value in found.noise.items())

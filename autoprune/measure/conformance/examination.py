@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -81,8 +82,9 @@ class Examination:
         return self.conclusive and not self.count("fail")
 
     def to_dict(self) -> dict[str, Any]:
-        """The examination as a JSON object."""
-        return {"passed": self.passed, "conclusive": self.conclusive, **asdict(self)}
+        """The examination as a JSON object; a distance that is no number is null."""
+        noise = {name: value if math.isfinite(value) else None for name, value in self.noise.items()}
+        return {"passed": self.passed, "conclusive": self.conclusive, **asdict(self), "noise": noise}
 
 
 def examine(
