@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from autoprune.errors import PatchError
 
+_WINDOWS = {"sliding_attention", "chunked_attention"}
+
 
 class Renumberer:
     """Rotary embeddings for renumbered tokens, from the decoder's own rotary module.
@@ -23,13 +25,24 @@ class Renumberer:
 
     def __init__(self, decoder: nn.Module) -> None:
         self._rotary: Any = getattr(decoder, "rotary_emb", None)
+        config: Any = decoder.config
+        types = getattr(config, "layer_types", None)
+        self._windows = _WINDOWS & set(types) if types else getattr(config, "sliding_window", None)
 
     def moved(self, kwargs: dict[str, Any], hidden: Tensor, back: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Rotary embeddings (cos, sin) and position ids [B, S] of a layer's tokens, each `back` [B, S] places earlier.
 
         Raises:
-            PatchError: the positions of this model are not plain numbers that its rotary module turns into embeddings.
+            PatchError: the positions of this model are not plain numbers that its rotary module turns into embeddings,
+                or some of its layers see a window.
         """
+        if self._windows:
+            raise PatchError(
+                "a window counts the places that tokens had in the whole prompt, so survivors cannot be renumbered",
+                field="positions",
+                value="compact",
+                remedy="use positions 'keep'",
+            )
         ids, given = kwargs.get("position_ids"), kwargs.get("position_embeddings")
         if not isinstance(ids, Tensor) or ids.ndim != 2 or not isinstance(given, tuple) or self._rotary is None:
             raise _refused()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.zoo import llama, llava, qwen2_5_vl
+from support.zoo import gemma3, llama, llava, qwen2_5_vl
+from support.zoo.molmo2 import molmo2
 from transformers import DynamicCache
 
 import autoprune
@@ -117,4 +118,18 @@ def test_a_cache_with_compact_positions_needs_the_patch() -> None:
 def test_positions_in_several_dimensions_are_refused() -> None:
     zoo = qwen2_5_vl()
     with autoprune.apply(zoo.model, UNIFORM), pytest.raises(PatchError, match="renumbered"):
+        zoo.model(**zoo.inputs)
+
+
+def test_windows_over_the_whole_prompt_are_refused() -> None:
+    zoo = gemma3()
+    with autoprune.apply(zoo.model, UNIFORM), pytest.raises(PatchError, match="window"):
+        zoo.model(**zoo.inputs)
+
+
+def test_layers_that_rotate_in_another_way_are_refused() -> None:
+    """Molmo2 scales the positions of some layers; only those are what its `rotary_emb` says."""
+    zoo = molmo2()
+    withdraw = compact({"layer": 2, "keep": {"ratio": 0.0}})
+    with autoprune.apply(zoo.model, withdraw), pytest.raises(PatchError, match="renumbered"):
         zoo.model(**zoo.inputs)
