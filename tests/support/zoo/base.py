@@ -94,7 +94,10 @@ def prompts(
     after: list[int] | None = None,
     placeholder: int = IMAGE,
 ) -> dict[str, Tensor]:
-    """Left-padded ids: for each sample, text, then its images (by index into `tokens`) with text between, then text."""
+    """Left-padded ids: for each sample, text, then its images (by index into `tokens`) with text between, then text.
+
+    Later samples have more text, so that the first one, which loses the most tokens, needs fillers beyond its padding.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def words(n: int) -> list[int]:
@@ -102,7 +105,7 @@ def prompts(
 
     rows = []
     for number, images in enumerate(plan):
-        row = [START, *words(3)]
+        row = [START, *words(3 + 20 * number)]
         for i in images:
             row += [*(before or []), *[placeholder] * tokens[i], *(after or []), *words(2 + number)]
         rows.append(row + words(4))
