@@ -9,6 +9,7 @@ import pytest
 import torch
 from support.compact import CompactReference
 from support.reference import MaskedReference
+from support.rows import absent
 from support.schedules import WITHDRAW, attention, schedule
 from support.zoo import HYBRIDS, VOCAB, WORDS, Zoo, llava
 from support.zoo.lfm2_vl import lfm2_vl
@@ -44,7 +45,8 @@ EVERYTHING = schedule(
 TOLERANCE = {"atol": 1e-4, "rtol": 0}
 
 
-DISTINCT = ("lfm2_vl", "qwen3_5", "qwen3_5_moe")
+CORE = ("lfm2_vl", "qwen3_5")
+DISTINCT = (*CORE, "qwen3_5_moe")
 """Families whose decoders differ from each other."""
 
 
@@ -75,8 +77,14 @@ def check(zoo: Zoo, wanted: Schedule, got: tuple[Tensor, ...], expected: tuple[T
     assert torch.equal(got[1], expected[1])
 
 
+def marks(family: str) -> list[pytest.MarkDecorator]:
+    missing = [pytest.mark.skip(reason=f"{family} is not in the installed transformers")] if absent(family) else []
+    return missing if family in CORE else [*missing, pytest.mark.wide]
+
+
+EVERY = [pytest.param(family, marks=marks(family)) for family in HYBRIDS]
 CASES = [
-    pytest.param((family, name, padded), id=f"{family}-{name}-{'padded' if padded else 'full'}")
+    pytest.param((family, name, padded), id=f"{family}-{name}-{'padded' if padded else 'full'}", marks=marks(family))
     for padded in (True, False)
     for family in (HYBRIDS if padded else DISTINCT)
     for name in SCHEDULES
@@ -103,7 +111,7 @@ def test_equals_samples_that_are_really_shorter(case: Any, kernel: str) -> None:
     check(zoo, wanted, got, expected, reference.dead[5])
 
 
-@pytest.mark.parametrize("family", HYBRIDS)
+@pytest.mark.parametrize("family", EVERY)
 def test_without_cache(family: str) -> None:
     zoo, wanted = built(family), SCHEDULES["previous"]
     with CompactReference(zoo.model, wanted, zoo.visual, zoo.inputs["attention_mask"]) as reference:
@@ -112,7 +120,7 @@ def test_without_cache(family: str) -> None:
         check(zoo, wanted, answer(zoo, use_cache=False), expected, reference.dead[5])
 
 
-@pytest.mark.parametrize("family", HYBRIDS)
+@pytest.mark.parametrize("family", EVERY)
 def test_keeping_everything_is_bit_identical(family: str) -> None:
     zoo = built(family)
     dense = answer(zoo)
@@ -130,7 +138,7 @@ def test_both_references_agree_where_both_apply() -> None:
         check(zoo, wanted, answer(zoo), compact, masked.dead[5])
 
 
-@pytest.mark.parametrize("family", HYBRIDS)
+@pytest.mark.parametrize("family", EVERY)
 def test_beams_are_those_without_cache(family: str) -> None:
     zoo = HYBRIDS[family].build(plan=[[0], [1]])
     with autoprune.apply(zoo.model, SCHEDULES["previous"]), torch.no_grad():
