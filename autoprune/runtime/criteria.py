@@ -24,11 +24,13 @@ class Softmax(NamedTuple):
         scaling: Factor on the logits; None = d ** -0.5.
         softcap: Logits are squashed to ±softcap by tanh before they are masked (Gemma 2); None = not at all.
         sinks: FloatTensor[H], a logit per head that takes weight away from all keys (gpt-oss); None = no sink.
+        causal: Whether a row without a mask sees only itself and what is before it.
     """
 
     scaling: float | None = None
     softcap: float | None = None
     sinks: Tensor | None = None
+    causal: bool = True
 
 
 def attention_received(
@@ -45,7 +47,7 @@ def attention_received(
         query: [B, H, n, d], after rotary embedding.
         key: [B, H_kv, N, d], after rotary embedding; the last n keys belong to the n queries.
         rows: BoolTensor[B, n], the query rows that vote.
-        mask: None (causal), or bool / additive [B or 1, 1 or H, n, N] as the attention function gets it.
+        mask: None, or bool / additive [B or 1, 1 or H, n, N] as the attention function gets it.
         softmax: How logits become weights.
         criterion: Reductions over heads and rows.
 
@@ -94,7 +96,8 @@ def attention_rows(
         if softmax.softcap is not None:
             logits = softmax.softcap * torch.tanh(logits / softmax.softcap)
         if mask is None:
-            visible = (columns <= (chunk + (total - n))[:, None])[None, None]
+            last = chunk + (total - n) if softmax.causal else torch.full_like(chunk, total)
+            visible = (columns <= last[:, None])[None, None]
         else:
             picked = mask[:, :, chunk, :total]
             visible = picked if picked.dtype == torch.bool else picked > torch.finfo(picked.dtype).min / 2

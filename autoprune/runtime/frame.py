@@ -46,6 +46,7 @@ class Frame:
         self.valid = alive.gather(1, self.index)
         self.alive = alive
         self.all_valid = bool(self.valid.all())
+        self._flat: dict[torch.device, Tensor] = {}
         # Keyed by identity; the tensor is kept beside its result, so that its id cannot be given to another one.
         self._taken: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
@@ -56,13 +57,25 @@ class Frame:
             self._taken[key] = (tensor, take(tensor, self.index, dim))
         return self._taken[key][1]
 
+    def rows_of(self, full: Tensor) -> Tensor:
+        """`take` from hidden states [B, S, d]; not remembered, since they differ from layer to layer."""
+        batch, length, width = full.shape
+        flat = full.reshape(batch * length, width).index_select(0, self._rows(full))
+        return flat.view(batch, -1, width)
+
     def put(self, compact: Tensor, full: Tensor) -> Tensor:
         """A copy of `full` [B, S, d] with the survivors replaced by their rows in `compact` [B, n, d]."""
         batch, length, width = full.shape
+        compact = compact.to(full.device, full.dtype)
         if not self.all_valid:  # a filler is a dropped token, which keeps its last state
-            valid = self.valid.to(full.device)[:, :, None]
-            compact = torch.where(valid, compact.to(full.device), take(full, self.index, 1))
-        index = self.index.to(full.device)
-        flat = (index + torch.arange(batch, device=index.device)[:, None] * length).reshape(-1)
-        rows = compact.to(full.device, full.dtype).reshape(-1, width)
-        return full.reshape(batch * length, width).index_copy(0, flat, rows).view(batch, length, width)
+            compact = torch.where(self.valid.to(full.device)[:, :, None], compact, self.rows_of(full))
+        rows = compact.reshape(-1, width)
+        flat = full.reshape(batch * length, width).index_copy(0, self._rows(full), rows)
+        return flat.view(batch, length, width)
+
+    def _rows(self, full: Tensor) -> Tensor:
+        """LongTensor[B·n]: the rows of this frame among all rows [B·S] of a tensor, worked out once per device."""
+        if full.device not in self._flat:
+            starts = torch.arange(len(self.index), device=self.index.device)[:, None] * self.alive.shape[1]
+            self._flat[full.device] = (self.index + starts).reshape(-1).to(full.device)
+        return self._flat[full.device]

@@ -21,17 +21,19 @@ def pruned_mask(
     filled: Tensor,
     all_filled: bool,
     offset: int,
+    causal: bool = True,
 ) -> Tensor | None:
     """The mask of a pruned layer.
 
     Args:
-        base: The model's mask: None (causal, nothing masked), or bool / additive [B or 1, 1 or H, S, K].
+        base: The model's mask: None (nothing masked beyond causality), or bool / additive [B or 1, 1 or H, S, K].
         rows: LongTensor[B, q], which rows of `base` the queries are; None = all of them.
         row_columns: LongTensor[B, q], logical columns of the queries.
         columns: LongTensor[B, n], logical columns of the keys.
         filled: BoolTensor[B, n], False at fillers and at free entries of a static cache.
         all_filled: Whether `filled` is True everywhere.
         offset: Logical column of the first column of `base` (sliding windows).
+        causal: Whether the layer sees only what is before a token where it gets no mask.
 
     Returns:
         None when the plain causal kernel is exact, else a mask [B, 1 or H, q, n] of the dtype of `base`.
@@ -42,9 +44,10 @@ def pruned_mask(
     (batch, q), n = row_columns.shape, columns.shape[1]
     if base is None:
         # One query, or as many queries as keys: the kernel's own causal rule is right as long as no key is a filler.
-        if all_filled and q in (1, n):
+        if all_filled and (q in (1, n) or not causal):
             return None
-        return filled[:, None, None, :] & (row_columns[:, None, :, None] >= columns[:, None, None, :])
+        usable = filled[:, None, None, :]
+        return usable & (row_columns[:, None, :, None] >= columns[:, None, None, :]) if causal else usable
     if not isinstance(base, Tensor) or base.ndim != 4:
         raise PatchError(
             "unknown attention mask",

@@ -24,6 +24,7 @@ from autoprune.runtime.decoder import (
     visual_mask_names,
     visual_token_ids,
 )
+from autoprune.runtime.encoder import Encoder, EncoderPass
 from autoprune.runtime.guard import guard
 from autoprune.runtime.modes import (
     REFUSED_METHODS,
@@ -37,7 +38,7 @@ from autoprune.runtime.plan import Plan, ScoreKey, make_plan
 from autoprune.runtime.positions import Renumberer
 from autoprune.runtime.pruner import Pruner
 from autoprune.runtime.report import Report
-from autoprune.runtime.reporting import make_report
+from autoprune.runtime.reporting import Seen
 from autoprune.runtime.request import (
     Calls,
     named_arguments,
@@ -91,7 +92,6 @@ class Patch:
 
     Attributes:
         schedule: What is applied.
-        report: What the last prefill kept.
         scores: Scores {(stage layer, criterion): FloatTensor[batch, seq]} that the last prefill observed.
         visual: BoolTensor[batch, seq], visual tokens of the last prefill; None before the first.
     """
@@ -104,7 +104,7 @@ class Patch:
         plan: Plan,
     ) -> None:
         self.schedule = schedule
-        self.report = Report()
+        self._seen: Seen | None = None
         self._model = model
         self._decoder = plan.decoder
         self._layers = decoder_layers(self._decoder)
@@ -115,6 +115,7 @@ class Patch:
         self.scores: dict[ScoreKey, Tensor] = {}
         self.visual: Tensor | None = None
         self._renumberer = Renumberer(self._decoder)
+        self._encoder = Encoder(model, self._decoder)
         self._calls = Calls()
         self._undo: list[Callable[[], None]] = []
         check_attention(self._decoder)
@@ -133,6 +134,11 @@ class Patch:
         _ACTIVE[self._decoder] = weakref.ref(self)
 
     # -- handle ---------------------------------------------------------------------------------------------------
+
+    @property
+    def report(self) -> Report:
+        """What the last prefill kept."""
+        return Report() if self._seen is None else self._seen.report
 
     def __enter__(self) -> Self:
         return self
@@ -239,7 +245,10 @@ class Patch:
     def _before_model(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         call = named_arguments(model.forward, args, kwargs)
         self._check(call)
-        self._calls.request = read_request(call)
+        request = read_request(call)
+        if self._plan.encoded and request.has_visual_input:
+            self._calls.encoder = EncoderPass(self._encoder, call)
+        self._calls.request = request
 
     def _check(self, call: Mapping[str, Any]) -> None:
         """Refuse what cannot be pruned; generate() and the model ask before images are encoded."""
@@ -292,6 +301,9 @@ class Patch:
             check_places(decoder.config, past + length)
         if past == 0 or context.is_prefill:
             self.visual = visual
+        if context.is_prefill and self._plan.encoded:
+            found = _encoder_scores(calls.encoder, visual)
+            context.scores.update(dict.fromkeys(self._plan.encoded, found))
         calls.pruner = Pruner(context, self._plan, self._renumberer)
 
     def _locate(self, ids: Tensor | None, embeds: Tensor | None, prompt: Tensor, past: int) -> tuple[Tensor, list[int]]:
@@ -323,8 +335,19 @@ class Patch:
         pruner.restore_embeddings(output)
         context = pruner.context
         if context.past == 0 or context.is_prefill:
-            self.report = make_report(pruner, len(self._layers), bool(self._stages), request.attention_mask)
+            self._seen = Seen(pruner, len(self._layers), bool(self._stages), request.attention_mask)
             self.scores = context.scores
+
+
+def _encoder_scores(watched: EncoderPass | None, visual: Tensor) -> Tensor:
+    if watched is None:
+        raise PatchError(
+            "the vision tower did not run in this call, so that its attention is not known",
+            field="criterion.name",
+            value="encoder",
+            remedy="call the model with images, not with embeddings, or use attention or diversity",
+        )
+    return watched.scores(visual)
 
 
 def _forget_compiled() -> None:

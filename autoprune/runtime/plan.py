@@ -13,7 +13,9 @@ from autoprune.runtime.codebook import read_prototypes
 from autoprune.runtime.decoder import attention_of, decoder_layers
 from autoprune.schedule import AttentionCriterion, CodebookCriterion, EncoderCriterion, Schedule, Stage
 
-ScoreKey = tuple[int, AttentionCriterion]
+AttentionKey = tuple[int, AttentionCriterion]
+ScoreKey = AttentionKey | tuple[int, EncoderCriterion]
+"""The layer of a stage and its criterion: what scores are kept by."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +26,31 @@ class Plan:
         decoder: The text model.
         stages: Stage of each layer that has one.
         observed: For each layer, the scores to read from its attention.
-        given: Scores known beforehand, used while nothing was dropped yet.
+        encoded: Scores to read from the attention of the vision tower.
+        given: Scores known beforehand; those of attention are used while nothing was dropped yet.
         codebooks: Prototypes [P, d] of each codebook.
         compact: Whether survivors are renumbered.
     """
 
     decoder: nn.Module
     stages: Mapping[int, Stage] = field(default_factory=dict)
-    observed: Mapping[int, tuple[ScoreKey, ...]] = field(default_factory=dict)
+    observed: Mapping[int, tuple[AttentionKey, ...]] = field(default_factory=dict)
+    encoded: tuple[tuple[int, EncoderCriterion], ...] = ()
     given: Mapping[ScoreKey, Tensor] = field(default_factory=dict)
     codebooks: Mapping[CodebookCriterion, Tensor] = field(default_factory=dict)
     compact: bool = False
+
+    @cached_property
+    def recurrent(self) -> frozenset[int]:
+        """The layers without attention."""
+        layers = decoder_layers(self.decoder)
+        return frozenset(i for i, layer in enumerate(layers) if attention_of(self.decoder, layer) is None)
+
+    @cached_property
+    def bidirectional(self) -> frozenset[int]:
+        """The layers whose attention is not causal where they get no mask."""
+        attentions = [attention_of(self.decoder, layer) for layer in decoder_layers(self.decoder)]
+        return frozenset(i for i, part in enumerate(attentions) if getattr(part, "is_causal", True) is False)
 
     @cached_property
     def needs_raters(self) -> bool:
@@ -50,7 +66,8 @@ def make_plan(decoder: nn.Module, schedule: Schedule, given: Mapping[ScoreKey, T
     Raises:
         PatchError: a criterion cannot be computed in this model.
     """
-    observed: dict[int, tuple[ScoreKey, ...]] = {}
+    observed: dict[int, tuple[AttentionKey, ...]] = {}
+    encoded: list[tuple[int, EncoderCriterion]] = []
     codebooks: dict[CodebookCriterion, Tensor] = {}
     for stage in schedule.stages:
         criterion = stage.criterion
@@ -70,15 +87,10 @@ def make_plan(decoder: nn.Module, schedule: Schedule, given: Mapping[ScoreKey, T
                     remedy="use the codebook before layer 0",
                 )
             codebooks[criterion] = read_prototypes(criterion, decoder.config.hidden_size)  # type: ignore[union-attr, arg-type]
-        elif isinstance(criterion, EncoderCriterion):
-            raise PatchError(
-                "this criterion cannot be computed yet",
-                field="criterion.name",
-                value=criterion.name,
-                remedy="use attention, diversity, codebook, random or uniform",
-            )
+        elif isinstance(criterion, EncoderCriterion) and (stage.layer, criterion) not in given:
+            encoded.append((stage.layer, criterion))
     stages = {stage.layer: stage for stage in schedule.stages}
-    return Plan(decoder, stages, observed, given, codebooks, schedule.positions == "compact")
+    return Plan(decoder, stages, observed, tuple(encoded), given, codebooks, schedule.positions == "compact")
 
 
 def _check_attention_at(decoder: nn.Module, i: int, stage: int, criterion: AttentionCriterion) -> None:

@@ -26,15 +26,15 @@ from autoprune.runtime.cache import (
 from autoprune.runtime.context import Context
 from autoprune.runtime.criteria import Softmax, rater_rows
 from autoprune.runtime.decoder import attention_of
-from autoprune.runtime.frame import Frame, take
+from autoprune.runtime.frame import Frame
 from autoprune.runtime.masks import pruned_mask, recurrent_mask
 from autoprune.runtime.merging import merged
-from autoprune.runtime.plan import Plan, ScoreKey
+from autoprune.runtime.plan import AttentionKey, Plan
 from autoprune.runtime.positions import Renumberer
 from autoprune.runtime.scoring import observer, score_current, score_without_attention, text_rows, unseen
 from autoprune.runtime.selection import survivors
 from autoprune.runtime.tap import tapped
-from autoprune.schedule import AttentionCriterion, Stage
+from autoprune.schedule import AttentionCriterion, EncoderCriterion, Stage
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 _NOT_SEQUENCES = ("hidden_states", "past_key_values", "attention_mask", "position_embeddings", "position_ids")
@@ -115,6 +115,8 @@ class Pruner:
 
     def _scores(self, stage: Stage, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         context, criterion, k = self.context, stage.criterion, stage.layer
+        if isinstance(criterion, EncoderCriterion):
+            return self.plan.given[k, criterion] if (k, criterion) in self.plan.given else context.scores[k, criterion]
         if not isinstance(criterion, AttentionCriterion):
             candidates = context.visual & context.alive
             return score_without_attention(stage, context, candidates, _hidden(args, kwargs), self.plan.codebooks)
@@ -127,14 +129,14 @@ class Pruner:
         key = (k, criterion)
         return self.plan.given[key] if self._is_given(key) else context.scores[key]
 
-    def _is_given(self, key: ScoreKey) -> bool:
+    def _is_given(self, key: AttentionKey) -> bool:
         return self.context.frame is None and key in self.plan.given
 
     def _observe(self, i: int, layer: nn.Module) -> None:
         context = self.context
         keys = [key for key in self.plan.observed.get(i, ()) if not self._is_given(key)]
-        attention = attention_of(self.plan.decoder, layer)
-        if not keys or attention is None:
+        attention = attention_of(self.plan.decoder, layer) if keys else None
+        if attention is None:
             return
         before = entries_before(context.cache, i, context.past)
         scorers = [observer(context, key[1], before, partial(context.scores.__setitem__, key)) for key in keys]
@@ -166,13 +168,12 @@ class Pruner:
             new["position_embeddings"] = frame.take(embeddings, embeddings.ndim - 2)
         if isinstance(kwargs.get("position_ids"), Tensor):
             new["position_ids"] = frame.take(kwargs["position_ids"], kwargs["position_ids"].ndim - 1)
-        recurrent = attention_of(self.plan.decoder, layer) is None
+        recurrent = i in self.plan.recurrent
         base = kwargs.get("attention_mask")
         new["attention_mask"] = recurrent_mask(frame, context.past) if recurrent else self._mask(i, base)
         if "hidden_states" in kwargs:
-            new["hidden_states"] = take(kwargs["hidden_states"], frame.index, 1)
-        # Not `frame.take`: hidden states differ from layer to layer, and remembering them would hold all of them.
-        return tuple(take(a, frame.index, 1) if self._is_sequence(a) else a for a in args), new
+            new["hidden_states"] = frame.rows_of(kwargs["hidden_states"])
+        return tuple(frame.rows_of(a) if self._is_sequence(a) else a for a in args), new
 
     def _shift(self, i: int) -> Tensor | None:
         """LongTensor[B]: how far back compact positions have moved in layer `i` before this pass; None = not at all."""
@@ -185,14 +186,15 @@ class Pruner:
         moves = self.plan.compact and context.frame is not None
         if shift is None and not moves:
             return kwargs
-        key = ("places", id(context.frame), id(shift), id(kwargs.get("position_ids")))
+        given = (kwargs.get("position_ids"), kwargs.get("position_embeddings"))
+        key = ("places", id(context.frame), id(shift), *map(id, given))
         if key not in context.memo:
             back = torch.zeros(context.batch, 1, dtype=torch.long, device=context.valid.device)
             back = back if shift is None else back + shift.to(back.device)[:, None]
             if moves:
                 back = back + (context.valid & ~context.alive).cumsum(1)
             moved = self.renumberer.moved(kwargs, _hidden(args, kwargs), back)
-            context.memo[key] = (moved, context.frame, shift, kwargs.get("position_ids"))  # keeps the ids taken
+            context.memo[key] = (moved, context.frame, shift, given)  # keeps the ids taken
         embeddings, places = context.memo[key][0]
         return {**kwargs, "position_embeddings": embeddings, "position_ids": places}
 
@@ -211,7 +213,8 @@ class Pruner:
         new = context.length if frame is None else frame.index.shape[1]
         width = mask_width(context.cache, i, new)
         offset = mask_offset(context.cache, i, context.length)
-        key = ("mask", id(base), id(frame), id(layer.columns) if layer else None, width, offset)
+        causal = i not in self.plan.bidirectional
+        key = ("mask", id(base), id(frame), id(layer.columns) if layer else None, width, offset, causal)
         if key not in context.memo:
             device = context.valid.device
             if frame is None:
@@ -227,7 +230,8 @@ class Pruner:
             if free > 0:  # a static cache is wider than what it holds
                 columns, filled = pad(columns, (0, free)), pad(filled, (0, free))
             columns, filled = columns[:, -width:], filled[:, -width:]
-            mask = pruned_mask(base, rows, row_columns, columns, filled, all_filled and all_valid and free <= 0, offset)
+            all_there = all_filled and all_valid and free <= 0
+            mask = pruned_mask(base, rows, row_columns, columns, filled, all_there, offset, causal)
             context.memo[key] = (mask, base, frame, layer and layer.columns)  # keeps the ids in the key taken
         result: Tensor | None = context.memo[key][0]
         return result

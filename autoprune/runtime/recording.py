@@ -11,8 +11,8 @@ from autoprune.errors import ModelError, PatchError
 from autoprune.runtime.context import VisualMask
 from autoprune.runtime.decoder import decoder_layers, find_decoder
 from autoprune.runtime.patch import Patch, active_patch
-from autoprune.runtime.plan import Plan, ScoreKey
-from autoprune.schedule import Schedule
+from autoprune.runtime.plan import AttentionKey, Plan, ScoreKey
+from autoprune.schedule import EncoderCriterion, Schedule
 
 
 class Recording:
@@ -53,7 +53,8 @@ def record(model: nn.Module, keys: Iterable[ScoreKey], visual_mask: VisualMask |
 
     Args:
         model: A model as `apply` takes it.
-        keys: (stage layer k, criterion with at="previous"): the scores that a stage at k would use.
+        keys: (stage layer k, criterion, of attention with at="previous" or of the vision tower): the scores that a
+            stage at k would use.
         visual_mask: As in `apply`.
 
     Raises:
@@ -64,14 +65,18 @@ def record(model: nn.Module, keys: Iterable[ScoreKey], visual_mask: VisualMask |
         raise PatchError(
             "the model is patched, its passes are not dense", field="model", remedy="remove the patch first"
         )
-    observed: dict[int, tuple[ScoreKey, ...]] = {}
+    observed: dict[int, tuple[AttentionKey, ...]] = {}
+    encoded: list[tuple[int, EncoderCriterion]] = []
     decoder = find_decoder(model)
     depth = len(decoder_layers(decoder))
     for k, criterion in keys:
+        if isinstance(criterion, EncoderCriterion):
+            encoded.append((k, criterion))
+            continue
         if not 1 <= k < depth or criterion.at != "previous":
             raise ModelError("scores of this stage are not read from the layer before", field="layer", value=k)
         observed[k - 1] = (*observed.get(k - 1, ()), (k, criterion))
-    patch = Patch(model, Schedule(), visual_mask, Plan(decoder, observed=observed))
+    patch = Patch(model, Schedule(), visual_mask, Plan(decoder, observed=observed, encoded=tuple(encoded)))
     try:
         yield Recording(patch)
     finally:

@@ -1,46 +1,82 @@
-"""Making the report of a prefill."""
+"""Making the report of a prefill once somebody asks for it: it reads values back from the device, the pass does not."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from autoprune.runtime.cache import entries_before, layer_at, pruned_layer
+from autoprune.runtime.context import Context
 from autoprune.runtime.pruner import Pruner
 from autoprune.runtime.report import Report
 
-
-def make_report(pruner: Pruner, num_layers: int, has_stages: bool, attention_mask: Any) -> Report:
-    """What the pass kept, layer by layer."""
-    context = pruner.context
-    alive = [pruner.alive_at.get(i, context.alive) for i in range(num_layers)]  # a pass without stages notes none
-    positions = context.valid.cumsum(1) - 1
-    kept = {k: [positions[b, pruner.alive_at[k][b]].cpu() for b in range(context.batch)] for k in sorted(context.fired)}
-    return Report(
-        active=has_stages and context.is_prefill,
-        tokens=torch.stack([a.sum(1) for a in alive]).cpu(),
-        visual_tokens=torch.stack([(a & context.visual).sum(1) for a in alive]).cpu(),
-        kept=kept,
-        kv_entries=torch.stack([_entries(pruner, i, attention_mask) for i in range(num_layers)]).cpu(),
-    )
+Entries = tuple[Tensor, int]
+"""Which entries are of tokens, BoolTensor[B, N], and how many of the last ones a cache layer holds."""
 
 
-def _entries(pruner: Pruner, i: int, attention_mask: Any) -> Tensor:
-    """LongTensor[B]: entries of the samples, fillers and padding excluded, in cache layer `i` after the pass."""
-    context = pruner.context
+class Seen:
+    """What a pass left behind, as it was when the pass ended.
+
+    Args:
+        pruner: The pass.
+        num_layers: Decoder layers.
+        has_stages: Whether the schedule prunes at all.
+        attention_mask: Of the call, [B, past + S] or anything else.
+    """
+
+    def __init__(self, pruner: Pruner, num_layers: int, has_stages: bool, attention_mask: Any) -> None:
+        context = pruner.context
+        self._active = has_stages and context.is_prefill
+        self._valid, self._visual, self._fired = context.valid, context.visual, sorted(context.fired)
+        # A pass without stages notes nothing layer by layer.
+        self._alive = [pruner.alive_at.get(i, context.alive) for i in range(num_layers)]
+        unpruned = _of_tokens(context, attention_mask)
+        self._entries = [_entries(context, i, unpruned) for i in range(num_layers)]
+
+    @cached_property
+    def report(self) -> Report:
+        """What the pass kept, layer by layer."""
+        positions = self._valid.cumsum(1) - 1
+        return Report(
+            active=self._active,
+            tokens=_counts(self._alive),
+            visual_tokens=_counts(self._alive, self._visual),
+            kept={k: [p[alive].cpu() for p, alive in zip(positions, self._alive[k], strict=True)] for k in self._fired},
+            kv_entries=self._kv_entries(),
+        )
+
+    def _kv_entries(self) -> Tensor:
+        """LongTensor[L, B]; layers that hold the same are counted once."""
+        counted = {
+            (id(filled), held): filled[:, filled.shape[1] - held :].sum(1).cpu() for filled, held in self._entries
+        }
+        return torch.stack([counted[id(filled), held] for filled, held in self._entries])
+
+
+def _counts(masks: Sequence[Tensor], among: Tensor | None = None) -> Tensor:
+    """LongTensor[L, B]; layers between two stages share one mask, which is counted once."""
+    counted = {id(mask): (mask if among is None else mask & among).sum(1) for mask in masks}
+    return torch.stack([counted[id(mask)] for mask in masks]).cpu()
+
+
+def _of_tokens(context: Context, attention_mask: Any) -> Tensor:
+    """BoolTensor[B, N]: which entries of a layer that was not pruned are of tokens, not of padding."""
+    total = context.past + context.length
+    if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2:
+        return attention_mask[:, :total].bool().to(context.valid.device)
+    return torch.nn.functional.pad(context.valid, (context.past, 0), value=True)
+
+
+def _entries(context: Context, i: int, unpruned: Tensor) -> Entries:
     cached = layer_at(context.cache, i)
     if cached is None:
-        return torch.zeros(context.batch, dtype=torch.long, device=context.valid.device)
+        return unpruned, 0
     total = context.past + context.length
     layer = pruned_layer(context.cache, i)
     if layer is not None:
-        _, filled = layer.logical(total)
-    elif isinstance(attention_mask, Tensor) and attention_mask.ndim == 2:
-        filled = attention_mask[:, :total].bool()
-    else:
-        before = torch.ones(context.batch, context.past, dtype=torch.bool, device=context.valid.device)
-        filled = torch.cat([before, context.valid], 1)
-    held = min(int(cached.keys.shape[-2]), entries_before(context.cache, i, total))
-    return filled[:, -held:].sum(1).to(context.valid.device)
+        unpruned = layer.filled if layer.next_column == total else layer.logical(total)[1]
+    return unpruned, min(int(cached.keys.shape[-2]), entries_before(context.cache, i, total))

@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 
 from autoprune.errors import PatchError
 from autoprune.runtime.cache import past_length
+from autoprune.runtime.encoder import EncoderPass
 from autoprune.runtime.pruner import Pruner
 
 _VISUAL_INPUTS = ("pixel_values", "pixel_values_videos", "image_embeds", "video_embeds", "mm_encoder_outputs")
@@ -42,6 +43,7 @@ class Calls(threading.local):
     def __init__(self) -> None:
         self.request = Request()
         self.pruner: Pruner | None = None
+        self.encoder: EncoderPass | None = None
         self.lengths: Tensor | int | None = None
         self.prompt_length: int | None = None
         self.prompt_ids: Tensor | None = None
@@ -61,7 +63,9 @@ class Calls(threading.local):
         """Forget a forward pass, also a failed one, so that nothing of it reaches the next or stays in memory."""
         if self.pruner is not None:
             self.pruner.close()
-        self.pruner, self.request = None, Request()
+        if self.encoder is not None:
+            self.encoder.close()
+        self.pruner, self.encoder, self.request = None, None, Request()
 
 
 def named_arguments(

@@ -62,13 +62,11 @@ def _is_cross_attention(name: str, part: nn.Module) -> bool:
 
 
 def check_layer(layer: nn.Module, i: int, family: Family) -> None:
-    """Refuse a layer that has neither causal self-attention nor a known recurrent mixer that ignores zeros.
+    """Refuse a layer that has neither self-attention nor a known recurrent mixer that ignores zeros.
 
     Raises:
         ModelError: naming the layer.
     """
-    if getattr(getattr(layer, family.attention, None), "is_causal", True) is False:
-        raise _refused(layer, f"layer {i} reads tokens that come later", "attention that is not causal")
     if not any(hasattr(layer, name) for name in (family.attention, *family.recurrent)):
         raise ModelError(
             f"decoder layer {i} ({type(layer).__name__}) has no {family.attention}",

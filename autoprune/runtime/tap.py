@@ -118,7 +118,9 @@ def _wrapper(kernel: Callable[..., Any] | None) -> Callable[..., Any]:
                 value=type(module).__name__,
                 remedy="use a criterion without attention, such as diversity, or withdraw",
             )
-        softmax = Softmax(k.get("scaling"), k.get("softcap"), k.get("s_aux"))
+        softmax = Softmax(
+            k.get("scaling"), k.get("softcap"), k.get("s_aux"), causal=getattr(module, "is_causal", True) is not False
+        )
         if listener.before is not None:
             listener.before(query.detach(), key.detach(), attention_mask, softmax)
         result = run(module, query, key, value, attention_mask, *a, **k)

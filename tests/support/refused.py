@@ -27,7 +27,7 @@ class Refused:
 REFUSED = {
     "blip": Refused(CROSS_ATTENTION),
     "diffusion_gemma": Refused(
-        "attention that is not causal",
+        "block diffusion",
         {"text_config": {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 32, "num_hidden_layers": 2}},
     ),
     "dots3_note": Refused(INDEXED),
@@ -66,5 +66,11 @@ REFUSED = {
     "t5gemma2": Refused(ENCODER),
     "udop": Refused(ENCODER),
     "unlimited_ocr": Refused("layers of type reference_sliding_attention"),
-    "vision-encoder-decoder": Refused(ENCODER),
+    "vision-encoder-decoder": Refused(
+        ENCODER,
+        {
+            "encoder": {"model_type": "vit"},
+            "decoder": {"model_type": "bert", "is_decoder": True, "add_cross_attention": True},
+        },
+    ),
 }

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from autoprune.runtime.families.diffusion_gemma import DIFFUSION_GEMMA
 from autoprune.runtime.families.family import USUAL, Family
 from autoprune.runtime.families.kosmos2 import KOSMOS2
 from autoprune.runtime.families.lfm2 import LFM2
 from autoprune.runtime.families.qwen3_5 import QWEN3_5
 
 FAMILIES: dict[str, Family] = {
+    "diffusion_gemma": DIFFUSION_GEMMA,
     "kosmos_2_5_text_model": KOSMOS2,
     "kosmos_2_text_model": KOSMOS2,
     "lfm2": LFM2,

@@ -1,0 +1,245 @@
+"""Attention inside the vision tower, carried over to visual tokens (VisionZip, CVPR 2025).
+
+Which patches a visual token is made of differs from family to family: pixel shuffles, merged windows, tiles, newlines,
+cropped padding. It is read off the model itself: a token is made of the patches that its gradient reaches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.errors import PatchError
+from autoprune.runtime.criteria import Softmax, attention_received
+from autoprune.runtime.tap import tapped
+from autoprune.schedule import AttentionCriterion
+
+_RECEIVED = AttentionCriterion(rows="all", reduce="mean")
+_CLASS_TOKENS = ("class_embedding", "cls_token")
+_TEXT_INPUTS = ("input_ids", "attention_mask", "position_ids", "labels", "token_type_ids", "mm_token_type_ids")
+
+
+class _Stop(Exception):  # noqa: N818 - a signal, not an error
+    """Ends a pass where the decoder would start."""
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Where the patches of one batch of images go.
+
+    Attributes:
+        layer: The tower layer whose output the projector takes.
+        has_class: Whether its first position is a class token.
+        place: LongTensor[rows], for each of its positions the visual token it feeds, counted through the batch; -1 for
+            none.
+    """
+
+    layer: nn.Module
+    has_class: bool
+    place: Tensor
+
+
+class Encoder:
+    """Scores of visual tokens by the attention of the vision tower.
+
+    Args:
+        model: The outer model.
+        decoder: Its text model.
+    """
+
+    def __init__(self, model: nn.Module, decoder: nn.Module) -> None:
+        self._model, self._decoder = model, decoder
+        self._known: dict[Any, Patches] = {}
+
+    def patches(self, call: Mapping[str, Any]) -> tuple[Any, Patches | None]:
+        """The key of a call's images, and where their patches go if images of these shapes were seen."""
+        tensors = {n: v for n, v in call.items() if isinstance(v, Tensor) and n not in _TEXT_INPUTS}
+        shapes = tuple((n, tuple(v.shape)) for n, v in sorted(tensors.items()))
+        sizes = tuple((n, v.cpu().numpy().tobytes()) for n, v in sorted(tensors.items()) if not v.is_floating_point())
+        key = (shapes, sizes)
+        return key, self._known.get(key)
+
+    def probe(self, call: Mapping[str, Any]) -> Patches:
+        """Run the model up to its decoder, and follow gradients back from there to the tower.
+
+        Returns:
+            Patches whose `place` are flat positions in [B, S].
+
+        Raises:
+            PatchError: the model has no vision tower with layers, or its tokens mix patches.
+        """
+        outputs: list[tuple[nn.Module, Tensor]] = []
+        with torch.inference_mode(False), torch.enable_grad():
+            embeds = self._embeds(call, outputs)
+            direction = torch.randn(embeds.shape[-1], generator=torch.Generator().manual_seed(0)).to(embeds)
+            value = embeds @ direction
+            used = [pair for pair in outputs if bool(_reaches(value.sum(), pair[1]).any())]
+            if not used:
+                raise _refused("no layer of a vision tower was found behind its visual tokens")
+            layer, hidden = used[-1]
+            flat = torch.arange(1, value.numel() + 1, device=value.device).view_as(value)
+            place = torch.zeros(hidden.shape[:-1], dtype=torch.long, device=hidden.device)
+            for bit in range(int(value.numel()).bit_length()):
+                has = (flat >> bit & 1).bool()
+                on, off = (_reaches(value[side].sum(), hidden) for side in (has, ~has))
+                if bool((on & off).any()):
+                    raise _refused("a patch of its vision tower feeds several visual tokens")
+                place |= on.long() << bit
+        has_token = any(hasattr(m, name) for m in self._model.modules() for name in _CLASS_TOKENS)
+        has_class = has_token and place.ndim == 2 and not bool(place[:, 0].any())
+        return Patches(layer, has_class, place.flatten() - 1)
+
+    def _embeds(self, call: Mapping[str, Any], outputs: list[tuple[nn.Module, Tensor]]) -> Tensor:
+        found: list[Tensor] = []
+
+        def cut(layer: nn.Module, args: Any, kwargs: Any) -> Any:
+            # A graph of one layer at a time: what comes before it is not asked for, and would fill the memory.
+            if args:
+                return (args[0].detach().requires_grad_(), *args[1:]), kwargs
+            name = next(iter(kwargs))
+            return args, {**kwargs, name: kwargs[name].detach().requires_grad_()}
+
+        def note(layer: nn.Module, args: Any, output: Any) -> None:
+            outputs.append((layer, output[0] if isinstance(output, tuple) else output))
+
+        def stop(decoder: nn.Module, args: Any, kwargs: Any) -> None:
+            found.append(kwargs.get("inputs_embeds"))
+            raise _Stop
+
+        inside = set(self._decoder.modules())
+        handles = [self._decoder.register_forward_pre_hook(stop, with_kwargs=True, prepend=True)]
+        for stack in self._model.modules():
+            if isinstance(stack, nn.ModuleList) and stack not in inside:
+                for layer in filter(_attentions, stack):
+                    handles.append(layer.register_forward_pre_hook(cut, with_kwargs=True))
+                    handles.append(layer.register_forward_hook(note))
+        try:
+            self._model.forward(**{**call, "use_cache": False, "past_key_values": None})
+        except _Stop:
+            pass
+        finally:
+            for handle in handles:
+                handle.remove()
+        if not outputs or not found or found[0] is None or not found[0].requires_grad:
+            raise _refused("no layer of a vision tower was found behind its visual tokens")
+        return found[0]
+
+    @contextmanager
+    def observing(self, patches: Patches) -> Iterator[list[Tensor]]:
+        """Collect scores [images, positions] of each attention call of the layer while images are encoded."""
+        scores: list[Tensor] = []
+
+        def observe(query: Tensor, key: Tensor, mask: Tensor | None, softmax: Softmax) -> None:
+            rows = torch.ones(query.shape[0], query.shape[2], dtype=torch.bool, device=query.device)
+            rows[:, 1:] &= not patches.has_class
+            with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
+                scores.append(attention_received(query, key, rows, mask, softmax._replace(causal=False), _RECEIVED))
+
+        with ExitStack() as taps:
+            for attention in _attentions(patches.layer):
+                taps.enter_context(tapped(attention, observe))
+            yield scores
+
+    def remember(self, key: Any, patches: Patches, visual: Tensor) -> Patches:
+        """The same patches by visual token instead of by flat position, kept for images of the same shapes."""
+        ordinal = torch.where(visual.flatten(), visual.flatten().cumsum(0) - 1, -1).to(patches.place.device)
+        place = torch.where(patches.place >= 0, ordinal[patches.place.clamp(min=0)], -1)
+        if bool((place < 0).logical_and(patches.place >= 0).any()):
+            raise _refused("patches feed positions that are not visual tokens")
+        self._known[key] = Patches(patches.layer, patches.has_class, place)
+        return self._known[key]
+
+
+class EncoderPass:
+    """The tower's attention in one call of the model, from before its images are encoded.
+
+    Args:
+        encoder: Of the model.
+        call: Arguments of the call, by name.
+    """
+
+    def __init__(self, encoder: Encoder, call: Mapping[str, Any]) -> None:
+        self._encoder, self._taps = encoder, ExitStack()
+        self._key, known = encoder.patches(call)
+        self._is_known = known is not None
+        self._patches = known or encoder.probe(call)
+        self._scores = self._taps.enter_context(encoder.observing(self._patches))
+
+    def scores(self, visual: Tensor) -> Tensor:
+        """FloatTensor[B, S], scores of the visual tokens BoolTensor[B, S]; see `token_scores`."""
+        if not self._is_known:
+            self._patches, self._is_known = self._encoder.remember(self._key, self._patches, visual), True
+        return token_scores(self._patches, self._scores, visual).to(visual.device)
+
+    def close(self) -> None:
+        """Stop observing."""
+        self._taps.close()
+
+
+def token_scores(patches: Patches, scores: list[Tensor], visual: Tensor) -> Tensor:
+    """Scores of visual tokens: the mean over the patches that they are made of.
+
+    Args:
+        patches: With `place` by visual token.
+        scores: What the tower's attention calls gave.
+        visual: BoolTensor[B, S].
+
+    Returns:
+        FloatTensor[B, S]. A token without patches, such as a newline, takes the mean of its neighbours that have some.
+
+    Raises:
+        PatchError: the tower's attention was not seen, or not position by position.
+    """
+    if sum(s.numel() for s in scores) != len(patches.place):
+        raise _refused("the attention of its vision tower could not be observed")
+    of_patches = torch.cat([s.flatten() for s in scores]).to(patches.place.device)
+    used = patches.place >= 0
+    if int(patches.place.max()) >= int(visual.sum()):
+        raise _refused("not all of its visual tokens stand in the prompt")
+    total = torch.zeros(int(visual.sum()), device=of_patches.device)
+    members = torch.zeros_like(total)
+    total.index_add_(0, patches.place[used], of_patches[used])
+    members.index_add_(0, patches.place[used], torch.ones_like(of_patches[used]))
+    result = torch.zeros(visual.shape, device=of_patches.device)
+    result[visual] = total / members.clamp(min=1)
+    has = torch.zeros_like(visual)
+    has[visual] = members > 0
+    return _neighbours(result, has, visual)
+
+
+def _neighbours(scores: Tensor, has: Tensor, visual: Tensor) -> Tensor:
+    for b, s in (visual & ~has).nonzero().tolist():
+        own = [j for j in (_next(has[b], s, -1), _next(has[b], s, 1)) if j is not None]
+        scores[b, s] = scores[b, own].mean() if own else 0.0
+    return scores
+
+
+def _next(has: Tensor, start: int, step: int) -> int | None:
+    side = has[:start].flip(0) if step < 0 else has[start + 1 :]
+    found = side.nonzero()
+    return start + step * (int(found[0]) + 1) if len(found) else None
+
+
+def _reaches(value: Tensor, hidden: Tensor) -> Tensor:
+    """BoolTensor[...]: the positions of hidden states [..., d] that a value depends on."""
+    (grad,) = torch.autograd.grad(value, [hidden], retain_graph=True, allow_unused=True)
+    return torch.zeros_like(hidden[..., 0], dtype=torch.bool) if grad is None else (grad != 0).any(-1)
+
+
+def _attentions(layer: nn.Module) -> list[nn.Module]:
+    """Modules of a layer that may look up transformers' attention function."""
+    return [m for m in layer.modules() if hasattr(getattr(m, "config", None), "_attn_implementation")]
+
+
+def _refused(why: str) -> PatchError:
+    return PatchError(
+        f"visual tokens of this model cannot be scored by its vision tower: {why}",
+        field="criterion.name",
+        value="encoder",
+        remedy="use attention or diversity",
+    )
