@@ -5,18 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import transformers
 from support.zoo import FAMILIES
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KINDS
+
+VARIANTS = ("_video", "_moe", "_olmo")
+"""What a row's name may say beyond the model type."""
+
+
+def absent(name: str) -> bool:
+    """Whether the installed transformers does not have this family."""
+    return all(kind not in KINDS for kind in (name, *(name.removesuffix(variant) for variant in VARIANTS)))
 
 
 def families() -> list[Any]:
     """The names of all families."""
-    return [pytest.param(name, marks=_marks(name)) for name in FAMILIES]
+    return [pytest.param(name, marks=_marks(name, row.without.get("all"))) for name, row in FAMILIES.items()]
 
 
 def families_with(choices: Any) -> list[Any]:
     """Pairs (family, choice) of all families, `choices(row)` being those of a family."""
     return [
-        pytest.param((name, choice), id=f"{name}-{choice}", marks=_marks(name))
+        pytest.param((name, choice), id=f"{name}-{choice}", marks=_marks(name, row.without.get("all")))
         for name, row in FAMILIES.items()
         for choice in choices(row)
     ]
@@ -29,4 +39,5 @@ def families_in(mode: str) -> list[Any]:
 
 
 def _marks(name: str, skip: pytest.MarkDecorator | None = None) -> list[pytest.MarkDecorator]:
-    return [*([] if FAMILIES[name].core else [pytest.mark.wide]), *([skip] if skip else [])]
+    missing = pytest.mark.skipif(absent(name), reason=f"transformers {transformers.__version__} has no {name}")
+    return [*([] if FAMILIES[name].core else [pytest.mark.wide]), *([skip] if skip else []), missing]

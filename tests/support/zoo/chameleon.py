@@ -22,7 +22,9 @@ def chameleon(plan: Plan = PLAN, seed: int = 0) -> Zoo:
         "channel_multiplier": [1, 1, 1],
         "num_res_blocks": 1,
     }
-    config = hf.ChameleonConfig(**{**TEXT, "vocab_size": FIRST_CODE + CODES}, vq_config=codebook, vocabulary_map={"<image>": IMAGE, **names})
+    config = hf.ChameleonConfig(
+        **{**TEXT, "vocab_size": FIRST_CODE + CODES}, vq_config=codebook, vocabulary_map={"<image>": IMAGE, **names}
+    )
     images = count(plan)
     inputs = {**prompts([16] * images, plan), "pixel_values": noise(images, 3, 16, 16)}
     model = finish(hf.ChameleonForConditionalGeneration(config))

@@ -1,4 +1,4 @@
-"""Cosmos 3: the edge model with a decoder of its own, the omni model with the one of Qwen3-VL (no deepstack)."""
+"""Cosmos 3: the edge model has a decoder of its own, the omni model that of Qwen3-VL (no deepstack)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DeepSeek-VL, and its hybrid with a second tower for high resolution, before a Llama decoder."""
+"""DeepSeek-VL: a Llama decoder; the hybrid has a second tower for high resolution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GLM-OCR and GLM-GA: the layout of GLM-4V."""
+"""GLM-OCR and GLM-GA: as GLM-4V."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistral 4 behind the tower of Mistral 3: keys and values from a latent vector, queries scaled by position."""
+"""Mistral 4: keys and values from a latent vector, queries scaled by position; behind the tower of Mistral 3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The thinkers of Qwen2.5-Omni and Qwen3-Omni, given images."""
+"""Thinkers of Qwen2.5-Omni and Qwen3-Omni: given images here; what they hear is not visual."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ShieldGemma 2: Gemma 3 under another config."""
+"""ShieldGemma 2: as Gemma 3."""
 
 from __future__ import annotations
 
