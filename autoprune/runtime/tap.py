@@ -74,31 +74,44 @@ def _listening(attention: nn.Module, listener: _Listener) -> Iterator[None]:
     name: str = attention.config._attn_implementation  # type: ignore[union-attr, assignment]
     key = (threading.get_ident(), id(attention))
     with _LOCK:
+        home = _home(interface, name)
         _LISTENERS[key] = listener
-        _install(interface, name)
+        _install(home, name)
     try:
         yield
     finally:
         with _LOCK:
             del _LISTENERS[key]
-            _uninstall(interface, name)
+            _uninstall(home, name)
 
 
-def _install(interface: Any, name: str) -> None:
-    count, local = _INSTALLED.get((id(interface), name), (0, interface._local_mapping.get(name)))
-    if count == 0:
-        interface[name] = _wrapper(interface.get(name))
-    _INSTALLED[id(interface), name] = (count + 1, local)
+def _install(home: dict[str, Any], name: str) -> None:
+    if (id(home), name) not in _INSTALLED:
+        _INSTALLED[id(home), name] = (0, home.get(name))
+        home[name] = _wrapper(home.get(name))
+    count, kernel = _INSTALLED[id(home), name]
+    _INSTALLED[id(home), name] = (count + 1, kernel)
 
 
-def _uninstall(interface: Any, name: str) -> None:
-    count, local = _INSTALLED.pop((id(interface), name))
+def _uninstall(home: dict[str, Any], name: str) -> None:
+    count, kernel = _INSTALLED.pop((id(home), name))
     if count > 1:
-        _INSTALLED[id(interface), name] = (count - 1, local)
-    elif local is None:
-        del interface[name]
+        _INSTALLED[id(home), name] = (count - 1, kernel)
+    elif kernel is None:
+        del home[name]
     else:
-        interface[name] = local
+        home[name] = kernel
+
+
+def _home(interface: Any, name: str) -> dict[str, Any]:
+    """The mapping in which the name is found.
+
+    Its value is exchanged where it stands, for all interfaces that share it: another thread that looks the name up in
+    two steps must never find it gone, because it would then run a kernel that takes no mask for causal.
+    """
+    mapping: dict[str, Any] = interface._local_mapping
+    shared: dict[str, Any] = interface._global_mapping
+    return shared if name in shared and name not in mapping else mapping
 
 
 def _wrapper(kernel: Callable[..., Any] | None) -> Callable[..., Any]:

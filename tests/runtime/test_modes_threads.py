@@ -10,6 +10,7 @@ import pytest
 import torch
 from support.zoo import Zoo, llama, llava
 from torch import Tensor
+from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import autoprune
@@ -114,3 +115,21 @@ def test_observers_come_and_go_at_once() -> None:
 
     in_threads(*[observe(i) for i in range(4)])
     assert registry() == before
+
+
+def test_the_name_of_a_kernel_is_never_missing() -> None:
+    """Another thread may stand between "is the name here" and "take it", and would go on with the eager kernel."""
+
+    class Kept(dict):
+        def __delitem__(self, name: str) -> None:
+            raise AssertionError(f"{name} was missing for a moment")
+
+    local, shared = ALL_ATTENTION_FUNCTIONS._local_mapping, AttentionInterface._global_mapping
+    attention = llama(layers=1).get_decoder().layers[0].self_attn
+    ALL_ATTENTION_FUNCTIONS._local_mapping, AttentionInterface._global_mapping = Kept(local), Kept(shared)
+    try:
+        with tapped(attention, lambda *_: None):
+            assert ALL_ATTENTION_FUNCTIONS["sdpa"] is not shared["sdpa"]
+        assert registry() == {**shared, **local}
+    finally:
+        ALL_ATTENTION_FUNCTIONS._local_mapping, AttentionInterface._global_mapping = local, shared
