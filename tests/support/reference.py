@@ -150,14 +150,14 @@ class MaskedReference:
             "all": prompt,
         }[criterion.rows]
         width = self.visual.shape[1]
-        heads = weights[b, :, -width:, -width:].double()
-        over = {"mean": heads.mean(0), "max": heads.amax(0), "sum": heads.sum(0)}[criterion.heads]
+        heads = weights[b, :, -width:, -width:].detach().double()
+        over = {"mean": heads.mean(0), "max": heads.amax(0), "sum": heads.sum(0)}[criterion.heads].tolist()
         scores = {}
         for j in alive:
-            column = [float(over[i, j]) for i in rows]
+            column = [over[i][j] for i in rows]
             value = sum(column)
             if criterion.normalize == "causal":
-                value /= max(1, sum(1 for i in rows if over[i, j] > 0))  # those that may see column j
+                value /= max(1, sum(1 for i in rows if over[i][j] > 0))  # those that may see column j
             elif criterion.reduce == "mean":
                 value /= len(rows)
             scores[j] = value
