@@ -193,7 +193,8 @@ class Pruner:
             back = back if shift is None else back + shift.to(back.device)[:, None]
             if moves:
                 back = back + (context.valid & ~context.alive).cumsum(1)
-            moved = self.renumberer.moved(kwargs, _hidden(args, kwargs), back)
+            # A pass that only goes on after a renumbered one runs in layers that were checked there.
+            moved = self.renumberer.moved(kwargs, _hidden(args, kwargs), back, check=moves)
             context.memo[key] = (moved, context.frame, shift, given)  # keeps the ids taken
         embeddings, places = context.memo[key][0]
         return {**kwargs, "position_embeddings": embeddings, "position_ids": places}
