@@ -1,4 +1,4 @@
-"""Gemma 4: image blocks that see both ways inside windows, inputs of each layer's own, experts; no shared keys and values."""
+"""Gemma 4: windows in which images see both ways, inputs of each layer's own, experts; no shared keys and values."""
 
 from __future__ import annotations
 
