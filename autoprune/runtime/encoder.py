@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from autoprune.errors import PatchError
 from autoprune.runtime.criteria import Softmax, attention_received
@@ -119,7 +120,7 @@ class Encoder:
                     handles.append(layer.register_forward_pre_hook(cut, with_kwargs=True))
                     handles.append(layer.register_forward_hook(note))
         try:
-            self._model.forward(**{**call, "use_cache": False, "past_key_values": None})
+            self._model.forward(**call)
         except _Stop:
             pass
         finally:
@@ -165,16 +166,23 @@ class EncoderPass:
 
     def __init__(self, encoder: Encoder, call: Mapping[str, Any]) -> None:
         self._encoder, self._taps = encoder, ExitStack()
+        prompt = call.get("input_ids")
+        self._samples = len(call["inputs_embeds"] if prompt is None else prompt)
         self._key, known = encoder.patches(call)
         self._is_known = known is not None
         self._patches = known or encoder.probe(call)
         self._scores = self._taps.enter_context(encoder.observing(self._patches))
 
     def scores(self, visual: Tensor) -> Tensor:
-        """FloatTensor[B, S], scores of the visual tokens BoolTensor[B, S]; see `token_scores`."""
+        """FloatTensor[B, S], scores of the visual tokens BoolTensor[B, S]; see `token_scores`.
+
+        Images are encoded before samples are repeated, for beams or several answers.
+        """
+        copies = len(visual) // self._samples
+        visual = visual[::copies]
         if not self._is_known:
             self._patches, self._is_known = self._encoder.remember(self._key, self._patches, visual), True
-        return token_scores(self._patches, self._scores, visual).to(visual.device)
+        return token_scores(self._patches, self._scores, visual).to(visual.device).repeat_interleave(copies, 0)
 
     def close(self) -> None:
         """Stop observing."""
@@ -190,7 +198,7 @@ def token_scores(patches: Patches, scores: list[Tensor], visual: Tensor) -> Tens
         visual: BoolTensor[B, S].
 
     Returns:
-        FloatTensor[B, S]. A token without patches, such as a newline, takes the mean of its neighbours that have some.
+        FloatTensor[B, S]. A token without patches, such as a newline, takes the mean of those beside it that have some.
 
     Raises:
         PatchError: the tower's attention was not seen, or not position by position.
@@ -209,20 +217,13 @@ def token_scores(patches: Patches, scores: list[Tensor], visual: Tensor) -> Tens
     result[visual] = total / members.clamp(min=1)
     has = torch.zeros_like(visual)
     has[visual] = members > 0
-    return _neighbours(result, has, visual)
+    beside, around = _both_sides(has.float()), _both_sides(result)
+    return torch.where(visual & ~has, around / beside.clamp(min=1), result)
 
 
-def _neighbours(scores: Tensor, has: Tensor, visual: Tensor) -> Tensor:
-    for b, s in (visual & ~has).nonzero().tolist():
-        own = [j for j in (_next(has[b], s, -1), _next(has[b], s, 1)) if j is not None]
-        scores[b, s] = scores[b, own].mean() if own else 0.0
-    return scores
-
-
-def _next(has: Tensor, start: int, step: int) -> int | None:
-    side = has[:start].flip(0) if step < 0 else has[start + 1 :]
-    found = side.nonzero()
-    return start + step * (int(found[0]) + 1) if len(found) else None
+def _both_sides(row: Tensor) -> Tensor:
+    """For each position of [B, S] the sum of the one before and the one after it."""
+    return pad(row[:, :-1], (1, 0)) + pad(row[:, 1:], (0, 1))
 
 
 def _reaches(value: Tensor, hidden: Tensor) -> Tensor:

@@ -41,10 +41,12 @@ from autoprune.runtime.report import Report
 from autoprune.runtime.reporting import Seen
 from autoprune.runtime.request import (
     Calls,
+    forward_arguments,
     named_arguments,
     prompt_columns,
     prompt_length,
     read_request,
+    refuse_later_turn,
     without_first,
 )
 from autoprune.schedule import Schedule
@@ -246,7 +248,9 @@ class Patch:
         call = named_arguments(model.forward, args, kwargs)
         self._check(call)
         request = read_request(call)
-        if self._plan.encoded and request.has_visual_input:
+        if self._plan.encoded and request.has_visual_input and call.get("mm_encoder_outputs") is None:
+            if self._calls.encoded is not None:  # this generate() leaves the images to the model
+                self._calls.encoded.close()
             self._calls.encoder = EncoderPass(self._encoder, call)
         self._calls.request = request
 
@@ -272,10 +276,17 @@ class Patch:
         calls = self._calls
         outer = calls.prompt_length, calls.prompt_ids
         calls.prompt_length, calls.prompt_ids = prompt_length(call), call.get("input_ids")
+        inputs = forward_arguments(self._model, call)
+        if self._plan.encoded and read_request(inputs).has_visual_input:
+            refuse_later_turn(call)
+            calls.encoded = EncoderPass(self._encoder, inputs)
         try:
             return method(*args, **kwargs)
         finally:
             calls.prompt_length, calls.prompt_ids = outer
+            if calls.encoded is not None:
+                calls.encoded.close()
+                calls.encoded = None
 
     def _before_decoder(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         calls, call = self._calls, named_arguments(decoder.forward, args, kwargs)
@@ -302,7 +313,7 @@ class Patch:
         if past == 0 or context.is_prefill:
             self.visual = visual
         if context.is_prefill and self._plan.encoded:
-            found = _encoder_scores(calls.encoder, visual)
+            found = _encoder_scores(calls.encoder or calls.encoded, visual)
             context.scores.update(dict.fromkeys(self._plan.encoded, found))
         calls.pruner = Pruner(context, self._plan, self._renumberer)
 

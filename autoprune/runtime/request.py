@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from autoprune.errors import PatchError
@@ -44,6 +44,7 @@ class Calls(threading.local):
         self.request = Request()
         self.pruner: Pruner | None = None
         self.encoder: EncoderPass | None = None
+        self.encoded: EncoderPass | None = None  # before the pass, by generate()
         self.lengths: Tensor | int | None = None
         self.prompt_length: int | None = None
         self.prompt_ids: Tensor | None = None
@@ -118,6 +119,29 @@ def prompt_columns(calls: Calls, length: int, past: int, valid: Tensor) -> Tenso
             f"needs one length, or one for each of the {len(valid)} samples", field="lengths", value=len(ends)
         )
     return columns < ends
+
+
+def forward_arguments(model: nn.Module, call: Mapping[str, Any]) -> dict[str, Any]:
+    """What generate() was called with, as far as it is for the model."""
+    wanted = inspect.signature(model.forward).parameters
+    found = {name: value for name, value in call.items() if name in wanted and value is not None}
+    prompt = call.get("inputs")
+    return found if prompt is None else {"input_ids": prompt, **found}
+
+
+def refuse_later_turn(call: Mapping[str, Any]) -> None:
+    """Refuse images in a generate() that goes on with a cache: which of its ids are new is not known before it runs.
+
+    Raises:
+        PatchError: the cache holds something.
+    """
+    if past_length(call.get("past_key_values")):
+        raise PatchError(
+            "images of a later turn cannot be scored by the vision tower in generate()",
+            field="criterion.name",
+            value="encoder",
+            remedy="give the whole conversation without a cache, or use attention or diversity",
+        )
 
 
 def prompt_length(call: Mapping[str, Any]) -> int | None:

@@ -274,11 +274,6 @@ class TestRefusals:
         with pytest.warns(UserWarning, match="another structure"):
             autoprune.apply(zoo.model, Schedule(model=identity, stages=HIMAP.stages)).remove()
 
-    def test_criteria_that_are_not_there_yet(self) -> None:
-        encoder = Schedule(stages=[{"layer": 0, "keep": {"ratio": 0.5}, "criterion": {"name": "encoder"}}])
-        with pytest.raises(PatchError, match="encoder"):
-            autoprune.apply(llava().model, encoder)
-
     def test_attention_kernels_that_are_not_proven(self) -> None:
         zoo = llava()
         decoder = zoo.model.get_decoder()
