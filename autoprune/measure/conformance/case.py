@@ -90,9 +90,13 @@ class Subject:
 
     @cached_property
     def padding_noise(self) -> float:
-        """How far apart the unpatched model is on a padded batch and on its first row alone."""
-        steps = distance(self.dense_batch.steps[:, 0], self.dense.steps[:, 0])
-        return max(steps, distance(self.dense_batch.logits[0], self.dense.logits[0]))
+        """How far apart the unpatched model is on a padded batch and on each of its rows alone."""
+        noise = 0.0
+        for b, prompt in enumerate(self.prompts.rows):
+            alone = self.run(prompt) if b else self.dense
+            steps = distance(self.dense_batch.steps[:, b], alone.steps[:, 0])
+            noise = max(noise, steps, distance(self.dense_batch.logits[b], alone.logits[0]))
+        return noise
 
     @cached_property
     def cache_noise(self) -> float:

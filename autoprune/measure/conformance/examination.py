@@ -136,7 +136,7 @@ def _check_dense(subject: Subject) -> None:
             f"the unpatched model fails on {subject.prompts.about}: {_line(error)}",
             field="model",
             value=type(subject.model).__name__,
-            remedy="see that the model generates without autoprune",
+            remedy="see that it generates without autoprune; if it needs images, put its processor beside the config",
         ) from error
     if not finite:
         raise ModelError(

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from transformers.utils import logging
+
 from autoprune.runtime.decoder import SUPPORTED_ATTENTION, find_decoder
 
 
@@ -17,10 +19,20 @@ def kernel(model: Any, name: str) -> Iterator[None]:
     before = {part: own._attn_implementation for part, own in parts.items() if own is not None}
     own = {"": config._attn_implementation, **before}
     try:
-        model.set_attn_implementation(name)
+        _set(model, name)
         yield
     finally:
-        model.set_attn_implementation(own)
+        _set(model, own)
+
+
+def _set(model: Any, name: str | dict[str, str]) -> None:
+    """Without the warnings about parts that have no attention of their own."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        model.set_attn_implementation(name)
+    finally:
+        logging.set_verbosity(level)
 
 
 def current_kernel(model: Any) -> str:

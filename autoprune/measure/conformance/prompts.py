@@ -125,18 +125,19 @@ def words(model: Any, why: str) -> Prompts:
         start += length
     width = max(len(ids) for ids, _ in rows)
     typed = "token_type_ids" in inspect.signature(model.forward).parameters  # without them some masks are undefined
+    pad = getattr(text, "pad_token_id", None) or 0
     return Prompts(
-        tuple(_padded([row], len(row[0]), model.device, typed) for row in rows),
-        _padded(rows, width, model.device, typed),
+        tuple(_padded([row], len(row[0]), model.device, pad, typed) for row in rows),
+        _padded(rows, width, model.device, pad, typed),
         f"random words, some declared visual; vision tower not exercised ({why})",
     )
 
 
-def _padded(rows: list[tuple[Tensor, Tensor]], width: int, device: torch.device, typed: bool) -> Prompt:
-    def left(values: Tensor) -> Tensor:
-        return torch.nn.functional.pad(values, (width - len(values), 0))
+def _padded(rows: list[tuple[Tensor, Tensor]], width: int, device: torch.device, pad: int, typed: bool) -> Prompt:
+    def left(values: Tensor, value: int = 0) -> Tensor:
+        return torch.nn.functional.pad(values, (width - len(values), 0), value=value)
 
-    ids = torch.stack([left(ids) for ids, _ in rows])
+    ids = torch.stack([left(ids, pad) for ids, _ in rows])
     mask = torch.stack([left(torch.ones_like(ids)) for ids, _ in rows])
     visual = torch.stack([left(visual) for _, visual in rows]).to(device)
     inputs = {"input_ids": ids, "attention_mask": mask}
