@@ -114,6 +114,13 @@ def score_current(
 
     def observe(query: Tensor, key: Tensor, mask: Tensor | None, softmax: Softmax) -> None:
         if cached is not None:
+            if cached.shape[1::2] != key.shape[1::2]:
+                raise PatchError(
+                    f"layer {i} caches what its keys are made from, not the keys that a score needs",
+                    field="criterion.at",
+                    value="current",
+                    remedy="use 'previous', or start without a cache",
+                )
             key = torch.cat([cached.to(key.device), key], 2)
             key = key if mask is None else key[:, :, -mask.shape[3] :]  # a full static window returns one less
         score(query, key, mask, softmax)

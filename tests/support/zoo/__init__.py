@@ -106,7 +106,7 @@ FAMILIES = {
     "instructblip": Row(instructblip, without=QFORMER),
     "instructblipvideo": Row(instructblipvideo, inputs="video", without=QFORMER),
     "janus": Row(janus),
-    "kimi_k25": Row(kimi_k25),
+    "kimi_k25": Row(kimi_k25, modes=True),
     "kosmos-2": Row(kosmos2, without={"all": needs("5.23", "both kernels answer differently, pruned or not")}),
     "kosmos-2.5": Row(kosmos2_5),
     "lighton_ocr": Row(lighton_ocr),
