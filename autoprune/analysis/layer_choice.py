@@ -6,10 +6,9 @@ from collections.abc import Hashable, Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from autoprune.errors import DataError
-from autoprune.measure.statistics import clustered_means
+from autoprune.analysis.upper_bound import upper_bounds
 
 Rule = Literal["robust", "vtw-compat"]
 ETA = 0.003
@@ -36,10 +35,8 @@ def vtw_compat(kl: ArrayLike, eta: float = ETA) -> int | None:
 def robust(kl: ArrayLike, noise: ArrayLike, groups: Sequence[Hashable], eta: float = ETA) -> int | None:
     """The shallowest layer at which, and at every deeper one, withdrawal surely does next to nothing.
 
-    "Surely": not the mean but the upper end of its 95 % interval (bootstrap over groups) is at most `eta`. `eta` counts
-    from the noise floor: of each sample, the KL that the dense model has against itself when other kernels compute it
-    is taken off first, so that a bound as small as the rounding of half precision still means something. As every
-    deeper layer has to pass as well, no correction for looking at many layers is needed.
+    "Surely": not the mean but its upper bound (`excess_bounds`) is at most `eta`. As every deeper layer has to pass as
+    well, no correction for looking at many layers is needed.
 
     Args:
         kl: [n, L], KL(dense ‖ withdrawn), mean over the answer's tokens.
@@ -51,25 +48,17 @@ def robust(kl: ArrayLike, noise: ArrayLike, groups: Sequence[Hashable], eta: flo
         The layer before which to withdraw; None: the honest answer is not to withdraw.
 
     Raises:
-        DataError: fewer than two groups.
+        DataError: fewer than four groups.
     """
-    excess = np.asarray(kl, dtype=float) - np.asarray(noise, dtype=float)[:, None]
-    check_groups(groups)
-    passes = clustered_means(excess, groups)[2] <= eta
+    passes = excess_bounds(kl, noise, groups) <= eta
     deeper = np.flip(np.logical_and.accumulate(np.flip(passes)))
     return int(deeper.argmax()) if deeper.any() else None
 
 
-def check_groups(groups: Sequence[Hashable]) -> None:
-    """Refuse samples from which no spread can be told.
+def excess_bounds(kl: ArrayLike, noise: ArrayLike, groups: Sequence[Hashable]) -> NDArray[np.float64]:
+    """Upper 97.5 % bounds [L] of the mean KL above the noise floor; arguments as of `robust`.
 
-    Raises:
-        DataError: they are of fewer than two groups.
+    Of each sample, the KL that the dense model has against itself when other kernels compute it is taken off first, so
+    that a bound as small as the rounding of half precision still means something.
     """
-    if len(set(groups)) < 2:
-        raise DataError(
-            "intervals need samples of at least two groups",
-            field="samples",
-            value=len(groups),
-            remedy="give more rows; rows of one image, or of one `group`, count as one",
-        )
+    return upper_bounds(np.asarray(kl, dtype=float) - np.asarray(noise, dtype=float)[:, None], groups)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from autoprune import presets
 from autoprune.analysis.divergences import Divergences
-from autoprune.analysis.layer_choice import ETA, Rule, check_groups, robust, vtw_compat
+from autoprune.analysis.layer_choice import ETA, Rule, excess_bounds, robust, vtw_compat
 from autoprune.analysis.sweep_result import Curve, SweepResult
+from autoprune.analysis.upper_bound import LEAST_GROUPS, check_groups
 from autoprune.analysis.withdrawal import WithdrawalSweep, withdrawal_sweep
 from autoprune.errors import DataError
 from autoprune.measure.data import SampleSet
@@ -27,7 +28,7 @@ def checked_rule(name: str, eta: float, data: SampleSet) -> Rule:
     """The rule of this name, after a look at whether it can be followed on these rows.
 
     Raises:
-        DataError: there is no such rule, `eta` is not above 0, or the rule needs rows of at least two groups.
+        DataError: there is no such rule, `eta` is not above 0, or the rule needs rows of at least four groups.
     """
     known: Rule | None = next((rule for rule in get_args(Rule) if rule == name), None)
     if known is None:
@@ -73,7 +74,9 @@ def sweep(
     first, answer = _table(found.first), _table(found.answer)
     kl, noise = answer["dense_withdrawn"], found.noise.dense_withdrawn.numpy()
     choices: dict[str, int | None] = {"vtw-compat": vtw_compat(first["withdrawn_dense"], eta)}
-    if len(set(groups)) > 1:
+    bound = None
+    if len(set(groups)) >= LEAST_GROUPS:
+        bound = [value if np.isfinite(value) else None for value in excess_bounds(kl, noise, groups).tolist()]
         choices["robust"] = robust(kl, noise, groups, eta)
     return SweepResult(
         data=data.name,
@@ -88,6 +91,7 @@ def sweep(
         same=found.same.mean(0).tolist(),
         same_ci=[wilson(stay, len(data)) for stay in found.same.sum(0).tolist()],
         noise=float(noise.mean()),
+        bound=bound,
         tasks=_tasks(data, kl, found.same.numpy()),
         rule=rule,
         eta=eta,

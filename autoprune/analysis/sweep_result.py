@@ -65,11 +65,13 @@ class SweepResult:
         same: Share of samples whose greedy answer stays the same, for each layer.
         same_ci: Its 95 % interval (Wilson), for each layer.
         noise: Mean KL(dense ‖ dense), over the answer, of the model against itself on kernels of another shape.
+        bound: For each layer, what ``robust`` holds against `eta`: the upper bound of KL(dense ‖ withdrawn) over the
+            answer, above the noise; None where there is none, and as a whole with fewer than four groups.
         tasks: Per task the number of samples, and for each layer the mean KL(dense ‖ withdrawn) over the answer and
             the share of answers that stay; empty where rows name no tasks.
         rule: The rule that takes the layer.
         eta: Its bound in nats.
-        choices: The layer that each rule takes, None for no withdrawal; ``robust`` only where there are intervals.
+        choices: The layer that each rule takes, None for no withdrawal; ``robust`` only where there are bounds.
     """
 
     data: str
@@ -84,6 +86,7 @@ class SweepResult:
     same: list[float]
     same_ci: list[tuple[float, float]]
     noise: float
+    bound: list[float | None] | None
     tasks: dict[str, dict[str, Any]]
     rule: Rule
     eta: float
@@ -116,6 +119,7 @@ class SweepResult:
         if k is not None:
             made = presets.vtw(k)
             evidence["flops_ratio"] = self.flops_ratio[k]
+            evidence["bound"] = self.bound[k] if self.bound else None
             evidence |= {"same_answer": self.same[k], "same_answer_ci": list(self.same_ci[k])}
             evidence["first"] = {name: curve.at(k) for name, curve in self.first.items()}
             evidence["answer"] = {name: curve.at(k) for name, curve in self.answer.items()}

@@ -83,7 +83,7 @@ def sweep(
 def _show(result: SweepResult) -> None:
     from autoprune.report.words import percent
 
-    columns = ("first token: KL", "answer: KL", "90 % are below", "reverse KL", "JS", "same answer", "FLOPs")
+    columns = ("first token: KL", "answer: KL", "bound", "90 % are below", "reverse KL", "JS", "same answer", "FLOPs")
     title = f"{result.samples} rows, divergence from the dense model in nats, mean [95 %]"
     rows = table(title, "withdraw before", *columns)
     answer = result.answer
@@ -92,6 +92,7 @@ def _show(result: SweepResult) -> None:
             f"layer {k}" + (" ←" if k == result.layer else ""),
             _nats(result.first["withdrawn_dense"], k),
             _nats(answer["dense_withdrawn"], k),
+            _bound(result, k),
             f"{answer['dense_withdrawn'].p90[k]:.3g}",
             f"{answer['withdrawn_dense'].mean[k]:.3g}",
             f"{answer['js'].mean[k]:.3g}",
@@ -112,3 +113,10 @@ def _show(result: SweepResult) -> None:
 def _nats(curve: Curve, k: int) -> str:
     ends = "" if curve.low is None or curve.high is None else f" [{curve.low[k]:.3g}, {curve.high[k]:.3g}]"
     return f"{curve.mean[k]:.3g}{ends}"
+
+
+def _bound(result: SweepResult, k: int) -> str:
+    if result.bound is None:
+        return "–"
+    value = result.bound[k]
+    return "none" if value is None else f"{value:.3g}"

@@ -83,13 +83,14 @@ def test_the_choice_is_a_schedule_that_does_what_it_says(loaded, data, result):
     dense = result.schedule(loaded)
     assert dense.stages == ()
     assert dense.evidence["rule"] == "robust"
-    easy = sweep(loaded, data, eta=result.answer["dense_withdrawn"].high[3] * 1.001, max_new_tokens=NEW_TOKENS)
+    easy = sweep(loaded, data, eta=result.bound[3] * 1.001, max_new_tokens=NEW_TOKENS)
     assert easy.layer is not None
     schedule = Schedule.model_validate(easy.schedule(loaded).to_json_dict())
     schedule.check_model(loaded.config)
     assert [(s.layer, s.keep.ratio) for s in schedule.stages] == [(easy.layer, 0.0)]
-    evidence = schedule.evidence["answer"]["dense_withdrawn"]
-    assert evidence["ci"][0] <= evidence["mean"] <= evidence["ci"][1] <= easy.eta
+    kl = schedule.evidence["answer"]["dense_withdrawn"]
+    assert kl["ci"][0] <= kl["mean"] <= kl["ci"][1]
+    assert kl["mean"] < schedule.evidence["bound"] <= easy.eta
     with apply(loaded.model, schedule) as patch, torch.no_grad():
         loaded.model(**encode(loaded.processor, [data[0]]))
         assert patch.report.active
@@ -116,7 +117,7 @@ def test_bad_arguments_are_named(loaded, data, options, message):
 
 
 def test_bad_rows_and_models_are_named(loaded, data):
-    with pytest.raises(DataError, match="at least two groups"):
+    with pytest.raises(DataError, match="at least 4 groups"):
         sweep(loaded, SampleSet.of([data[0]], "one"))
     blind = LoadedModel(loaded.model, _Blind(loaded.processor), "blind", "", loaded.config)
     with pytest.raises(DataError, match="row 0 has no visual token"):

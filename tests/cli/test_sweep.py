@@ -10,19 +10,19 @@ from autoprune.measure.data import load_samples
 from autoprune.measure.loading import load_model
 from autoprune.schedule import Schedule
 
-FEW = ("--samples", 6, "--max-new-tokens", 2)
+FEW = ("--samples", 8, "--max-new-tokens", 2)
 
 
 def test_the_object_is_the_result_of_the_analysis(cli, tiny, rows):
     found = cli("sweep", tiny, "--data", rows, *FEW, "--json")
     assert found.code == 0, found.err
-    expected = sweep(load_model(tiny), load_samples(rows, samples=6), max_new_tokens=2)
+    expected = sweep(load_model(tiny), load_samples(rows, samples=8), max_new_tokens=2)
     assert {**found.json, "model": None, "schedule": None} == json.loads(
         json.dumps({**expected.to_dict(), "model": None, "schedule": None})
     )
     assert found.json["layer"] is None
     assert found.json["schedule"]["stages"] == []
-    assert found.json["samples"] == 6
+    assert found.json["samples"] == 8
     assert len(found.json["flops_ratio"]) == 6
 
 
@@ -38,7 +38,7 @@ def test_table_picture_and_schedule(cli, tiny, rows, tmp_path):
     assert pixels[..., :3].std() > 0.05
     schedule = Schedule.load(file)
     assert [(s.layer, s.keep.ratio) for s in schedule.stages] == [(0, 0.0)]
-    assert schedule.evidence["samples"] == 6
+    assert schedule.evidence["samples"] == 8
     checked = cli("apply-check", tiny, file)
     assert checked.code == 0, checked.err
 
@@ -69,7 +69,7 @@ def test_one_row_has_no_interval_and_its_picture_no_band(cli, tiny, rows, tmp_pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--samples", 1), "samples: intervals need samples of at least two groups (got 1)"),
+        (("--samples", 1), "samples: a bound needs samples of at least 4 groups (got 1)"),
         (("--rule", "best"), "rule: no such rule (got 'best'); use robust or vtw-compat"),
         (("--eta", 0), "eta: must be above 0"),
         (("-o", "nowhere/schedule.json"), "--output: the folder does not exist"),
