@@ -83,7 +83,7 @@ def test_the_loss_flows_back_as_in_the_reference(family: str, name: str) -> None
         torch.testing.assert_close(got[key], value, **TOLERANCE, msg=lambda text, key=key: f"{key}: {text}")
 
 
-@needs("5.18", "gradient checkpointing runs hooks twice, which apply() refuses")
+@needs("5.23", "gradient checkpointing runs hooks twice, which apply() refuses")
 @pytest.mark.parametrize("family", families_in("training"))
 def test_checkpointing_does_not_change_the_gradients(family: str) -> None:
     zoo = FAMILIES[family].build()
