@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.versions import needs
 from support.zoo import gemma3, llama, llava, qwen2_5_vl
 from support.zoo.molmo2 import molmo2
 from transformers import DynamicCache
@@ -127,6 +128,7 @@ def test_windows_over_the_whole_prompt_are_refused() -> None:
         zoo.model(**zoo.inputs)
 
 
+@needs("5.23", "there is no Molmo2")
 def test_layers_that_rotate_in_another_way_are_refused() -> None:
     """Molmo2 scales the positions of some layers; only those are what its `rotary_emb` says."""
     zoo = molmo2()

@@ -68,6 +68,7 @@ from support.zoo.video_llama_3 import video_llama_3
 from support.zoo.video_llava import video_llava
 from support.zoo.vipllava import vipllava
 
+EAGER = {"all": needs("5.23", "eager attention goes past the registry of kernels, and cannot be scored")}
 QFORMER = {"all": needs("5.23", "the Q-Former has no sdpa attention, and so the kernel cannot be chosen")}
 FAMILIES = {
     "aria": Row(aria),
@@ -86,10 +87,10 @@ FAMILIES = {
     "exaone4_5": Row(exaone4_5),
     "fuyu": Row(fuyu, without={"all": needs("5.23", "Fuyu takes its patches under another name")}),
     "gemma3": Row(gemma3, core=True, modes=True),
-    "gemma4": Row(gemma4),
-    "gemma4_moe": Row(gemma4_moe),
+    "gemma4": Row(gemma4, without=EAGER),
+    "gemma4_moe": Row(gemma4_moe, without=EAGER),
     "gemma4_unified": Row(gemma4_unified),
-    "gemma4_video": Row(partial(gemma4, video=True), inputs="video"),
+    "gemma4_video": Row(partial(gemma4, video=True), inputs="video", without=EAGER),
     "glm46v": Row(glm46v),
     "glm4v": Row(glm4v, modes=True),
     "glm4v_moe": Row(glm4v_moe),

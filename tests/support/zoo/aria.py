@@ -12,7 +12,7 @@ def aria(plan: Plan = PLAN, seed: int = 0) -> Zoo:
     config = hf.AriaConfig(
         initializer_range=TEXT["initializer_range"],
         vision_config={"model_type": "idefics3_vision", **TOWER, "image_size": 16, "patch_size": 4},
-        text_config={**TEXT, "moe_num_experts": 4, "moe_topk": 2, "moe_num_shared_experts": 1},
+        text_config=hf.AriaTextConfig(**TEXT, moe_num_experts=4, moe_topk=2, moe_num_shared_experts=1),
         image_token_index=IMAGE,
         projector_patch_to_query_dict={16: 12},
     )

@@ -18,7 +18,7 @@ def perception_lm(plan: Plan = PLAN, seed: int = 0, video: bool = False) -> Zoo:
 def _model(seed: int) -> hf.PerceptionLMForConditionalGeneration:
     torch.manual_seed(seed)
     # The tower of the published models needs timm; any that gives a class token and patches stands in for it.
-    tower = {**CLIP, "image_size": 32, "model_args": {"embed_dim": CLIP["hidden_size"]}}
+    tower = hf.CLIPVisionConfig(**{**CLIP, "image_size": 32}, model_args={"embed_dim": CLIP["hidden_size"]})
     config = hf.PerceptionLMConfig(
         vision_config=tower,
         text_config={"model_type": "llama", **TEXT},
