@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import torch
@@ -65,10 +66,8 @@ def flow_saliency(model: Any, forced: Forced) -> Saliency:
         anchor = torch.zeros((), device=valid.device, requires_grad=True)
         with torch.enable_grad(), _recomputed(layers, [attention_of(decoder, x) for x in layers], anchor, store):
             positions = model._prepare_position_ids_for_generation(forced.inputs["input_ids"], dict(forced.inputs))
-            logits = model(
-                **forced.inputs, position_ids=positions, use_cache=False, logits_to_keep=forced.width
-            ).logits
-            loss = _cross_entropy(logits, forced)
+            logits = model(**forced.inputs, position_ids=positions, use_cache=False, logits_to_keep=forced.width).logits
+            loss = _cross_entropy(logits[:, -forced.width :], forced)  # some models give all columns
             if not bool(torch.isfinite(loss).all()):
                 raise EvaluationError("the loss is not finite", remedy="use another dtype, such as float32")
             torch.autograd.grad(loss.sum(), anchor)
@@ -146,7 +145,7 @@ class _Recomputed(torch.autograd.Function):
         return call.run(hidden)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         (hidden,) = ctx.saved_tensors
         return gradient.new_zeros(()), ctx.call.again(hidden, gradient), None
 
@@ -162,6 +161,7 @@ def _recomputed(
     shadowed = [layer.__dict__.get("forward") for layer in layers]
 
     def replaced(i: int, forward: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(forward)  # a layer's arguments are told apart by its signature
         def run(*args: Any, **kwargs: Any) -> Any:
             hidden = args[0] if args else kwargs.pop("hidden_states")
             call = _Call(i, forward, attentions[i], store, args[1:], kwargs)

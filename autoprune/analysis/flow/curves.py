@@ -1,0 +1,107 @@
+"""From figures of single samples to curves over layers with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprune.analysis.flow.interventions import METRICS
+from autoprune.analysis.flow.saliency import TEXT, VISUAL
+from autoprune.measure.statistics import clustered_means, paired_drop
+
+Array = NDArray[np.float64]
+DIRECTIONS = {
+    "visual_to_text": (TEXT, VISUAL),
+    "text_to_visual": (VISUAL, TEXT),
+    "visual_to_visual": (VISUAL, VISUAL),
+    "text_to_text": (TEXT, TEXT),
+}
+"""HiMAP's S_vt, S_tv, S_vv and S_tt, as (kind that reads, kind that is read)."""
+MEASURES: dict[str, Callable[[Array, Array], Array]] = {
+    "share": lambda flows, tokens: flows / np.nansum(flows, axis=(1, 2, 3), keepdims=True),
+    "summed": lambda flows, tokens: flows,
+    "per-token": lambda flows, tokens: flows / tokens[:, None, None, :],
+    "read": lambda flows, tokens: flows / tokens[:, None, :, None],
+}
+"""What is drawn of flows [n, L, reader, read] and tokens [n, kind].
+
+``share`` of all saliency of the sample, so that every sample weighs the same; ``summed`` as HiMAP's code averages it,
+where samples that the model is sure of hardly count; ``per-token`` = summed per token that is read from; ``read`` =
+summed per token that reads, which is how the code compares modalities.
+"""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One figure per layer with its 95 % interval; None where a layer has no attention."""
+
+    mean: list[float | None]
+    low: list[float | None]
+    high: list[float | None]
+
+    @classmethod
+    def of(cls, values: Array, groups: Sequence[Hashable]) -> Curve:
+        """Mean over samples of values [n, L]."""
+        return cls(*(_listed(part) for part in clustered_means(values, groups)))
+
+
+def flow_curves(flows: Array, tokens: Array, groups: Sequence[Hashable]) -> dict[str, dict[str, Curve]]:
+    """Curves by measure and direction.
+
+    Args:
+        flows: [n, L, 2, 2], of samples that have any saliency.
+        tokens: [n, 2].
+        groups: Cluster of each sample.
+    """
+    return {
+        name: {
+            direction: Curve.of(measure(flows, tokens)[:, :, reader, read], groups)
+            for direction, (reader, read) in DIRECTIONS.items()
+        }
+        for name, measure in MEASURES.items()
+    }
+
+
+def cut_curves(dense: Array, cut: Array, control: Array, groups: Sequence[Hashable]) -> dict[str, dict[str, Curve]]:
+    """What a cut does, what its random control does, and the difference, each as curves by metric.
+
+    Args:
+        dense: [n, 3], METRICS of the model as it is.
+        cut: [n, L, 3].
+        control: [n, L, 3].
+        groups: Cluster of each sample.
+    """
+    dense = np.broadcast_to(dense[:, None], cut.shape)
+    return {
+        "cut": _effects(dense, cut, groups),
+        "random": _effects(dense, control, groups),
+        "beyond_random": _effects(control, cut, groups),
+    }
+
+
+def _effects(before: Array, after: Array, groups: Sequence[Hashable]) -> dict[str, Curve]:
+    correct, probability, kl = (METRICS.index(name) for name in ("correct", "probability", "kl"))
+    return {
+        "accuracy_drop": _drops(before[..., correct], after[..., correct], groups),
+        "probability_drop": Curve.of(before[..., probability] - after[..., probability], groups),
+        "kl": Curve.of(after[..., kl] - before[..., kl], groups),
+    }
+
+
+def _drops(before: Array, after: Array, groups: Sequence[Hashable]) -> Curve:
+    """As everywhere for verdicts: `paired_drop`, which stays honest where next to no verdict changes."""
+    columns: list[tuple[float, float, float]] = []
+    for layer in range(after.shape[1]):
+        old, new = before[:, layer], after[:, layer]
+        nothing = bool(np.isnan(old - new).any())
+        found: Any = None if nothing else paired_drop(old.tolist(), new.tolist(), groups)
+        columns.append((np.nan,) * 3 if nothing else (found.estimate, found.low, found.high))
+    return Curve(*(_listed(np.array(part)) for part in zip(*columns, strict=True)))
+
+
+def _listed(values: Array) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in values]

@@ -1,0 +1,244 @@
+"""The whole analysis: flows and cuts of every sample, as curves of all of them and of each task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from autoprune.analysis.flow.backward import check_eval, flow_saliency
+from autoprune.analysis.flow.curves import Array, Curve, cut_curves, flow_curves
+from autoprune.analysis.flow.edges import CUTS
+from autoprune.analysis.flow.interventions import intervene
+from autoprune.analysis.flow.proposal import Proposal, propose
+from autoprune.analysis.flow.targets import find_targets
+from autoprune.errors import DataError, ModelError
+from autoprune.measure.batches import plan_batches
+from autoprune.measure.data import SampleSet
+from autoprune.measure.decoding import check_greedy, padding_token
+from autoprune.measure.forcing import force
+from autoprune.measure.loading import LoadedModel, encode, to_device
+from autoprune.measure.rows import Sample
+from autoprune.presets import himap
+from autoprune.runtime.decoder import decoder_layers, find_decoder, visual_token_ids
+from autoprune.schedule import Schedule
+
+Loss = Literal["first", "answer"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is said about some samples.
+
+    Attributes:
+        samples: How many they are.
+        accuracy: Of the model as it is.
+        probability: That it gives to the right answer, mean.
+        flows: Curves by measure (`curves.MEASURES`) and direction (`curves.DIRECTIONS`).
+        cuts: Curves by cut (`edges.CUTS`), arm (``cut``, ``random``, ``beyond_random``) and metric (``accuracy_drop``,
+            ``probability_drop``, ``kl``).
+        proposal: Where the rule puts HiMAP's stages.
+    """
+
+    samples: int
+    accuracy: float
+    probability: float
+    flows: dict[str, dict[str, Curve]]
+    cuts: dict[str, dict[str, dict[str, Curve]]]
+    proposal: Proposal
+
+
+@dataclass(frozen=True)
+class FlowAnalysis:
+    """HiMAP's analysis of one model on one data set.
+
+    Attributes:
+        data: Name of the rows.
+        data_digest: Their digest.
+        layers: How many decoder layers there are.
+        loss: ``first``: of the first token of the right answer, as HiMAP; ``answer``: mean over all its tokens.
+        window: Layers in which a cut is made; None = all from a layer on.
+        silent: Samples whose loss has no gradient at all; they are left out of the flows.
+        overall: All samples.
+        tasks: The samples of each task that has at least two groups.
+    """
+
+    data: str
+    data_digest: str
+    layers: int
+    loss: Loss
+    window: int | None
+    silent: int
+    overall: Part
+    tasks: dict[str, Part]
+
+    def schedule(self, loaded: LoadedModel) -> Schedule:
+        """The proposed HiMAP schedule with its evidence.
+
+        Raises:
+            EvaluationError: the curves propose none.
+        """
+        proposal = self.overall.proposal
+        first, second = proposal.checked_layers()
+        evidence = {
+            "made_by": "autoprune flow",
+            "preset": "himap",
+            "rule": "before the first layer from which on at most the kept share of the visual flow is to come",
+            "flow_to_come": [proposal.to_text.mean[first], proposal.to_all.mean[second]],
+            "loss": self.loss,
+            "data": self.data,
+            "data_digest": self.data_digest,
+            "model_fingerprint": loaded.fingerprint,
+            "samples": self.overall.samples,
+        }
+        made = himap((first, second), proposal.keep)
+        return Schedule(stages=made.stages, evidence=evidence).with_model(loaded.config, loaded.name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The analysis as a JSON object."""
+        found = asdict(self)
+        return {**found, **found.pop("overall")}
+
+
+def analyse_flow(
+    loaded: LoadedModel,
+    data: SampleSet,
+    *,
+    loss: Loss = "first",
+    window: int | None = None,
+    batch_size: int = 16,
+    max_new_tokens: int = 32,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> FlowAnalysis:
+    """Information flow between image and text (HiMAP, CVPR 2025, arXiv 2503.13108), and what cutting it does.
+
+    Saliency costs about three passes over each sample; the cuts cost 4·(L+1)/2 dense passes, layers before the first
+    cut one being reused.
+
+    Args:
+        loaded: The model, in eval mode.
+        data: Samples of at least two groups.
+        loss: See `FlowAnalysis`.
+        window: See `FlowAnalysis`.
+        batch_size: Rows that the cuts are made in together.
+        max_new_tokens: Longest answer.
+        on_step: Told what is about to run.
+
+    Raises:
+        DataError: fewer than two groups, a sample without visual tokens or without text after them, or no sample whose
+            loss has a gradient.
+        EvaluationError: a loss or a logit is not finite.
+        ModelError: the model is in training mode, or not supported.
+        PatchError: the model is pruned.
+    """
+    model = loaded.model
+    check_eval(model)
+    check_greedy(model.generation_config)
+    depth = len(decoder_layers(find_decoder(model)))
+    if window is not None and not 1 <= window <= depth:
+        raise ModelError(f"must be 1 to {depth}, the layers of this model", field="window", value=window)
+    groups = [sample.group for sample in data]
+    if len(set(groups)) < 2:
+        raise DataError(
+            "intervals need samples of at least two groups",
+            field="data",
+            value=f"{len(data)} samples of {len(set(groups))} group",
+            remedy="give samples of several images",
+        )
+    measured = _Measured.empty(len(data), depth)
+    batches = plan_batches(loaded.processor, data, range(len(data)), batch_size)
+    done = 0
+    for indices in batches:
+        samples = [data[index] for index in indices]
+        place = f"rows {done + 1} to {done + len(indices)} of {len(data)}"
+        on_step(f"{place}: flows")
+        inputs = to_device(encode(loaded.processor, samples), model.device)
+        _check_visual(inputs, samples, visual_token_ids(model.config))
+        targets = find_targets(loaded, samples, inputs, max_new_tokens)
+        padding = padding_token(model, loaded.processor)
+        for index, target in zip(indices, targets, strict=True):
+            alone = to_device(encode(loaded.processor, [data[index]]), model.device)
+            found = flow_saliency(model, force(alone, [target.tokens(loss)], padding))
+            measured.flows[index], measured.tokens[index] = found.flows[0], found.tokens[0]
+        on_step(f"{place}: cuts in {depth} layers, beside random ones")
+        cuts = intervene(loaded, samples, targets, indices, window)
+        for name in ("dense", "cut", "control"):
+            getattr(measured, name)[list(indices)] = getattr(cuts, name).double().numpy()
+        done += len(indices)
+    return _summed_up(measured, data, depth, loss, window)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What was measured of each sample."""
+
+    flows: Array
+    tokens: Array
+    dense: Array
+    cut: Array
+    control: Array
+
+    @classmethod
+    def empty(cls, samples: int, layers: int) -> _Measured:
+        cuts = (samples, len(CUTS), layers, 3)
+        shapes = ((samples, layers, 2, 2), (samples, 2), (samples, 3), cuts, cuts)
+        return cls(*(np.zeros(shape) for shape in shapes))
+
+
+def _check_visual(inputs: dict[str, Any], samples: Sequence[Sample], visual_ids: Sequence[int]) -> None:
+    ids = inputs["input_ids"]
+    blind = ~torch.isin(ids, torch.tensor(visual_ids, device=ids.device)).any(1)
+    if visual_ids and bool(blind.any()):
+        raise DataError(
+            f"row {samples[int(blind.nonzero()[0])].id} has no visual token",
+            field="data",
+            remedy="check that the processor's chat template puts the images into the prompt",
+        )
+
+
+def _summed_up(measured: _Measured, data: SampleSet, depth: int, loss: Loss, window: int | None) -> FlowAnalysis:
+    groups = [sample.group for sample in data]
+    speaks = np.nansum(measured.flows, axis=(1, 2, 3)) > 0
+
+    def part(indices: Sequence[int]) -> Part | None:
+        heard = [i for i in indices if speaks[i]]
+        if len({groups[i] for i in heard}) < 2:
+            return None
+        mine, theirs = [groups[i] for i in indices], [groups[i] for i in heard]
+        chosen = list(indices)
+        dense = measured.dense[chosen]
+        return Part(
+            samples=len(chosen),
+            accuracy=float(dense[:, 0].mean()),
+            probability=float(dense[:, 1].mean()),
+            flows=flow_curves(measured.flows[heard], measured.tokens[heard], theirs),
+            cuts={
+                cut: cut_curves(dense, measured.cut[chosen, number], measured.control[chosen, number], mine)
+                for number, cut in enumerate(CUTS)
+            },
+            proposal=propose(measured.flows[heard], theirs),
+        )
+
+    overall = part(range(len(data)))
+    if overall is None:
+        raise DataError(
+            "the loss of nearly all samples has no gradient: the model is sure beyond its precision",
+            field="data",
+            value=f"{int(speaks.sum())} of {len(data)} samples",
+            remedy="give harder samples, or load the model in float32",
+        )
+    names = sorted({sample.task for sample in data if sample.task is not None})
+    tasks = {name: part([i for i, sample in enumerate(data) if sample.task == name]) for name in names}
+    return FlowAnalysis(
+        data=data.name,
+        data_digest=data.digest,
+        layers=depth,
+        loss=loss,
+        window=window,
+        silent=int((~speaks).sum()),
+        overall=overall,
+        tasks={name: found for name, found in tasks.items() if found is not None},
+    )

@@ -1,0 +1,64 @@
+"""Which tokens stand for the right answer of a question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autoprune.measure.choices import choice_tokens, following_tokens
+from autoprune.measure.decoding import end_tokens, padding_token, reference_answers
+from autoprune.measure.loading import LoadedModel, to_device
+from autoprune.measure.metrics import exact_match
+from autoprune.measure.rows import Sample
+
+
+@dataclass(frozen=True)
+class Target:
+    """The continuations that a model is asked about after one prompt.
+
+    Attributes:
+        continuations: All choices; without choices one, the right answer with its end token.
+        right: Place of the right one.
+    """
+
+    continuations: tuple[tuple[int, ...], ...]
+    right: int
+
+    def tokens(self, loss: str) -> list[int]:
+        """What the loss asks for: of the right continuation the ``first`` token, or the whole ``answer``."""
+        tokens = list(self.continuations[self.right])
+        return tokens[:1] if loss == "first" else tokens
+
+
+def find_targets(
+    loaded: LoadedModel, samples: Sequence[Sample], inputs: dict[str, Any], max_new_tokens: int
+) -> list[Target]:
+    """The targets of samples that all have choices, or all have none.
+
+    An answer is spelled as the dense model says it where it is right (or where the row has no answers), else as the
+    first accepted one.
+
+    Args:
+        loaded: The model.
+        samples: The samples.
+        inputs: Their encoded prompts.
+        max_new_tokens: Longest answer.
+
+    Raises:
+        ModelError: the model answers with the placeholder of an image.
+    """
+    processor, model = loaded.processor, loaded.model
+    if samples[0].choices is not None:
+        return [Target(tuple(map(tuple, choice_tokens(processor, s))), s.answer or 0) for s in samples]
+    said = reference_answers(
+        model, to_device(inputs, model.device), max_new_tokens, padding_token(model, processor)
+    ).tokens
+    ends = sorted(end_tokens(model))[:1]
+    found = []
+    for sample, tokens in zip(samples, said, strict=True):
+        text = processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        if sample.answers and not exact_match(text, sample.answers):
+            tokens = following_tokens(processor, sample, sample.answers[:1])[0] + ends
+        found.append(Target((tuple(tokens),), 0))
+    return found
