@@ -157,7 +157,7 @@ def test_half_precision_sees_less_but_still_sees(model_folder, monkeypatch):
     schedules = default_schedules(half.model, half.prompts.rows[0])
     found = examine(half, schedules)
     assert found.passed, found.results
-    assert 1e-2 < found.tolerance < 0.5
+    assert found.tolerance > 1e-2
     neighbours_are_gathered(monkeypatch)
     failed = {result.check for result in examine(half, schedules).results if result.status == "fail"}
     assert {"masked reference", "positions", "padded batch"} <= failed
