@@ -78,6 +78,16 @@ def sparsevlm(
     return _schedule("sparsevlm", stages, merge="mean")
 
 
+def visionzip(keep: float = 64 / 576) -> Schedule:
+    """VisionZip (CVPR 2025, arXiv 2412.04467): before the decoder, what the vision tower's class token attends to.
+
+    64 of 576 tokens, the paper's smallest setting. Deviations: one of its 64 tokens is the class token, 10 are evenly
+    spaced others that take in the rest; here the rest is averaged into the kept tokens that it is most like (`merge`),
+    by projected features where the paper compares keys of the tower.
+    """
+    return _schedule("visionzip", [(0, keep, {"name": "encoder"})], merge="mean")
+
+
 def divprune(keep: float = 0.098) -> Schedule:
     """DivPrune (CVPR 2025, arXiv 2503.02175): before the decoder, the tokens that are least like each other.
 
@@ -105,6 +115,7 @@ _BUILDERS: dict[str, Callable[..., Schedule]] = {
     "himap_generative": himap_generative,
     "pyramiddrop": pyramiddrop,
     "sparsevlm": sparsevlm,
+    "visionzip": visionzip,
     "divprune": divprune,
     "random": random,
     "uniform": uniform,

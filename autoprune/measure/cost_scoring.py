@@ -8,6 +8,7 @@ from autoprune.schedule import (
     AttentionCriterion,
     CodebookCriterion,
     DiversityCriterion,
+    EncoderCriterion,
     RandomCriterion,
     Schedule,
     Stage,
@@ -48,8 +49,8 @@ def selection_macs(architecture: Architecture, stage: Stage, visual: int, kept: 
 
 def _scoring_macs(architecture: Architecture, stage: Stage, visual: int, text: int, text_rows: int) -> int:
     criterion, hidden = stage.criterion, architecture.layers[stage.layer].hidden
-    if isinstance(criterion, RandomCriterion | UniformCriterion):
-        return 0
+    if isinstance(criterion, RandomCriterion | UniformCriterion | EncoderCriterion):
+        return 0  # the vision tower's own attention, read there: it is no cost of the decoder
     if isinstance(criterion, DiversityCriterion):
         return visual * visual * hidden
     if isinstance(criterion, CodebookCriterion) and criterion.prototypes is not None:
@@ -60,7 +61,7 @@ def _scoring_macs(architecture: Architecture, stage: Stage, visual: int, text: i
             "cannot be priced without the number of prototypes" if lacks else "this criterion cannot be priced",
             field="criterion.prototypes" if lacks else "criterion",
             value=None if lacks or criterion is None else criterion.name,
-            remedy="name it in the schedule" if lacks else "use attention, diversity, codebook, random or uniform",
+            remedy="name it in the schedule" if lacks else "use another criterion",
         )
     tokens = text + visual
     voters = {"last": 1, "text": text_rows, "raters": text_rows, "visual": visual, "all": tokens}

@@ -11,12 +11,12 @@ from autoprune.measure.data import SampleSet
 from autoprune.measure.decoding import check_greedy
 from autoprune.measure.generation import generate_and_score
 from autoprune.measure.loading import LoadedModel
-from autoprune.measure.prefix import ScoreKey
 from autoprune.measure.pricing import Pricer
 from autoprune.measure.results import SampleResult
 from autoprune.measure.runs import Run
 from autoprune.measure.scoring import ScoredBatch
-from autoprune.schedule import AttentionCriterion, Criterion, Schedule
+from autoprune.runtime.plan import ScoreKey
+from autoprune.schedule import AttentionCriterion, Criterion, EncoderCriterion, Schedule
 
 __all__ = ["Evaluator", "generate_and_score"]
 
@@ -148,8 +148,11 @@ class Evaluator:
 
 def _score_keys(loaded: LoadedModel, criteria: Sequence[Criterion]) -> list[ScoreKey]:
     depth = loaded.config.get_text_config(decoder=True).num_hidden_layers
-    previous = [c for c in dict.fromkeys(criteria) if isinstance(c, AttentionCriterion) and c.at == "previous"]
-    return [(layer, criterion) for layer in range(1, depth) for criterion in previous]
+    distinct = list(dict.fromkeys(criteria))
+    previous = [c for c in distinct if isinstance(c, AttentionCriterion) and c.at == "previous"]
+    encoder = [c for c in distinct if isinstance(c, EncoderCriterion)]
+    keys: list[ScoreKey] = [(layer, criterion) for layer in range(1, depth) for criterion in previous]
+    return keys + [(layer, criterion) for layer in range(depth) for criterion in encoder]
 
 
 def _check_full_attention(loaded: LoadedModel) -> None:

@@ -21,9 +21,8 @@ from autoprune.errors import ModelError
 from autoprune.measure.forcing import Forced
 from autoprune.runtime import apply, record
 from autoprune.runtime.decoder import decoder_layers, find_decoder
+from autoprune.runtime.plan import ScoreKey
 from autoprune.schedule import AttentionCriterion, Schedule
-
-ScoreKey = tuple[int, AttentionCriterion]
 
 
 @dataclass

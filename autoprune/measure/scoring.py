@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,7 +15,7 @@ from autoprune.measure.continuation import OpenRows
 from autoprune.measure.decoding import end_tokens, padding_token, reference_answers
 from autoprune.measure.forcing import Forced, force
 from autoprune.measure.loading import LoadedModel, encode, to_device
-from autoprune.measure.prefix import DensePrefix, Replay, ScoreKey
+from autoprune.measure.prefix import DensePrefix, Replay
 from autoprune.measure.pricing import PromptCounts, count_prompts
 from autoprune.measure.rows import Sample
 from autoprune.measure.verdicts import (
@@ -27,7 +28,8 @@ from autoprune.measure.verdicts import (
     summed_log_probabilities,
 )
 from autoprune.measure.vision import shared_features
-from autoprune.schedule import Schedule
+from autoprune.runtime.plan import ScoreKey
+from autoprune.schedule import EncoderCriterion, Schedule
 
 
 @dataclass
@@ -74,7 +76,9 @@ class ScoredBatch:
         owners = [sample for sample in samples for _ in range(rows(sample))]
         inputs = to_device(encode(loaded.processor, owners), self._model.device)
         padding = padding_token(self._model, loaded.processor)
-        with shared_features(self._model):
+        # Scores of the vision tower are read while it runs, so then the recorded pass encodes the images once more.
+        watched = any(isinstance(criterion, EncoderCriterion) for _, criterion in keys)
+        with nullcontext() if watched else shared_features(self._model):
             if self._chosen:
                 continuations = [tokens for sample in samples for tokens in choice_tokens(loaded.processor, sample)]
             else:

@@ -261,7 +261,6 @@ def test_schedule_of_another_model_is_refused() -> None:
             cost(config, presets.vtw(6))
 
 
-def test_criterion_without_a_price_is_refused() -> None:
-    schedule = _stages({"layer": 1, "keep": {"ratio": 0.5}, "criterion": {"name": "encoder"}})
-    with pytest.raises(ScheduleError, match="encoder"):
-        cost(_llama_config(), schedule)
+def test_a_score_of_the_vision_tower_costs_the_decoder_nothing() -> None:
+    scored = _stages({"layer": 1, "keep": {"ratio": 0.5}, "criterion": {"name": "encoder"}})
+    assert cost(_llama_config(), scored).flops == cost(_llama_config(), presets.uniform(1, 0.5)).flops

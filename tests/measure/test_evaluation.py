@@ -18,7 +18,7 @@ from autoprune.measure.loading import encode
 from autoprune.measure.results import summarise
 from autoprune.schedule import Schedule, parse_criterion
 
-CRITERIA = tuple(parse_criterion(name) for name in ("last", "text", "visual"))
+CRITERIA = tuple(parse_criterion(name) for name in ("last", "text", "visual", "raters"))
 LENGTH = 8
 
 
@@ -38,6 +38,7 @@ SCHEDULES = {
     "uniform at the input": presets.uniform(0, 0.5),
     "mass, not recorded": stages((2, {"mass": 0.6}, ATTENTION), (4, {"ratio": 0.0}, None)),
     "current": stages((3, {"ratio": 0.3}, {"name": "attention", "rows": "last", "at": "current"})),
+    "raters": stages((2, {"ratio": 0.4}, {"name": "attention", "rows": "raters"})),
     "diversity": stages((1, {"count": 3}, {"name": "diversity"})),
     "no-op first": stages((1, {"ratio": 1.0}, None), (3, {"ratio": 0.25}, {"name": "attention", "rows": "text"})),
 }
@@ -60,6 +61,20 @@ def generated(loaded, sample, schedule):
 def test_answers_are_those_of_generate_sample_by_sample(evaluator, loaded, data, name):
     results = evaluator.evaluate(SCHEDULES[name])
     assert [result.text for result in results] == [generated(loaded, s, SCHEDULES[name]) for s in data]
+
+
+def test_vision_tower_scores_and_merging(loaded, data):
+    wanted = Schedule.model_validate(
+        {
+            "stages": [
+                {"layer": 0, "keep": {"ratio": 0.6}, "criterion": {"name": "encoder"}, "merge": "mean"},
+                {"layer": 3, "keep": {"ratio": 0.2}, "criterion": {"name": "encoder"}},
+            ]
+        }
+    )
+    encoder = Evaluator(loaded, data, batch_size=5, max_new_tokens=LENGTH, criteria=[parse_criterion("encoder")])
+    texts = [result.text for result in encoder.evaluate(wanted)]
+    assert texts == [generated(loaded, sample, wanted) for sample in data]
 
 
 def test_the_schedules_test_both_ways_to_a_verdict(evaluator):

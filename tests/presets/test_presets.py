@@ -89,6 +89,7 @@ def test_published_depth_changes_nothing(name: str) -> None:
         ("himap_generative", 40, [2, 19]),
         ("himap_generative", 12, [1, 6]),
         ("sparsevlm", 12, [1, 3, 6]),
+        ("visionzip", 12, [0]),
         ("divprune", 12, [0]),  # before the decoder, at any depth
         ("himap", 4, [1, 2]),  # both fall on layer 1: the second moves up
         ("pyramiddrop", 4, [1, 2, 3]),

@@ -197,6 +197,7 @@ def test_schedules_that_cannot_run_are_refused_before_any_run() -> None:
     model.model.register_forward_hook(lambda *_: pytest.fail("something ran"))
     with pytest.raises(ModelError, match="out of range"):
         benchmark(model, _plan({"deep": presets.vtw(LAYERS)}))
-    encoder = {"stages": [{"layer": 1, "keep": {"ratio": 0.5}, "criterion": {"name": "encoder"}}]}
+    book = {"name": "codebook", "path": "book.safetensors", "sha256": "00"}
+    unpriced = {"stages": [{"layer": 0, "keep": {"ratio": 0.5}, "criterion": book}]}
     with pytest.raises(ScheduleError, match="cannot be priced"):
-        benchmark(model, _plan({"encoder": Schedule.model_validate(encoder)}))
+        benchmark(model, _plan({"book": Schedule.model_validate(unpriced)}))
