@@ -17,8 +17,17 @@ CONFIG: dict[str, Any] = {
         "vocab_size": 32,
         "cross_attention_frequency": 1,
         "initializer_range": 0.1,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
     },
-    "text_config": {"model_type": "opt", **TEXT, "ffn_dim": 96, "word_embed_proj_dim": 64, "init_std": 0.12},
+    "text_config": {
+        "model_type": "opt",
+        **TEXT,
+        "ffn_dim": 96,
+        "word_embed_proj_dim": 64,
+        "init_std": 0.12,
+        "dropout": 0.0,
+    },
     "num_query_tokens": QUERIES,
 }
 

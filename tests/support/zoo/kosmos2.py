@@ -21,6 +21,8 @@ DECODER = {
     "eos_token_id": None,
     "init_std": 0.12,
     "scale_embedding": False,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
 }
 
 
