@@ -7,6 +7,7 @@ import weakref
 import pytest
 import torch
 from support.reference import layers_of
+from support.versions import needs
 from support.zoo import CORE, FAMILIES
 from support.zoo.lfm2_vl import lfm2_vl
 
@@ -19,7 +20,7 @@ from autoprune.runtime import apply
 from autoprune.runtime.criteria import ROW_CHUNK, Softmax
 from autoprune.runtime.tap import AttentionCall
 
-OTHERS = ("internvl", "gemma4", "mistral4", "video_llama_3", "lfm2_vl")
+OTHERS = ("internvl", "mistral4", "video_llama_3", "lfm2_vl")
 BUILD = {**{name: row.build for name, row in FAMILIES.items()}, "lfm2_vl": lfm2_vl}
 ANSWERS = [[20, 30, 40], [50]]
 
@@ -69,7 +70,14 @@ def by_autograd(zoo, forced):
     return flows
 
 
-@pytest.mark.parametrize("family", [*CORE, *(name for name in OTHERS if name not in CORE)])
+@pytest.mark.parametrize(
+    "family",
+    [
+        *CORE,
+        *(name for name in OTHERS if name not in CORE),
+        pytest.param("gemma4", marks=needs("5.23", "Gemma 4's eager attention does not pass the attention interface")),
+    ],
+)
 def test_equals_plain_autograd(family):
     zoo = BUILD[family]()
     forced = forced_batch(zoo)
@@ -160,3 +168,10 @@ def test_what_cannot_be_measured_is_refused():
     zoo.model.eval()
     with apply(zoo.model, presets.vtw(2)), pytest.raises(PatchError, match="not dense"):
         flow_saliency(zoo.model, forced)
+
+
+def test_an_attention_that_passes_the_interface_by_is_named():
+    zoo = FAMILIES["llava"].build()
+    zoo.model.get_decoder().layers[3].self_attn.forward = lambda hidden_states, **kwargs: (hidden_states, None)
+    with pytest.raises(PatchError, match="attention of layer 3 could not be observed"):
+        flow_saliency(zoo.model, forced_batch(zoo))

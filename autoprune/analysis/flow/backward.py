@@ -16,11 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.analysis.flow.saliency import saliency_flows
-from autoprune.errors import EvaluationError, ModelError
+from autoprune.errors import EvaluationError, ModelError, PatchError
 from autoprune.measure.forcing import Forced
 from autoprune.runtime import record
 from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
-from autoprune.runtime.scoring import unseen
 from autoprune.runtime.tap import AttentionCall, watched
 
 
@@ -125,7 +124,12 @@ class _Call:
         if self.attention is None:
             return torch.autograd.grad(output, hidden, gradient)[0]
         if len(seen) != 1:
-            raise unseen(self.place)
+            raise PatchError(
+                f"the attention of layer {self.place} could not be observed",
+                field="attn_implementation",
+                value=type(self.attention).__name__,
+                remedy='load it with "sdpa", or in a release of transformers whose attention interface it uses',
+            )
         at_input, at_output = torch.autograd.grad(output, [hidden, seen[0].output], gradient)
         with torch.no_grad():
             self.store(self.place, seen[0], at_output)
