@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from autoprune.cli.ablate import ablate
 from autoprune.cli.apply_check import apply_check
 from autoprune.cli.bench import bench
 from autoprune.cli.calibrate import calibrate
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "sweep": sweep,
     "fitprune": fitprune,
     "flow": flow,
+    "ablate": ablate,
     "presets": presets,
 }
 for _name, _command in COMMANDS.items():

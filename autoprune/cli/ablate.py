@@ -1,0 +1,91 @@
+"""``autoprune ablate``: HiMAP's layers, shares and voters over a grid, against other voters and none."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autoprune.cli.options import Debug, Json, Model
+from autoprune.cli.output import emit, note, stderr, stdout, table
+from autoprune.cli.targets import check_target
+
+if TYPE_CHECKING:
+    from autoprune.analysis.ablation import Ablation
+
+
+def ablate(
+    model: Model,
+    data: Annotated[str, typer.Option("--data", metavar="D", help="Rows: a JSONL or Parquet file, or a name.")],
+    output: Annotated[str, typer.Option("-o", "--output", metavar="FILE", help="Report page (.html); CSV beside it.")],
+    samples: Annotated[int | None, typer.Option("--samples", min=2, help="Draw this many rows; default: all.")] = None,
+    k1: Annotated[list[int] | None, typer.Option("--k1", help="Layer of the first stage; may be repeated.")] = None,
+    k2: Annotated[list[int] | None, typer.Option("--k2", help="Layer of the second stage; may be repeated.")] = None,
+    keep1: Annotated[
+        list[float] | None,
+        typer.Option("--keep1", help="Share of the visual tokens after the first stage; repeatable."),
+    ] = None,
+    keep2: Annotated[
+        list[float] | None, typer.Option("--keep2", help="Share of them after the second stage; repeatable.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows of a batch.")] = 16,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare HiMAP's two stages with swapped, equal, random and even choice, over a grid of layers and shares."""
+    page, sheet = Path(output).with_suffix(".html"), Path(output).with_suffix(".csv")
+    for target in (page, sheet):
+        check_target(target, "--output", force)
+    from autoprune.analysis.ablation import ablate as run
+    from autoprune.analysis.ablation import grid
+    from autoprune.cli.models import open_model
+    from autoprune.measure.data import load_samples
+    from autoprune.report.ablation_page import ablation_csv, ablation_page
+    from autoprune.schedule import Schedule
+
+    rows = load_samples(data, samples=samples)
+    with stderr().status("loading the model") as status:
+        loaded = open_model(model, Schedule())
+        depth = loaded.config.get_text_config(decoder=True).num_hidden_layers
+        cells = grid(depth, k1 or (), k2 or (), keep1 or (), keep2 or ())
+        found = run(
+            loaded,
+            rows,
+            cells,
+            batch_size=batch_size,
+            on_cell=lambda done, total: status.update(f"running every arm: setting {done} of {total}"),
+        )
+    ablation_page(found, page, model)
+    ablation_csv(found, sheet)
+    if as_json:
+        emit({"model": model, "page": str(page), "csv": str(sheet), **_fields(found)})
+    else:
+        _show(found)
+        note(f"written: {page}, {sheet}")
+
+
+def _fields(found: Ablation) -> dict[str, object]:
+    fields = asdict(found)
+    fields["factors"] = {name: {f"{v:g}": e for v, e in levels.items()} for name, levels in fields["factors"].items()}
+    return fields
+
+
+def _show(found: Ablation) -> None:
+    from autoprune.report.ablation_page import NAMES
+    from autoprune.report.words import percent, points
+
+    rows = table(f"{found.samples} rows, mean over the grid, 95 % intervals", "who votes", "accuracy", "HiMAP's lead")
+    for arm, accuracy in found.arms.items():
+        lead = found.behind[arm]
+        ends = f"{points(lead.mean)} points [{points(lead.low)}, {points(lead.high)}]"
+        rows.add_row(
+            NAMES[arm],
+            f"{percent(accuracy.mean)} [{points(accuracy.low)}, {points(accuracy.high)}]",
+            "" if arm == "himap" else ends,
+        )
+    console = stdout()
+    console.print(rows)
+    console.print(f"dense: {percent(found.dense.mean)} [{points(found.dense.low)}, {points(found.dense.high)}]")

@@ -1,0 +1,163 @@
+"""An ablation as one HTML file that needs nothing else, and as a table for other programs."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import asdict
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from autoprune.analysis.ablation import FACTORS, Ablation, Cell, Estimate, Row
+from autoprune.report.markup import cell, note, row, section, table
+from autoprune.report.words import percent, points
+
+NAMES = {
+    "himap": "HiMAP: text rows, then image rows",
+    "swapped": "swapped: image rows, then text rows",
+    "text": "text rows in both stages",
+    "visual": "image rows in both stages",
+    "last": "last prompt token in both stages",
+    "random": "chance (mean of 3 draws)",
+    "uniform": "evenly spaced",
+}
+_FACTOR_NAMES = {
+    "k1": "first stage before layer",
+    "k2": "second stage before layer",
+    "keep1": "first stage keeps",
+    "keep2": "second stage keeps",
+}
+_CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def ablation_csv(found: Ablation, path: Path) -> None:
+    """Write one line for every arm in every cell; shares in [0, 1], intervals at 95 %."""
+    estimates = [f"{name}{end}" for name in ("accuracy", "drop", "himap_minus_arm") for end in ("", "_low", "_high")]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*FACTORS, "arm", "flops_ratio", *estimates])
+        for r in found.rows:
+            figures = [value for e in (r.accuracy, r.drop, r.behind) for value in (e.mean, e.low, e.high)]
+            writer.writerow([*asdict(r.cell).values(), r.arm, r.flops_ratio, *figures])
+
+
+def ablation_page(found: Ablation, path: Path, model: str) -> None:
+    """Write the page: what the grid says on average, for each factor, for each task, and cell by cell."""
+    body = "".join(
+        (
+            section("arms", "Does it matter who votes?", _arms(found)),
+            section("factors", "Which setting matters?", _factors(found)),
+            section("tasks", "Does the task change the conclusion?", _tasks(found)) if found.tasks else "",
+            section("cells", "Every cell", _cells(found)),
+        )
+    )
+    title = f"Ablation of HiMAP on {model}"
+    css = files("autoprune.report").joinpath("page.css").read_text(encoding="utf-8")
+    path.write_text(
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_CSP}"><title>{escape(title)}</title>'
+        f'<style>{css}</style></head><body><header class="wrap"><p class="eyebrow">autoprune · ablation</p>'
+        f'<h1>{escape(title)}</h1><p class="lead">{escape(_lead(found))}</p></header>'
+        f'<main class="wrap">{body}</main></body></html>\n',
+        encoding="utf-8",
+    )
+
+
+def _lead(found: Ablation) -> str:
+    settings = len({r.cell for r in found.rows})
+    return (
+        f"{found.samples} rows of {found.data}, {settings} settings, {len(found.arms)} arms each. The dense model is "
+        f"right on {percent(found.dense.mean)} [{points(found.dense.low)}, {points(found.dense.high)}]. All intervals "
+        "are 95 %, bootstrap over groups of rows."
+    )
+
+
+def _arms(found: Ablation) -> str:
+    rows = (
+        row("", NAMES[arm], [cell(_share(accuracy)), cell("–" if arm == "himap" else _difference(found.behind[arm]))])
+        for arm, accuracy in found.arms.items()
+    )
+    words = "Mean over all settings. A lead whose interval holds zero is no lead."
+    picture = f'<img alt="Lead of HiMAP over each arm, by setting" src="data:image/png;base64,{_picture(found)}">'
+    return note(words) + table(["Who votes", "Accuracy", "HiMAP's lead (points)"], rows) + picture
+
+
+def _factors(found: Ablation) -> str:
+    rows = (
+        row("", f"{_FACTOR_NAMES[factor]} {_level(factor, value)}", [cell(_share(accuracy))])
+        for factor, levels in found.factors.items()
+        for value, accuracy in levels.items()
+    )
+    return note("HiMAP's accuracy, mean over all settings with this value.") + table(["Setting", "Accuracy"], rows)
+
+
+def _tasks(found: Ablation) -> str:
+    others = [arm for arm in found.arms if arm != "himap"]
+    rows = (row("", task, [cell(points(leads[arm])) for arm in others]) for task, leads in found.tasks.items())
+    words = "HiMAP's lead in points, mean over all settings. One task has few rows: read signs, not decimals."
+    return note(words) + table(["Task", *(NAMES[arm].split(":")[0] for arm in others)], rows)
+
+
+def _cells(found: Ablation) -> str:
+    heads = ["Setting", "Who votes", "FLOPs", "Accuracy", "Drop (points)", "HiMAP's lead (points)"]
+    return table(heads, (_cell_row(r) for r in found.rows))
+
+
+def _cell_row(r: Row) -> str:
+    lead = "–" if r.arm == "himap" else _difference(r.behind)
+    name = NAMES[r.arm].split(":")[0]
+    figures = (escape(name), percent(r.flops_ratio), _share(r.accuracy), _difference(r.drop), lead)
+    return row("", _setting(r.cell), [cell(figure) for figure in figures])
+
+
+def _setting(c: Cell) -> str:
+    return f"{c.k1}: {c.keep1:.4g}, {c.k2}: {c.keep2:.4g}"
+
+
+def _level(factor: str, value: float) -> str:
+    return percent(value) if factor.startswith("keep") else f"{value:g}"
+
+
+def _share(e: Estimate) -> str:
+    return f"{percent(e.mean)} [{points(e.low)}, {points(e.high)}]"
+
+
+def _difference(e: Estimate) -> str:
+    return f"{points(e.mean)} [{points(e.low)}, {points(e.high)}]"
+
+
+def _picture(found: Ablation) -> str:
+    figure = Figure(figsize=(9.5, 4.6), dpi=130, layout="constrained")
+    _leads(figure.subplots(), found)
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return base64.b64encode(content.getvalue()).decode()
+
+
+def _leads(axes: Axes, found: Ablation) -> None:
+    others = [arm for arm in found.arms if arm != "himap"]
+    for y, arm in enumerate(others):
+        _bars(axes, y, [r.behind for r in found.rows if r.arm == arm])
+        whole = found.behind[arm]
+        axes.plot([100 * whole.low, 100 * whole.high], [y, y], color="#0b5fa5", linewidth=4, zorder=3)
+        axes.plot(100 * whole.mean, y, "o", color="#0b5fa5", markersize=8, zorder=4)
+    axes.axvline(0, color="#1c1e23", linewidth=1)
+    axes.set_yticks(range(len(others)), [NAMES[arm] for arm in others])
+    axes.invert_yaxis()
+    axes.set_xlabel("HiMAP's lead in points of accuracy; blue: mean over settings with 95 %, grey: single settings")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _bars(axes: Axes, y: int, cells: Iterable[Estimate]) -> None:
+    found = list(cells)
+    for i, e in enumerate(found):
+        place = y + 0.36 * ((i + 1) / (len(found) + 1) - 0.5) * 2
+        axes.plot([100 * e.low, 100 * e.high], [place, place], color="#c9ccd1", linewidth=1, zorder=1)
+        axes.plot(100 * e.mean, place, ".", color="#8b9099", markersize=4, zorder=2)
