@@ -103,13 +103,14 @@ def mask_width(cache: Cache | None, i: int, new: int) -> int:
     layer: Any = cache.layers[i] if cache is not None and i < len(cache.layers) else None
     if layer is None:
         return new
-    return layer.width(new) if pruned_layer(cache, i) else int(layer.get_mask_sizes(new)[0])
+    return layer.width(new) if getattr(layer, "next_column", 0) else int(layer.get_mask_sizes(new)[0])
 
 
 def mask_offset(cache: Cache | None, i: int, length: int) -> int:
     """Logical column of the first column of the mask that the model made for layer `i`."""
-    layer = layer_at(cache, i)
-    return int(layer.get_mask_sizes(length)[1]) if getattr(layer, "is_sliding", False) else 0
+    layer: Any = cache.layers[i] if cache is not None and i < len(cache.layers) else None
+    moves = getattr(layer, "is_sliding", False) and layer.is_initialized
+    return int(layer.get_mask_sizes(length)[1]) if moves else 0
 
 
 def cached_keys(cache: Cache | None, i: int, before: int) -> Tensor | None:
