@@ -41,7 +41,14 @@ def _curves(axes: Axes, result: SweepResult, model: str) -> None:
     _band(axes, first, _FIRST, "s--", "KL(withdrawn ‖ dense), first answer token (VTW)")
     if result.bound is not None:
         known = [(k, max(value, _LEAST)) for k, value in enumerate(result.bound) if value is not None]
-        axes.plot(*zip(*known, strict=True), "v", color=_ANSWER, markersize=5, alpha=0.7, label="its bound, 97.5 %")
+        axes.plot(
+            *zip(*known, strict=True),
+            "v",
+            color=_ANSWER,
+            markersize=5,
+            alpha=0.7,
+            label="upper bound of the solid curve, 97.5 %",
+        )
     axes.axhline(result.eta, color=_INK, linewidth=1)
     axes.annotate(f"eta {result.eta:g}", (0, result.eta), xytext=(-2, 3), textcoords="offset points", fontsize=9)
     if result.noise > _LEAST:
