@@ -43,7 +43,7 @@ class LayerCalls:
 
 @dataclass
 class DenseRun:
-    """What one dense pass leaves behind; nothing in it is as long as the image, but the cache.
+    """What one dense pass leaves behind; only its masks and its cache still hold the image.
 
     Attributes:
         visual: BoolTensor[S], visual tokens of the prompt.

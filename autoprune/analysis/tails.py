@@ -69,7 +69,7 @@ class Tails:
         first = int(run.visual.to(torch.uint8).argmax())
         before = run.text[run.text < first]
         # Without a causal mask, or with a state that runs through all tokens, no token keeps what it had.
-        if any(self._recurrent) or self._masks.see_visual(before):
+        if any(self._recurrent) or self._masks.look_ahead(before, first):
             before = before[:0]
         self.before = before
         self.rows = torch.arange(len(before), len(run.text), device=before.device)
@@ -127,14 +127,13 @@ class _Masks:
     run: DenseRun
     known: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
 
-    def see_visual(self, before: Tensor) -> bool:
-        """Whether a token before the image attends to it in some layer."""
-        visual = self.run.visual.nonzero()[:, 0]
+    def look_ahead(self, before: Tensor, first: int) -> bool:
+        """Whether a token before the image attends, in some layer, to the image or to what follows it."""
         bases = {id(calls.masks[0]): calls.masks[0] for calls in self.run.layers}
         for base in bases.values():
             if base is None or base.ndim != 4 or not len(before):
                 continue
-            block = base[0][:, before.to(base.device)][:, :, visual.to(base.device)]
+            block = base[0][:, before.to(base.device), first:]
             if bool((block if block.dtype == torch.bool else block > torch.finfo(block.dtype).min / 2).any()):
                 return True
         return False
