@@ -152,10 +152,12 @@ def _qwen_moe(text: Any, index: int) -> int:
 
 
 _GATED_FAMILIES = (
-    "gemma", "gemma2", "gemma3_text", "glm4", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen2_vl_text",
-    "qwen2_5_vl_text", "qwen3", "qwen3_vl_text", "smollm3",
+    "cohere2", "cohere_compass_text", "emu3_text_model", "exaone4", "gemma", "gemma2", "gemma3_text", "glm4",
+    "glm4v_text", "glm_ocr_text", "granite", "granite4_vision_text", "granite_docling_text", "hunyuan_vl_text",
+    "hyperclovax", "llama", "mistral", "molmo2_text", "olmo2", "paddleocr_vl_text", "phi3", "qwen2", "qwen2_vl_text",
+    "qwen2_5_omni_text", "qwen2_5_vl_text", "qwen3", "qwen3_vl_text", "smollm3",
 )  # fmt: skip
-_PLAIN_FAMILIES = ("phi", "starcoder2")
+_PLAIN_FAMILIES = ("cosmos3_edge_text", "phi", "starcoder2")
 
 # Multiply-adds of one token in the feed-forward block of one layer, by text model type.
 _FFN: dict[str, Callable[[Any, int], int]] = {
@@ -164,4 +166,6 @@ _FFN: dict[str, Callable[[Any, int], int]] = {
     "mixtral": _mixtral,
     "qwen2_moe": _qwen_moe,
     "qwen3_moe": _qwen_moe,
+    "qwen3_omni_moe_text": _qwen_moe,
+    "qwen3_vl_moe_text": _qwen_moe,
 }

@@ -108,7 +108,7 @@ def check_checkpointing(decoder: nn.Module) -> None:
 
 def visual_token_ids(config: Any) -> tuple[int, ...]:
     """Placeholder ids of images and videos; empty for a text-only model."""
-    ids = {getattr(config, key, None) for key in (*_VISUAL_ID_KEYS, *family_of(config).visual_ids)}
+    ids = {getattr(config, key, None) for key in _VISUAL_ID_KEYS}
     return tuple(sorted(i for i in ids if isinstance(i, int)))
 
 

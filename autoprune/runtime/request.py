@@ -17,7 +17,7 @@ from autoprune.runtime.cache import past_length
 from autoprune.runtime.encoder import EncoderPass
 from autoprune.runtime.pruner import Pruner
 
-_VISUAL_INPUTS = ("pixel_values", "pixel_values_videos", "image_embeds", "video_embeds", "mm_encoder_outputs")
+_VISUAL_INPUTS = ("image_embeds", "video_embeds", "image_patches", "mm_encoder_outputs")
 
 
 @dataclass
@@ -96,7 +96,9 @@ def read_request(call: Mapping[str, Any]) -> Request:
     return Request(
         input_ids=call.get("input_ids"),
         attention_mask=call.get("attention_mask"),
-        has_visual_input=any(call.get(name) is not None for name in _VISUAL_INPUTS),
+        has_visual_input=any(
+            v is not None and (n.startswith("pixel_values") or n in _VISUAL_INPUTS) for n, v in call.items()
+        ),
         first_label=first,
     )
 

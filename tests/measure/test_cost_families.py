@@ -8,12 +8,15 @@ import pytest
 import torch
 import transformers
 from support.flops import cache_bytes, count_flops, countable_attention
+from support.rows import families
+from support.zoo import FAMILIES
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
 from autoprune import presets
 from autoprune.errors import ModelError
 from autoprune.measure.architecture import Architecture
 from autoprune.measure.cost import cost
+from autoprune.runtime.decoder import find_decoder
 
 TEXT = {
     "hidden_size": 32,
@@ -50,6 +53,13 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "qwen3_moe, every second layer": ("qwen3_moe", {**EXPERTS, "decoder_sparse_step": 2, "head_dim": 8}),
 }
+UNPRICED = {
+    "aria", "blip-2", "deepseek_ocr2", "ernie4_5_vl_moe", "fuyu", "gemma4", "gemma4_moe", "gemma4_unified",
+    "gemma4_video", "glm4v_moe", "instructblip", "instructblipvideo", "kimi_k25", "kosmos-2", "kosmos-2.5", "llama4",
+    "mistral4", "muse_glimmer", "muse_spark", "step3p7",
+}  # fmt: skip
+"""Families of the zoo whose decoders have experts, attention or layers of their own kind."""
+WITHOUT_EMBEDDINGS = {"chameleon"}
 CLIP = {"model_type": "clip_vision_model", "num_attention_heads": 2, "image_size": 16, "patch_size": 4}
 CLIP |= {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3}
 SIGLIP = {**CLIP, "model_type": "siglip_vision_model"}
@@ -89,6 +99,28 @@ VISION: dict[str, tuple[str, dict[str, Any], int]] = {
         1,
     ),
 }
+
+
+@pytest.mark.parametrize("family", families())
+def test_decoders_of_the_zoo(family: str) -> None:
+    """As the whole model calls them, batch and padding included; those that are not priced say so."""
+    if family in WITHOUT_EMBEDDINGS:
+        pytest.skip("its decoder is not handed embeddings, so that it cannot be called on its own")
+    model, inputs = (zoo := FAMILIES[family].build()).model, zoo.inputs
+    if family in UNPRICED:
+        with pytest.raises(ModelError, match=r"guess|cannot be priced"):
+            cost(model.config, presets.dense())
+        return
+    if hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("eager")  # the counter does not see the grouped kernel
+    decoder, call = find_decoder(model), {}
+    with countable_attention(model, "eager"), torch.no_grad():
+        handle = decoder.register_forward_pre_hook(lambda m, a, k: call.update(k), with_kwargs=True)
+        model(**inputs)
+        handle.remove()
+        counted = count_flops(lambda: decoder(**{**call, "use_cache": False, "past_key_values": None}))
+    batch, length = call["inputs_embeds"].shape[:2]
+    assert counted == batch * cost(model.config, presets.dense(), length - 4, 4).decoder_flops
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])

@@ -15,14 +15,12 @@ class Family:
         attention: Name of the self-attention in a decoder layer.
         recurrent: Names of the modules that some layers have instead of attention; they read the sequence in order.
         visual_masks: Names of the text model's arguments that mark visual positions, where no id does.
-        visual_ids: Config keys of placeholder ids, in addition to the usual ones.
         refusal: Why pruning cannot be exact, where no structural check can tell.
     """
 
     attention: str = "self_attn"
     recurrent: tuple[str, ...] = ()
     visual_masks: tuple[str, ...] = ()
-    visual_ids: tuple[str, ...] = ()
     refusal: str | None = None
 
 
