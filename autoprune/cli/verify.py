@@ -50,6 +50,9 @@ def _show(result: Verification) -> None:
     lost = f"loses {points(result.drop)} points {interval(result.drop_ci)}"
     rows.add_row("accuracy", percent(result.accuracy_dense), percent(result.accuracy), lost)
     rows.add_row("prefill FLOPs", "100 %", percent(result.flops_ratio), f"{1 / result.flops_ratio:.2f}× fewer")
+    spread = result.flops_quantiles
+    middle = f"80 % of rows: {percent(spread['p10'])} to {percent(spread['p90'])}"
+    rows.add_row("  of single rows", "", percent(spread["p50"]), f"{middle}; at most {percent(spread['max'])}")
     faster = f"{result.prefill_dense_ms / result.prefill_ms:.2f}× as fast, batch {result.batch}"
     rows.add_row("prefill time", milliseconds(result.prefill_dense_ms), milliseconds(result.prefill_ms), faster)
     for task, part in result.tasks.items():

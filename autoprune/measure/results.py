@@ -110,6 +110,16 @@ def summarise(results: Sequence[SampleResult]) -> Summary:
     )
 
 
+def flops_quantiles(results: Sequence[SampleResult]) -> dict[str, float]:
+    """How the prefill FLOPs of single samples over dense are spread: `p10`, `p50`, `p90` and `max`.
+
+    Schedules that keep by `mass` or `threshold` cost each input something else; with ratios only prompts differ.
+    """
+    ratios = [r.flops / r.flops_dense for r in results]
+    p10, p50, p90 = (float(q) for q in np.quantile(ratios, (0.1, 0.5, 0.9)))
+    return {"p10": p10, "p50": p50, "p90": p90, "max": max(ratios)}
+
+
 def compare(dense: Sequence[SampleResult], pruned: Sequence[SampleResult], seed: int = 0) -> dict[str, Any]:
     """What is lost from dense to pruned on the same samples, over all and per task.
 

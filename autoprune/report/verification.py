@@ -11,7 +11,7 @@ from autoprune.measure.data import SampleSet
 from autoprune.measure.generation import generate_and_score
 from autoprune.measure.latency import time_prefill
 from autoprune.measure.loading import LoadedModel, encode, to_device
-from autoprune.measure.results import compare, summarise
+from autoprune.measure.results import compare, flops_quantiles, summarise
 from autoprune.schedule import Schedule
 
 
@@ -30,6 +30,7 @@ class Verification:
         allowed: ``1.96 * sqrt(se_validation**2 + se_here**2)``: how far the two drops may be apart.
         holds: Whether they are no further apart; None without evidence.
         flops_ratio: Prefill FLOPs over dense, summed over the rows.
+        flops_quantiles: The same of single rows: `p10`, `p50`, `p90`, `max`.
         prefill_dense_ms: Dense prefill of one batch, median.
         prefill_ms: Pruned prefill of the same batch, in the same run.
         batch: Rows of that batch.
@@ -46,6 +47,7 @@ class Verification:
     allowed: float | None
     holds: bool | None
     flops_ratio: float
+    flops_quantiles: dict[str, float]
     prefill_dense_ms: float
     prefill_ms: float
     batch: int
@@ -96,6 +98,7 @@ def verify_schedule(
         allowed=allowed,
         holds=None if claimed is None or allowed is None else abs(lost["drop"] - claimed) <= allowed,
         flops_ratio=summary.flops_ratio,
+        flops_quantiles=flops_quantiles(pruned),
         prefill_dense_ms=times[0].prefill_ms,
         prefill_ms=times[1].prefill_ms,
         batch=len(rows),

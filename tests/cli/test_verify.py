@@ -59,3 +59,18 @@ def test_the_allowed_distance_is_that_of_two_independent_errors(cli, tiny, rows,
 
 def test_some_rows_only(cli, tiny, rows, schedule_file):
     assert cli("verify", tiny, schedule_file, "--data", rows, "--samples", "5", "--json").json["samples"] == 5
+
+
+def test_an_adaptive_keep_costs_each_row_something_else(cli, tiny, rows, tmp_path):
+    keeps = {"ratio": {"ratio": 0.5}, "mass": {"mass": 0.5}}
+    found = {}
+    for name, keep in keeps.items():
+        path = tmp_path / f"{name}.json"
+        stage = {"layer": 1, "keep": keep, "criterion": {"name": "attention", "rows": "last"}}
+        Schedule(stages=[stage]).save(path)
+        found[name] = cli("verify", tiny, path, "--data", rows, "--json").json["flops_quantiles"]
+    spread = {name: q["max"] - q["p10"] for name, q in found.items()}
+    assert spread["mass"] > 2 * spread["ratio"]
+    for q in found.values():
+        assert 0 < q["p10"] <= q["p50"] <= q["p90"] <= q["max"] < 1
+    assert "80 % of rows" in cli("verify", tiny, path, "--data", rows).out
