@@ -20,6 +20,7 @@ from autoprune.runtime import record
 from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
 from autoprune.runtime.frame import take
 from autoprune.runtime.recording import Recording
+from autoprune.runtime.request import without_first
 
 
 @dataclass
@@ -28,17 +29,15 @@ class LayerCalls:
 
     Attributes:
         inputs: [1, m, d], what entered at the text tokens of prompt and answer.
-        args: Further positional arguments, cut down to the text tokens.
-        kwargs: Keyword arguments, likewise; the mask and the cache are left out.
+        arguments: The further arguments, cut down to the text tokens; the mask and the cache are left out.
         masks: The model's own mask of each call.
-        axes: Which of the arguments run along the tokens (by place or name), and on which axis, counted from the end.
+        axes: Which of the arguments run along the tokens, and on which axis, counted from the end.
     """
 
     inputs: Tensor
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    arguments: dict[str, Any]
     masks: list[Tensor | None]
-    axes: dict[str | int, int]
+    axes: dict[str, int]
 
 
 @dataclass
@@ -114,13 +113,14 @@ class _Listener:
 
     recording: Recording
     inputs: list[Tensor] = field(default_factory=list)
-    calls: list[dict[str | int, Any]] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
     masks: list[Tensor | None] = field(default_factory=list)
-    axes: dict[str | int, int] = field(default_factory=dict)
+    axes: dict[str, int] = field(default_factory=dict)
 
     def before(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        call: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
-        hidden: Tensor = call.pop(0) if args else call.pop("hidden_states")
+        # By name: how an argument is passed may differ from the prefill to the decode steps.
+        hidden: Tensor = args[0] if args else kwargs["hidden_states"]
+        call = without_first(layer.forward, args, kwargs)
         self.masks.append(call.pop("attention_mask", None))
         call.pop("past_key_values", None)
         if not self.calls:
@@ -140,9 +140,7 @@ class _Listener:
         call = dict(self.calls[0])
         for name, axis in self.axes.items():
             call[name] = _join(name, [later.get(name) for later in self.calls[:used]], axis)
-        args = tuple(call[i] for i in sorted(name for name in call if isinstance(name, int)))
-        kwargs = {name: value for name, value in call.items() if isinstance(name, str)}
-        return LayerCalls(torch.cat(self.inputs[:used], 1), args, kwargs, self.masks[:used], self.axes)
+        return LayerCalls(torch.cat(self.inputs[:used], 1), call, self.masks[:used], self.axes)
 
 
 def _check_visual(visual: Tensor) -> None:
@@ -154,7 +152,7 @@ def _check_visual(visual: Tensor) -> None:
         raise DataError("must end in text", field="samples", remedy="put the question after the image")
 
 
-def _sequence_axis(name: str | int, value: Any, length: int) -> int | None:
+def _sequence_axis(name: str, value: Any, length: int) -> int | None:
     """Axis, counted from the end, along which an argument of a layer runs with the tokens; None if it does not."""
     if name == "position_embeddings" and value is not None:
         return -2
@@ -172,7 +170,7 @@ def cut(value: Any, rows: Tensor, axis: int) -> Any:
     return take(value, rows, value.ndim + axis)
 
 
-def _join(name: str | int, values: list[Any], axis: int) -> Any:
+def _join(name: str, values: list[Any], axis: int) -> Any:
     if any(value is None for value in values):
         raise ModelError(
             f"its layers take {name} in the prefill, but not in decoding",

@@ -85,20 +85,18 @@ class Tails:
     def run(self, i: int, stack: Tensor, prefix: Tensor) -> Tensor:
         """Layer `i` on a stack [B, m, d] of tails, after the keys and values of the columns `prefix`."""
         calls, rows = self._run.layers[i], self.rows[None]
-        named: dict[Any, Any] = {**dict(enumerate(calls.args, start=1)), **calls.kwargs}
+        call = dict(calls.arguments)
         for name, axis in calls.axes.items():
-            value = cut(named[name], rows, axis)
+            value = cut(call[name], rows, axis)
             # Positions broadcast over the stack; whatever else runs along the tokens may be an index into them.
-            named[name] = value if name in _POSITIONS else value.expand(len(stack), *value.shape[1:])
-        args = [named.pop(place) for place in range(1, len(calls.args) + 1)]
-        kwargs: dict[str, Any] = named
+            call[name] = value if name in _POSITIONS else value.expand(len(stack), *value.shape[1:])
         if self._recurrent[i]:
-            kwargs |= {"attention_mask": None, "past_key_values": None}
+            call |= {"attention_mask": None, "past_key_values": None}
         else:
             cached = self._run.cache.layers[i]
             keys = PrefixKeys(*(t.index_select(2, prefix.to(t.device)) for t in (cached.keys, cached.values)))
-            kwargs |= {"attention_mask": self._masks.cut(i, self._columns, prefix), "past_key_values": keys}
-        output = self._layers[i](stack, *args, **kwargs)
+            call |= {"attention_mask": self._masks.cut(i, self._columns, prefix), "past_key_values": keys}
+        output = self._layers[i](stack, **call)
         result: Tensor = output[0] if self._run.as_tuple else output
         return result
 

@@ -16,7 +16,9 @@ from autoprune.errors import AutopruneError, DataError, ModelError
 
 ROWS = {
     **CORE,
-    **{name: FAMILIES[name] for name in ("paligemma", "qwen2_5_vl_video")},  # a prefix-LM; frames
+    **{
+        name: FAMILIES[name] for name in ("gemma4", "paligemma", "qwen2_5_vl_video")
+    },  # inputs by layer; a prefix-LM; frames
     **{name: HYBRIDS[name] for name in ("lfm2_vl", "qwen3_5")},  # layers with a state
 }
 MEASURES = ("withdrawn_dense", "dense_withdrawn", "js")
