@@ -22,6 +22,7 @@ from autoprune.schedule import AttentionCriterion
 
 _RECEIVED = AttentionCriterion(rows="all", reduce="mean")
 _CLASS_TOKENS = ("class_embedding", "cls_token")
+_SHAPES_KEPT = 64
 _TEXT_INPUTS = ("input_ids", "attention_mask", "position_ids", "labels", "token_type_ids", "mm_token_type_ids")
 
 
@@ -47,6 +48,8 @@ class Patches:
 
 class Encoder:
     """Scores of visual tokens by the attention of the vision tower.
+
+    Images of new shapes are encoded twice, the first time to see where their patches go.
 
     Args:
         model: The outer model.
@@ -152,6 +155,8 @@ class Encoder:
         place = torch.where(patches.place >= 0, ordinal[patches.place.clamp(min=0)], -1)
         if bool((place < 0).logical_and(patches.place >= 0).any()):
             raise _refused("patches feed positions that are not visual tokens")
+        while len(self._known) >= _SHAPES_KEPT:
+            del self._known[next(iter(self._known))]
         self._known[key] = Patches(patches.layer, patches.has_class, place)
         return self._known[key]
 
