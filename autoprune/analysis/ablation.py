@@ -84,6 +84,7 @@ class Ablation:
         rows: Every arm in every cell.
         arms: Accuracy of each arm, mean over the cells.
         behind: HiMAP minus each arm, mean over the cells.
+        behind_at: The same over the cells of each first layer, on which it may depend.
         factors: For each factor and each of its values, HiMAP's accuracy, mean over the cells that have it.
         tasks: For each task, HiMAP minus each arm, mean over the cells and over its samples; empty without tasks.
     """
@@ -95,6 +96,7 @@ class Ablation:
     rows: list[Row]
     arms: dict[str, Estimate]
     behind: dict[str, Estimate]
+    behind_at: dict[int, dict[str, Estimate]]
     factors: dict[str, dict[float, Estimate]]
     tasks: dict[str, dict[str, float]]
 
@@ -210,6 +212,11 @@ def _ablation(
         for c, cell in enumerate(cells)
         for a, arm in enumerate(ARMS)
     ]
+    behind_at = {}
+    for layer in dict.fromkeys(cell.k1 for cell in cells):
+        having = [c for c, cell in enumerate(cells) if cell.k1 == layer]
+        of_layer = means(behind[:, having].mean(1))
+        behind_at[layer] = {arm: Estimate(*e) for arm, e in zip(ARMS, of_layer, strict=True)}
     factors: dict[str, dict[float, Estimate]] = {}
     for factor in FACTORS:
         for value in dict.fromkeys(getattr(cell, factor) for cell in cells):
@@ -225,6 +232,7 @@ def _ablation(
         rows=rows,
         arms={arm: Estimate(*e) for arm, e in zip(ARMS, means(verdicts.mean(1)), strict=True)},
         behind={arm: Estimate(*e) for arm, e in zip(ARMS, means(over_cells), strict=True)},
+        behind_at=behind_at,
         factors=factors,
         tasks={
             task: dict(zip(ARMS, over_cells[tasks == task].mean(0).tolist(), strict=True))

@@ -77,15 +77,13 @@ def _show(found: Ablation) -> None:
     from autoprune.report.ablation_page import NAMES
     from autoprune.report.words import percent, points
 
-    rows = table(f"{found.samples} rows, mean over the grid, 95 % intervals", "who votes", "accuracy", "HiMAP's lead")
+    at = [f"K1 = {layer}" for layer in found.behind_at]
+    rows = table(f"{found.samples} rows, mean over the grid [95 %]", "who votes", "accuracy", "HiMAP's lead", *at)
     for arm, accuracy in found.arms.items():
-        lead = found.behind[arm]
-        ends = f"{points(lead.mean)} points [{points(lead.low)}, {points(lead.high)}]"
-        rows.add_row(
-            NAMES[arm],
-            f"{percent(accuracy.mean)} [{points(accuracy.low)}, {points(accuracy.high)}]",
-            "" if arm == "himap" else ends,
-        )
+        share = f"{percent(accuracy.mean)} [{points(accuracy.low)}, {points(accuracy.high)}]"
+        leads = [of[arm] for of in (found.behind, *found.behind_at.values())]
+        ends = [f"{points(e.mean)} [{points(e.low)}, {points(e.high)}]" for e in leads]
+        rows.add_row(NAMES[arm], share, *("" if arm == "himap" else e for e in ends))
     console = stdout()
     console.print(rows)
     console.print(f"dense: {percent(found.dense.mean)} [{points(found.dense.low)}, {points(found.dense.high)}]")

@@ -80,13 +80,17 @@ def _lead(found: Ablation) -> str:
 
 
 def _arms(found: Ablation) -> str:
-    rows = (
-        row("", NAMES[arm], [cell(_share(accuracy)), cell("–" if arm == "himap" else _difference(found.behind[arm]))])
-        for arm, accuracy in found.arms.items()
-    )
-    words = "Mean over all settings. A lead whose interval holds zero is no lead."
+    heads = ["Who votes", "Accuracy", "HiMAP's lead (points)"]
+    heads += [f"K1 = {layer}: HiMAP's lead" for layer in found.behind_at]
+    rows = (row("", NAMES[arm], _leads_of(found, arm, accuracy)) for arm, accuracy in found.arms.items())
+    words = "Mean over all settings, and over those of each first layer. A lead whose interval holds zero is no lead."
     picture = f'<img alt="Lead of HiMAP over each arm, by setting" src="data:image/png;base64,{_picture(found)}">'
-    return note(words) + table(["Who votes", "Accuracy", "HiMAP's lead (points)"], rows) + picture
+    return note(words) + table(heads, rows) + picture
+
+
+def _leads_of(found: Ablation, arm: str, accuracy: Estimate) -> list[str]:
+    leads = [found.behind, *found.behind_at.values()]
+    return [cell(_share(accuracy)), *(cell("–" if arm == "himap" else _difference(of[arm])) for of in leads)]
 
 
 def _factors(found: Ablation) -> str:
@@ -145,13 +149,16 @@ def _leads(axes: Axes, found: Ablation) -> None:
     others = [arm for arm in found.arms if arm != "himap"]
     for y, arm in enumerate(others):
         _bars(axes, y, [r.behind for r in found.rows if r.arm == arm])
-        whole = found.behind[arm]
-        axes.plot([100 * whole.low, 100 * whole.high], [y, y], color="#0b5fa5", linewidth=4, zorder=3)
-        axes.plot(100 * whole.mean, y, "o", color="#0b5fa5", markersize=8, zorder=4)
+        for number, (layer, leads) in enumerate(found.behind_at.items()):
+            color, mean = f"C{number}", leads[arm]
+            axes.plot([100 * mean.low, 100 * mean.high], [y, y], color=color, linewidth=4, zorder=3)
+            words = f"mean of the settings whose first stage is before layer {layer}"
+            axes.plot(100 * mean.mean, y, "o", color=color, markersize=8, zorder=4, label=None if y else words)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, 1.14), ncols=2, frameon=False, fontsize=9)
     axes.axvline(0, color="#1c1e23", linewidth=1)
     axes.set_yticks(range(len(others)), [NAMES[arm] for arm in others])
     axes.invert_yaxis()
-    axes.set_xlabel("HiMAP's lead in points of accuracy; blue: mean over settings with 95 %, grey: single settings")
+    axes.set_xlabel("HiMAP's lead in points of accuracy, 95 %; grey: single settings")
     axes.spines[["top", "right"]].set_visible(False)
 
 

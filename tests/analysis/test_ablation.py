@@ -65,6 +65,10 @@ def test_every_row_is_what_the_evaluator_finds(setting) -> None:
         own = [r for r in found.rows if r.arm == arm]
         assert found.arms[arm].mean == pytest.approx(np.mean([r.accuracy.mean for r in own]))
         assert found.behind[arm].mean == pytest.approx(np.mean([r.behind.mean for r in own]))
+    for layer, leads in found.behind_at.items():
+        for arm, lead in leads.items():
+            own = [r.behind.mean for r in found.rows if r.arm == arm and r.cell.k1 == layer]
+            assert lead.mean == pytest.approx(np.mean(own))
     assert found.factors["k1"][2].mean == pytest.approx(found.rows[len(ARMS)].accuracy.mean)
 
 
