@@ -13,6 +13,7 @@ from autoprune.cli.ablate import ablate
 from autoprune.cli.apply_check import apply_check
 from autoprune.cli.bench import bench
 from autoprune.cli.calibrate import calibrate
+from autoprune.cli.codebook import codebook
 from autoprune.cli.doctor import doctor
 from autoprune.cli.export import export
 from autoprune.cli.failures import INTERRUPTED, report_failure
@@ -41,6 +42,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "sweep": sweep,
     "fitprune": fitprune,
     "flow": flow,
+    "codebook": codebook,
     "ablate": ablate,
     "presets": presets,
 }

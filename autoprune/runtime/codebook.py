@@ -1,24 +1,46 @@
-"""Reading a codebook of redundant visual tokens from disk, checked before any use."""
+"""A codebook of redundant visual tokens on disk: written, and read again with every check before any use."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load
-from torch import Tensor
+from safetensors.torch import load, save
+from torch import Tensor, nn
 
 from autoprune.errors import PatchError
+from autoprune.runtime.projector import projector_digest
 from autoprune.schedule import CodebookCriterion
 
+FORMAT, VERSION = "autoprune.codebook", 1
 
-def read_prototypes(criterion: CodebookCriterion, width: int) -> Tensor:
+
+def write_prototypes(path: Path, prototypes: Tensor, projector: str | None) -> CodebookCriterion:
+    """Save a codebook, its projector's digest in the header, and return the criterion that uses it.
+
+    Args:
+        path: The file.
+        prototypes: [P, d].
+        projector: What `projector_digest` gave for the model it was made with.
+    """
+    header = {"format": FORMAT, "version": str(VERSION)}
+    if projector is not None:
+        header["projector_sha256"] = projector
+    content = save({"prototypes": prototypes.contiguous()}, metadata=header)
+    path.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    return CodebookCriterion(path=str(path), sha256=digest, prototypes=len(prototypes))
+
+
+def read_prototypes(criterion: CodebookCriterion, width: int, model: nn.Module) -> Tensor:
     """The prototypes [P, d] of a codebook.
 
     Args:
         criterion: Names the file and its digest.
         width: Hidden size of the model that is to use it.
+        model: That model. A text model alone has no projector that could be compared.
 
     Raises:
         PatchError: the file is missing, is another one than the schedule was made with, or does not fit the model.
@@ -51,4 +73,26 @@ def read_prototypes(criterion: CodebookCriterion, width: int) -> Tensor:
             value=criterion.path,
             remedy="make the codebook with this model",
         )
+    _check_projector(criterion, content, model)
     return prototypes
+
+
+def _check_projector(criterion: CodebookCriterion, content: bytes, model: nn.Module) -> None:
+    wanted = _header(content).get("projector_sha256")
+    if wanted is None:
+        return
+    found = projector_digest(model)
+    if found is not None and found != wanted:
+        raise PatchError(
+            "was made with another vision tower or projector than this model's",
+            field="criterion.path",
+            value=criterion.path,
+            remedy="make a codebook with this model: `autoprune codebook`",
+        )
+
+
+def _header(content: bytes) -> dict[str, str]:
+    """Metadata of a safetensors file: JSON after eight bytes that say how long it is."""
+    length = int.from_bytes(content[:8], "little")
+    header: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+    return header

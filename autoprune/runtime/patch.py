@@ -80,7 +80,7 @@ def apply(
     """
     decoder = find_decoder(model)
     schedule.check_model(model.config)
-    return Patch(model, schedule, visual_mask, make_plan(decoder, schedule, scores or {}))
+    return Patch(model, schedule, visual_mask, make_plan(model, decoder, schedule, scores or {}))
 
 
 def active_patch(model: nn.Module) -> Patch | None:

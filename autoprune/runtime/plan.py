@@ -60,7 +60,7 @@ class Plan:
         return any(criterion.rows == "raters" for criterion in asked)
 
 
-def make_plan(decoder: nn.Module, schedule: Schedule, given: Mapping[ScoreKey, Tensor]) -> Plan:
+def make_plan(model: nn.Module, decoder: nn.Module, schedule: Schedule, given: Mapping[ScoreKey, Tensor]) -> Plan:
     """The plan of a schedule for one model.
 
     Raises:
@@ -86,7 +86,7 @@ def make_plan(decoder: nn.Module, schedule: Schedule, given: Mapping[ScoreKey, T
                     value=stage.layer,
                     remedy="use the codebook before layer 0",
                 )
-            codebooks[criterion] = read_prototypes(criterion, decoder.config.hidden_size)  # type: ignore[union-attr, arg-type]
+            codebooks[criterion] = read_prototypes(criterion, decoder.config.hidden_size, model)  # type: ignore[union-attr, arg-type]
         elif isinstance(criterion, EncoderCriterion) and (stage.layer, criterion) not in given:
             encoded.append((stage.layer, criterion))
     stages = {stage.layer: stage for stage in schedule.stages}

@@ -1,0 +1,126 @@
+"""What single visual tokens of one image say: alone, among their neighbours, and in the whole image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from autoprune.analysis.codebook.prompt import Fill, Probe, Prompt
+from autoprune.analysis.codebook.variant import GLOBAL_WEIGHT, Variant, confidence, divergence
+from autoprune.errors import ModelError
+
+_NULL_EVERY = 4
+_MOST_NOISE = 0.01
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Of the probed tokens of one image.
+
+    Attributes:
+        features: [p, d], the tokens as they enter the decoder.
+        values: {measure: FloatTensor[p]}; low means redundant. Sound: ``confidence`` (what the token alone says: top-1
+            probability, minus the mean of the null), ``local`` and ``global`` (Jensen-Shannon divergences). Paper:
+            ``confidence`` as it is, and ``context``, the local divergence plus 16 times the global one.
+        null: {measure: FloatTensor[q]}, the same of tokens that say nothing: see `measure`.
+        noise: Divergence of the dense pass from itself, computed as the probes are.
+        forwards: Versions of the prompt that were run, the dense one included.
+    """
+
+    features: Tensor
+    values: dict[str, Tensor]
+    null: dict[str, Tensor]
+    noise: float
+    forwards: int
+
+
+def places(features: Tensor, count: int) -> Tensor:
+    """The tokens to probe, LongTensor[p] ascending: evenly spaced ranks of likeness to the mean visual token.
+
+    The released code ranks by cosine to the vision tower's class token, which not all towers have, and takes more of
+    the first ranks.
+
+    Args:
+        features: [n_visual, d].
+        count: How many; all tokens if there are no more.
+    """
+    unit = torch.nn.functional.normalize(features.float(), dim=1)
+    ranked = (unit @ unit.mean(0)).argsort(stable=True)
+    count = min(count, len(ranked))
+    return ranked[(2 * torch.arange(count, device=ranked.device) + 1) * len(ranked) // (2 * count)].sort().values
+
+
+def measure(prompt: Prompt, around: list[list[int]], probed: Tensor, variant: Variant) -> Measures:
+    """Probes some visual tokens of one prompt.
+
+    * alone: the prompt with this visual token only;
+    * local: its neighbourhood only, against the same without it;
+    * global: all visual tokens, against all without its neighbourhood.
+
+    Without means removed, as pruning would; the released code puts the pad token's embedding there (variant ``paper``).
+    Positions stay what they are in the whole prompt, where the released code closes the gaps.
+
+    The null is what a token does that says nothing: at every fourth probed place, the mean visual token of the image
+    takes the token's place (or the whole neighbourhood's), and is then measured, or removed, as the token is.
+
+    Args:
+        prompt: The prompt.
+        around: Neighbourhood of each visual token.
+        probed: LongTensor[p], which tokens.
+        variant: How divergences are computed.
+
+    Raises:
+        EvaluationError: a logit is not finite.
+        ModelError: probes do not give the dense model's answer where nothing is left out.
+    """
+    tokens = len(prompt.features)
+    fill: Fill | None = "pad" if variant == "paper" else None
+    none = torch.zeros(tokens, dtype=torch.bool, device=probed.device)
+    (again,) = prompt.run([Probe(~none, none)])
+    noise = float(divergence(again, prompt.logits, "sound"))
+    if noise > _MOST_NOISE:
+        raise ModelError(
+            f"its text model, called again as it was, answers otherwise ({noise:.2g} nats); probes would mean nothing",
+            field="model",
+            remedy="choose another criterion: diversity needs no codebook",
+        )
+    single = [_only(none, [i]) for i in probed.tolist()]
+    region = [_only(none, around[i]) for i in probed.tolist()]
+    nulls = range(0, len(probed), _NULL_EVERY)
+
+    def meaningless(kept: list[Tensor], changed: list[Tensor]) -> Tensor:
+        return prompt.run([Probe(kept[i], changed[i]) for i in nulls])
+
+    alone = confidence(prompt.run([Probe(one, none) for one in single]), variant)
+    alone_null = confidence(meaningless(single, single), variant)
+    without = prompt.run([_without(part, one, fill) for part, one in zip(region, single, strict=True)])
+    local = divergence(without, prompt.run([Probe(part, none) for part in region]), variant)
+    local_null = divergence(without[nulls.start :: nulls.step], meaningless(region, single), variant)
+    whole = [~none] * len(probed)
+    without = prompt.run([_without(~none, part, fill) for part in region])
+    everywhere = divergence(without, prompt.logits.expand_as(without), variant)
+    everywhere_null = divergence(without[nulls.start :: nulls.step], meaningless(whole, region), variant)
+    values, null = _named(alone, local, everywhere, variant), _named(alone_null, local_null, everywhere_null, variant)
+    if variant == "sound":
+        prior = alone_null.mean()
+        values["confidence"], null["confidence"] = alone - prior, alone_null - prior
+    forwards = 2 + 4 * len(probed) + 3 * len(nulls)
+    return Measures(prompt.features[probed].float(), values, null, noise, forwards)
+
+
+def _named(alone: Tensor, local: Tensor, everywhere: Tensor, variant: Variant) -> dict[str, Tensor]:
+    if variant == "paper":
+        return {"confidence": alone, "context": local + GLOBAL_WEIGHT * everywhere}
+    return {"confidence": alone, "local": local, "global": everywhere}
+
+
+def _only(none: Tensor, tokens: list[int]) -> Tensor:
+    only = none.clone()
+    only[tokens] = True
+    return only
+
+
+def _without(kept: Tensor, gone: Tensor, fill: Fill | None) -> Probe:
+    return Probe(kept & ~gone, torch.zeros_like(gone)) if fill is None else Probe(kept, gone, fill)

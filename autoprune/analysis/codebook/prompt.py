@@ -1,0 +1,172 @@
+"""One prompt, run many times with some of its visual tokens left out or filled, in few and short batches.
+
+The model is run once, with its vision tower. What its text model was called with is kept, and each probe is a cut of
+that call: the columns that are left, with the positions they had. Columns before the first change are those of the
+dense pass, so their keys and values are taken from it, where the attention is causal.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from autoprune.analysis.codebook.cutting import Cut
+from autoprune.errors import DataError, ModelError
+from autoprune.runtime import record
+from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
+
+_TOKENS_AT_ONCE = 8192
+"""Columns of one batch of probes, padding included."""
+
+Fill = Literal["mean", "pad"]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One version of a prompt.
+
+    Attributes:
+        kept: BoolTensor[n_visual], visual tokens that stay; the others are removed, and positions do not close up.
+        filled: BoolTensor[n_visual], those of them whose embedding is replaced.
+        fill: By what: the mean visual token of the prompt, or the embedding of the pad token.
+    """
+
+    kept: Tensor
+    filled: Tensor
+    fill: Fill = "mean"
+
+
+class Prompt:
+    """The recorded dense pass over one sample.
+
+    Attributes:
+        visual: BoolTensor[S], visual tokens.
+        features: [n_visual, d], visual tokens as they enter the decoder.
+        logits: FloatTensor[V], what the dense model predicts at the first answer token.
+    """
+
+    def __init__(self, model: Any, inputs: Mapping[str, Any], pad: Tensor | None = None) -> None:
+        """Runs the model once.
+
+        Args:
+            model: The model, in eval mode.
+            inputs: Its inputs, one sample without padding.
+            pad: [d], embedding of the pad token; needed for probes that are filled with it.
+
+        Raises:
+            DataError: the sample has no visual token, is a batch, or does not end in text.
+            ModelError: the model cannot be called without its images, or its text model is called with what cannot be
+                cut.
+        """
+        self._model, self._decoder = model, find_decoder(model)
+        _check_call(model)
+        layers = decoder_layers(self._decoder)
+        attentions = [attention_of(self._decoder, layer) for layer in layers]
+        self._cached = all(part is not None and getattr(part, "is_causal", True) for part in attentions)
+        self._cache: Any = DynamicCache() if self._cached else None
+        call: dict[str, Any] = {}
+
+        def remember(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            call.update(kwargs)
+
+        handle = self._decoder.register_forward_pre_hook(remember, with_kwargs=True)
+        try:
+            with torch.no_grad(), record(model, []) as recording:
+                run = model(**inputs, past_key_values=self._cache, use_cache=self._cached, logits_to_keep=1)
+                visual = recording.visual_mask
+        finally:
+            handle.remove()
+        _check(visual, inputs.get("attention_mask"))
+        self.visual, self.logits = visual[0], run.logits[0, -1].float()
+        self._cut = Cut(call, self.visual, pad)
+        self._cached = self._cached and self._cut.causal
+        self.features: Tensor = call["inputs_embeds"][0, self.visual]
+        self._columns = self.visual.nonzero()[:, 0]
+
+    def run(self, probes: Sequence[Probe]) -> Tensor:
+        """Logits at the first answer token, FloatTensor[n, V], in the order of the probes."""
+        starts = [self._start(probe) for probe in probes]
+        rows = [self._rows(probe, start) for probe, start in zip(probes, starts, strict=True)]
+        found: list[Tensor] = [self.logits] * len(probes)
+        # Probes that share the most of the dense pass come together.
+        order = sorted(range(len(probes)), key=lambda i: (starts[i], len(rows[i])))
+        while order:
+            # The batch starts where its first probe does; what the others share beyond that is computed again.
+            start, size, width = starts[order[0]], 0, 0
+            for i in order:
+                width = max(width, len(rows[i]) + starts[i] - start)
+                if size and (size + 1) * width > _TOKENS_AT_ONCE:
+                    break
+                size += 1
+            batch, order = order[:size], order[size:]
+            part = self._forward([probes[i] for i in batch], [self._rows(probes[i], start) for i in batch], start)
+            for i, logits in zip(batch, part, strict=True):
+                found[i] = logits
+        return torch.stack(found)
+
+    def _start(self, probe: Probe) -> int:
+        """First column that is not as in the dense pass; with nothing changed, the first visual one."""
+        changed = self._columns[~probe.kept | probe.filled]
+        return int((changed if len(changed) else self._columns)[0]) if self._cached else 0
+
+    def _rows(self, probe: Probe, start: int) -> Tensor:
+        """The columns from `start` on that are left."""
+        left = torch.ones_like(self.visual)
+        left[self._columns[~probe.kept]] = False
+        left[:start] = False
+        return left.nonzero()[:, 0]
+
+    def _forward(self, probes: list[Probe], rows: list[Tensor], start: int) -> Tensor:
+        call = self._cut.call(rows, [(probe.filled, probe.fill) for probe in probes], start)
+        call |= {"past_key_values": self._prefix(start, len(probes)), "use_cache": start > 0}
+
+        def substitute(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            return (), call
+
+        handle = self._decoder.register_forward_pre_hook(substitute, with_kwargs=True)
+        try:
+            with torch.no_grad():
+                # The outer model must only hand this on to its text model, which is then called as the dense one was.
+                names = ("inputs_embeds", "position_ids", "past_key_values", "use_cache")
+                logits: Tensor = self._model(**{name: call[name] for name in names}, logits_to_keep=1).logits
+        finally:
+            handle.remove()
+        return logits[:, -1].float()
+
+    def _prefix(self, start: int, batch: int) -> DynamicCache | None:
+        """A cache of the dense keys and values of the columns before `start`, for each probe."""
+        if not start or self._cache is None:
+            return None
+        cache = DynamicCache()
+        for i, layer in enumerate(self._cache.layers):
+            dense: Any = layer
+            keys, values = (t[:, :, :start].expand(batch, -1, -1, -1) for t in (dense.keys, dense.values))
+            cache.update(keys, values, i)
+        return cache
+
+
+def _check_call(model: Any) -> None:
+    """Refuse models that want images in every call; a probe brings embeddings."""
+    for name, parameter in inspect.signature(model.forward).parameters.items():
+        if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            raise ModelError(
+                f"wants {name} in every call, so that probes cannot reuse what its vision tower gave",
+                field="model",
+                value=type(model).__name__,
+                remedy="choose another criterion: diversity needs no codebook",
+            )
+
+
+def _check(visual: Tensor, valid: Any) -> None:
+    if visual.shape[0] != 1 or (isinstance(valid, Tensor) and not bool(valid.all())):
+        raise DataError("must hold one sample without padding", field="samples", value=tuple(visual.shape))
+    if not bool(visual.any()):
+        raise DataError("has no visual token", field="samples", remedy="give samples with an image")
+    if bool(visual[0, -1]):
+        raise DataError("must end in text", field="samples", remedy="put the question after the image")
