@@ -69,14 +69,15 @@ def observer(context: Context, criterion: AttentionCriterion, before: int, store
 
     def observe(query: Tensor, key: Tensor, mask: Tensor | None, softmax: Softmax) -> None:
         n, frame = query.shape[2], context.frame
-        first = min(key.shape[2] - n, before)  # behind the new keys a static cache has free entries
+        first = min(key.shape[2] - n, before)
+        key = key[:, :, : first + n]  # behind the new keys a static cache has free entries
 
         def received(name: str) -> Tensor:
             rows = voting_rows(context, name).to(query.device)
             if frame is not None:
                 rows = rows.gather(1, frame.index.to(rows.device)) & frame.valid.to(rows.device)
             with torch.no_grad(), _full_precision(query):
-                scores = attention_received(query, key, rows, mask, softmax, criterion)[:, first : first + n]
+                scores = attention_received(query, key, rows, mask, softmax, criterion)[:, first:]
             if frame is not None:
                 full = scores.new_zeros(context.batch, context.length)
                 scores = full.scatter_(1, frame.index.to(full.device), scores)

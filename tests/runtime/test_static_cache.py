@@ -66,6 +66,18 @@ def test_generate_equals_the_masked_reference(
         assert torch.equal(patch.report.kv_entries, patch.report.tokens.minimum(window[:, None]))
 
 
+@pytest.mark.parametrize("rows", ["text", "visual"])
+def test_free_entries_take_no_part_in_scores_where_the_kernel_gets_no_mask(rows: str) -> None:
+    zoo = llava([[0]])  # no padding, so that sdpa goes by its own causal rule
+    wanted = Schedule(stages=[{"layer": 1, "keep": {"ratio": 0.5}, "criterion": {"name": "attention", "rows": rows}}])
+    with MaskedReference(zoo.model, wanted, zoo.visual, zoo.inputs["attention_mask"]):
+        tokens, logits = generate(zoo)
+    with autoprune.apply(zoo.model, wanted):
+        got_tokens, got_logits = generate(zoo, cache_implementation="static")
+    assert torch.equal(got_tokens, tokens)
+    torch.testing.assert_close(got_logits, logits, atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_same_buffers_serve_the_dense_model_again(family: Callable[..., Zoo]) -> None:
     zoo = family()
