@@ -131,9 +131,9 @@ def test_measures_equal_the_definition(family: str, variant: str) -> None:
     pad = torch.randn(64, generator=torch.Generator().manual_seed(3))
     prompt = Prompt(zoo.model, zoo.inputs, pad)
     n, none = masks(zoo)
-    around = neighbourhoods(zoo.inputs, prompt.visual, 2)
+    neighbours = neighbourhoods(zoo.inputs, prompt.visual, 2)
     probed = torch.arange(0, n, 5)
-    got = measure(prompt, around, probed, variant)
+    got = measure(prompt, neighbours, probed, variant)
     whole = slow(zoo, ~none, none)
 
     def only(tokens):
@@ -147,15 +147,17 @@ def test_measures_equal_the_definition(family: str, variant: str) -> None:
 
     apart = paper_js if variant == "paper" else js
     alone, alone_null, local, local_null, everywhere, everywhere_null = ([] for _ in range(6))
+    regions = neighbours.around if variant == "paper" else neighbours.tile
     for number, i in enumerate(probed.tolist()):
-        one, part = only([i]), only(around[i])
+        one, part = only([i]), only(neighbours.around[i])
         alone.append(top(slow(zoo, one, none)))
         local.append(apart(without(part, one), slow(zoo, part, none)))
-        everywhere.append(apart(without(~none, part), whole))
+        everywhere.append(apart(without(~none, only(regions[i])), whole))
         if number % 4 == 0:
             alone_null.append(top(slow(zoo, one, one)))
             local_null.append(apart(without(part, one), slow(zoo, part, one)))
-            everywhere_null.append(apart(without(~none, part), slow(zoo, ~none, part)))
+            everywhere_null.append(apart(without(~none, only(regions[i])), slow(zoo, ~none, only(regions[i]))))
+    distinct = list(dict.fromkeys(tuple(regions[i]) for i in probed.tolist()))
     wanted = {"confidence": alone, "local": local, "global": everywhere}
     null = {"confidence": alone_null, "local": local_null, "global": everywhere_null}
     if variant == "paper":
@@ -170,13 +172,14 @@ def test_measures_equal_the_definition(family: str, variant: str) -> None:
         torch.testing.assert_close(got.values[name], torch.tensor(wanted[name]), atol=2e-5, rtol=1e-3)
         torch.testing.assert_close(got.null[name], torch.tensor(null[name]), atol=2e-5, rtol=1e-3)
     assert got.noise < 1e-6
-    assert got.forwards == 2 + 4 * len(probed) + 3 * len(alone_null)
+    nulls = 2 * len(alone_null) + len({tuple(regions[i]) for i in probed.tolist()[::4]})
+    assert got.forwards == 2 + 3 * len(probed) + len(distinct) + nulls
 
 
 class TestNeighbourhoods:
     def test_squares_are_shifted_inward_at_borders(self) -> None:
         visual = torch.tensor([False] + [True] * 32 + [False])
-        around = neighbourhoods({"pixel_values": torch.zeros(2, 3, 8, 8)}, visual, 1)
+        around = neighbourhoods({"pixel_values": torch.zeros(2, 3, 8, 8)}, visual, 1).around
         for image in range(2):
             for row in range(4):
                 for column in range(4):
@@ -187,7 +190,7 @@ class TestNeighbourhoods:
 
     def test_grids_of_the_processor(self) -> None:
         inputs = {"image_grid_thw": torch.tensor([[1, 4, 8], [1, 4, 4]])}
-        around = neighbourhoods(inputs, torch.ones(12, dtype=torch.bool), 2)
+        around = neighbourhoods(inputs, torch.ones(12, dtype=torch.bool), 2).around
         assert around[0] == [0, 1, 2, 4, 5, 6]
         assert around[3] == [1, 2, 3, 5, 6, 7]
         assert around[8] == around[11] == [8, 9, 10, 11]
@@ -195,11 +198,19 @@ class TestNeighbourhoods:
     @pytest.mark.parametrize("inputs", [{}, {"pixel_values": torch.zeros(2, 3, 8, 8)}], ids=["unknown", "no squares"])
     def test_without_a_grid_the_nearest_of_the_same_image(self, inputs) -> None:
         visual = torch.tensor([True] * 12 + [False, False] + [True] * 4)
-        around = neighbourhoods(inputs, visual, 1)
+        around = neighbourhoods(inputs, visual, 1).around
         assert around[0] == around[4] == list(range(9))
         assert around[6] == list(range(2, 11))
         assert around[11] == list(range(3, 12))
         assert around[12] == around[15] == [12, 13, 14, 15]
+
+    @pytest.mark.parametrize(("side", "tiles"), [(4, 4), (6, 4), (8, 9)])
+    def test_tiles_cover_the_image(self, side: int, tiles: int) -> None:
+        visual = torch.ones(side * side, dtype=torch.bool)
+        found = neighbourhoods({"pixel_values": torch.zeros(1, 3, 8, 8)}, visual, 1)
+        assert all(i in tile for i, tile in enumerate(found.tile))
+        assert len({tuple(tile) for tile in found.tile}) == tiles
+        assert all(tile in found.around for tile in found.tile)
 
 
 def test_places_span_the_ranks() -> None:

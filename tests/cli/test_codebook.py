@@ -7,7 +7,7 @@ import pytest
 
 from autoprune.schedule import Schedule
 
-FEW = ("--probes", 8, "--limit", 20, "--quantile", 0.99)
+FEW = ("--probes", 8, "--limit", 20, "--quantile", 0.999)
 
 
 def test_codebook_json_and_schedule(cli, tiny, rows, tmp_path):

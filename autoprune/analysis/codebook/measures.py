@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from autoprune.analysis.codebook.neighbours import Neighbours
 from autoprune.analysis.codebook.prompt import Fill, Probe, Prompt
 from autoprune.analysis.codebook.variant import GLOBAL_WEIGHT, Variant, confidence, divergence
 from autoprune.errors import ModelError
@@ -52,22 +53,23 @@ def places(features: Tensor, count: int) -> Tensor:
     return ranked[(2 * torch.arange(count, device=ranked.device) + 1) * len(ranked) // (2 * count)].sort().values
 
 
-def measure(prompt: Prompt, around: list[list[int]], probed: Tensor, variant: Variant) -> Measures:
+def measure(prompt: Prompt, neighbours: Neighbours, probed: Tensor, variant: Variant) -> Measures:
     """Probes some visual tokens of one prompt.
 
     * alone: the prompt with this visual token only;
     * local: its neighbourhood only, against the same without it;
-    * global: all visual tokens, against all without its neighbourhood.
+    * global: all visual tokens, against all without its tile, measured once for all tokens in it; variant ``paper``
+      takes the neighbourhood of each token, as the paper does.
 
     Without means removed, as pruning would; the released code puts the pad token's embedding there (variant ``paper``).
     Positions stay what they are in the whole prompt, where the released code closes the gaps.
 
     The null is what a token does that says nothing: at every fourth probed place, the mean visual token of the image
-    takes the token's place (or the whole neighbourhood's), and is then measured, or removed, as the token is.
+    takes the token's place (or those of its whole tile), and is then measured, or removed, as the token is.
 
     Args:
         prompt: The prompt.
-        around: Neighbourhood of each visual token.
+        neighbours: Neighbours of each visual token.
         probed: LongTensor[p], which tokens.
         variant: How divergences are computed.
 
@@ -87,26 +89,31 @@ def measure(prompt: Prompt, around: list[list[int]], probed: Tensor, variant: Va
             remedy="choose another criterion: diversity needs no codebook",
         )
     single = [_only(none, [i]) for i in probed.tolist()]
-    region = [_only(none, around[i]) for i in probed.tolist()]
-    nulls = range(0, len(probed), _NULL_EVERY)
-
-    def meaningless(kept: list[Tensor], changed: list[Tensor]) -> Tensor:
-        return prompt.run([Probe(kept[i], changed[i]) for i in nulls])
-
+    region = [_only(none, neighbours.around[i]) for i in probed.tolist()]
     alone = confidence(prompt.run([Probe(one, none) for one in single]), variant)
-    alone_null = confidence(meaningless(single, single), variant)
+    alone_null = confidence(prompt.run([Probe(one, one) for one in single[::_NULL_EVERY]]), variant)
+
     without = prompt.run([_without(part, one, fill) for part, one in zip(region, single, strict=True)])
     local = divergence(without, prompt.run([Probe(part, none) for part in region]), variant)
-    local_null = divergence(without[nulls.start :: nulls.step], meaningless(region, single), variant)
-    whole = [~none] * len(probed)
-    without = prompt.run([_without(~none, part, fill) for part in region])
-    everywhere = divergence(without, prompt.logits.expand_as(without), variant)
-    everywhere_null = divergence(without[nulls.start :: nulls.step], meaningless(whole, region), variant)
-    values, null = _named(alone, local, everywhere, variant), _named(alone_null, local_null, everywhere_null, variant)
+    nulls = list(zip(region, single, strict=True))[::_NULL_EVERY]
+    local_null = divergence(without[::_NULL_EVERY], prompt.run([Probe(*null) for null in nulls]), variant)
+
+    every = neighbours.around if variant == "paper" else neighbours.tile
+    numbers: dict[tuple[int, ...], int] = {}
+    which = [numbers.setdefault(tuple(every[i]), len(numbers)) for i in probed.tolist()]
+    tiles = [_only(none, list(tile)) for tile in numbers]
+    without = prompt.run([_without(~none, tile, fill) for tile in tiles])
+    everywhere = divergence(without, prompt.logits.expand_as(without), variant)[which]
+    few = sorted(set(which[::_NULL_EVERY]))
+    meaningless = prompt.run([Probe(~none, tiles[i]) for i in few])
+    apart = divergence(without[few], meaningless, variant)
+    everywhere_null = apart[[few.index(i) for i in which[::_NULL_EVERY]]]
+    values = _named(alone, local, everywhere, variant)
+    null = _named(alone_null, local_null, everywhere_null, variant)
     if variant == "sound":
         prior = alone_null.mean()
         values["confidence"], null["confidence"] = alone - prior, alone_null - prior
-    forwards = 2 + 4 * len(probed) + 3 * len(nulls)
+    forwards = 2 + 3 * len(probed) + 2 * len(nulls) + len(tiles) + len(meaningless)
     return Measures(prompt.features[probed].float(), values, null, noise, forwards)
 
 

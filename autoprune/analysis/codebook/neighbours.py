@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -12,8 +13,21 @@ SIDE = 3
 """A neighbourhood is 3 x 3, as in the paper."""
 
 
-def neighbourhoods(inputs: Mapping[str, Any], visual: Tensor, merge: int) -> list[list[int]]:
-    """For each visual token, its neighbourhood, itself included, as numbers of visual tokens in ascending order.
+@dataclass(frozen=True)
+class Neighbours:
+    """For each visual token, tokens around it, itself included, as numbers of visual tokens in ascending order.
+
+    Attributes:
+        around: Its neighbourhood, with the token in the centre where that is possible.
+        tile: The neighbourhood that it shares with the tokens beside it: tiles cover the image, a ninth as many.
+    """
+
+    around: list[list[int]]
+    tile: list[list[int]]
+
+
+def neighbourhoods(inputs: Mapping[str, Any], visual: Tensor, merge: int) -> Neighbours:
+    """The neighbours of each visual token.
 
     Where tokens lie in a grid (`image_grid_thw`, or as many squares as `pixel_values` holds images or tiles), it is
     3 x 3, shifted inward at borders. Otherwise (newlines, ragged tiles, queries, video) it is the nine tokens that are
@@ -25,16 +39,23 @@ def neighbourhoods(inputs: Mapping[str, Any], visual: Tensor, merge: int) -> lis
         merge: Patches that become one token along each side (`spatial_merge_size`); used with `image_grid_thw`.
     """
     grids = _grids(inputs, int(visual.sum()), merge)
-    found: list[list[int]] = []
+    found = Neighbours([], [])
     for height, width in grids if grids else [(1, run) for run in _runs(visual)]:
         tall, wide = (min(SIDE, height), min(SIDE, width)) if grids else (1, min(SIDE * SIDE, width))
-        first = len(found)
+        first = len(found.around)
         for row in range(height):
             for column in range(width):
-                top, left = _shifted(row, tall, height), _shifted(column, wide, width)
-                around = [first + r * width + c for r in range(top, top + tall) for c in range(left, left + wide)]
-                found.append(around)
+                corner = _shifted(row, tall, height), _shifted(column, wide, width)
+                found.around.append(_block(first, width, corner, (tall, wide)))
+                corner = min(row // tall * tall, height - tall), min(column // wide * wide, width - wide)
+                found.tile.append(_block(first, width, corner, (tall, wide)))
     return found
+
+
+def _block(first: int, width: int, corner: tuple[int, int], size: tuple[int, int]) -> list[int]:
+    """The tokens of a block of a grid that starts at token `first`."""
+    (top, left), (tall, wide) = corner, size
+    return [first + row * width + column for row in range(top, top + tall) for column in range(left, left + wide)]
 
 
 def _shifted(place: int, size: int, end: int) -> int:

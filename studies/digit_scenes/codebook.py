@@ -1,0 +1,52 @@
+"""The redundancy codebook's own trade-off: what is left of the accuracy when a share of the tokens enters the decoder.
+
+python studies/digit_scenes/codebook.py SCHEDULE        the schedule that `autoprune codebook` wrote
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from autoprune import Schedule, presets
+from autoprune.measure.data import load_samples
+from autoprune.measure.evaluation import Evaluator
+from autoprune.measure.loading import load_model
+from autoprune.measure.results import compare, summarise
+
+HERE = Path(__file__).parent
+KEEPS = (0.7, 0.5, 0.3, 0.2, 0.1)
+ARMS = ("codebook", "diversity", "uniform", "random")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("schedule", type=Path)
+    parser.add_argument("--rows", type=int, default=300)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    book = Schedule.load(options.schedule).stages[0].criterion
+    evaluator = Evaluator(load_model(HERE / "model"), load_samples(HERE / "test.jsonl", samples=options.rows))
+
+    def one_stage(keep: float, arm: str) -> Schedule:
+        criterion = book.model_dump() if arm == "codebook" else {"name": arm}
+        return Schedule.model_validate({"stages": [{"layer": 0, "keep": {"ratio": keep}, "criterion": criterion}]})
+
+    places = [(keep, arm) for keep in KEEPS for arm in ARMS]
+    dense, *measured = evaluator.evaluate_many([presets.dense(), *(one_stage(*place) for place in places)])
+    found = dict(zip(places, measured, strict=True))
+    print(f"{options.rows} test rows, dense {100 * summarise(dense).accuracy:.1f}\n")
+    print("| keep | FLOPs % | " + " | ".join(ARMS) + " | codebook - random [95 %] |\n" + "|---" * 7 + "|")
+    for keep in KEEPS:
+        lead = compare(found[keep, "codebook"], found[keep, "random"])
+        accuracies = " | ".join(f"{100 * summarise(found[keep, arm]).accuracy:.1f}" for arm in ARMS)
+        flops = 100 * summarise(found[keep, "codebook"]).flops_ratio
+        low, high = lead["drop_ci"]
+        ends = f"{100 * lead['drop']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        print(f"| {keep:.0%} | {flops:.1f} | {accuracies} | {ends} |")
+
+
+if __name__ == "__main__":
+    main()
