@@ -6,6 +6,7 @@ cropped padding. It is read off the model itself: a token is made of the patches
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from autoprune.schedule import AttentionCriterion
 _RECEIVED = AttentionCriterion(rows="all", reduce="mean")
 _CLASS_TOKENS = ("class_embedding", "cls_token")
 _SHAPES_KEPT = 64
+_TOWER_OPTIONS = ("vision_", "interpolate_pos_encoding")
 _TEXT_INPUTS = ("input_ids", "attention_mask", "position_ids", "labels", "token_type_ids", "mm_token_type_ids")
 
 
@@ -62,10 +64,7 @@ class Encoder:
 
     def patches(self, call: Mapping[str, Any]) -> tuple[Any, Patches | None]:
         """The key of a call's images, and where their patches go if images of these shapes were seen."""
-        tensors = {n: v for n, v in call.items() if isinstance(v, Tensor) and n not in _TEXT_INPUTS}
-        shapes = tuple((n, tuple(v.shape)) for n, v in sorted(tensors.items()))
-        sizes = tuple((n, v.cpu().numpy().tobytes()) for n, v in sorted(tensors.items()) if not v.is_floating_point())
-        key = (shapes, sizes)
+        key = tuple((n, _layout(v)) for n, v in sorted(call.items()) if _lays_out(n, v))
         return key, self._known.get(key)
 
     def probe(self, call: Mapping[str, Any]) -> Patches:
@@ -100,30 +99,33 @@ class Encoder:
 
     def _embeds(self, call: Mapping[str, Any], outputs: list[tuple[nn.Module, Tensor]]) -> Tensor:
         found: list[Tensor] = []
+        thread = threading.get_ident()
 
-        def cut(layer: nn.Module, args: Any, kwargs: Any) -> Any:
-            # A graph of one layer at a time: what comes before it is not asked for, and would fill the memory.
-            if args:
-                return (args[0].detach().requires_grad_(), *args[1:]), kwargs
-            name = next(iter(kwargs))
-            return args, {**kwargs, name: kwargs[name].detach().requires_grad_()}
+        def enter(layer: nn.Module, args: Any) -> None:
+            # What comes before the output of a layer is not asked for, and a graph of it would fill the memory.
+            if threading.get_ident() == thread:
+                torch.set_grad_enabled(False)
 
-        def note(layer: nn.Module, args: Any, output: Any) -> None:
-            outputs.append((layer, output[0] if isinstance(output, tuple) else output))
+        def leave(layer: nn.Module, args: Any, output: Any) -> None:
+            if threading.get_ident() == thread:
+                torch.set_grad_enabled(True)
+                hidden = output[0] if isinstance(output, tuple) else output
+                outputs.append((layer, hidden.requires_grad_()))
 
         def stop(decoder: nn.Module, args: Any, kwargs: Any) -> None:
-            found.append(kwargs.get("inputs_embeds"))
-            raise _Stop
+            if threading.get_ident() == thread:
+                found.append(kwargs.get("inputs_embeds"))
+                raise _Stop
 
         inside = set(self._decoder.modules())
         handles = [self._decoder.register_forward_pre_hook(stop, with_kwargs=True, prepend=True)]
         for stack in self._model.modules():
             if isinstance(stack, nn.ModuleList) and stack not in inside:
                 for layer in filter(_attentions, stack):
-                    handles.append(layer.register_forward_pre_hook(cut, with_kwargs=True))
-                    handles.append(layer.register_forward_hook(note))
+                    handles.append(layer.register_forward_pre_hook(enter))
+                    handles.append(layer.register_forward_hook(leave))
         try:
-            self._model.forward(**call)
+            self._model.forward(**{name: _for_gradients(value) for name, value in call.items()})
         except _Stop:
             pass
         finally:
@@ -208,6 +210,7 @@ def token_scores(patches: Patches, scores: list[Tensor], visual: Tensor) -> Tens
     Raises:
         PatchError: the tower's attention was not seen, or not position by position.
     """
+    visual = visual.to(patches.place.device)  # the tower may stand on another device than the text model
     if sum(s.numel() for s in scores) != len(patches.place):
         raise _refused("the attention of its vision tower could not be observed")
     of_patches = torch.cat([s.flatten() for s in scores]).to(patches.place.device)
@@ -235,6 +238,25 @@ def _reaches(value: Tensor, hidden: Tensor) -> Tensor:
     """BoolTensor[...]: the positions of hidden states [..., d] that a value depends on."""
     (grad,) = torch.autograd.grad(value, [hidden], retain_graph=True, allow_unused=True)
     return torch.zeros_like(hidden[..., 0], dtype=torch.bool) if grad is None else (grad != 0).any(-1)
+
+
+def _lays_out(name: str, value: Any) -> bool:
+    """Whether an argument says what images look like, or how the tower is used."""
+    if isinstance(value, Tensor | list | tuple):
+        return name not in _TEXT_INPUTS
+    return name.startswith(_TOWER_OPTIONS) and value is not None
+
+
+def _layout(value: Any) -> Any:
+    """What of an argument decides where patches go: shapes of pixels, contents of sizes and options."""
+    if isinstance(value, Tensor):
+        return tuple(value.shape), None if value.is_floating_point() else value.cpu().numpy().tobytes()
+    return tuple(map(_layout, value)) if isinstance(value, list | tuple) else value
+
+
+def _for_gradients(value: Any) -> Any:
+    """A tensor made in inference mode, which no gradient may pass, as a plain one."""
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 
 def _attentions(layer: nn.Module) -> list[nn.Module]:

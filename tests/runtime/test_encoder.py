@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from support.zoo import FAMILIES, llava
+from support.zoo.base import CLIP
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -196,3 +199,91 @@ def test_nothing_is_left_on_the_tower() -> None:
     assert [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in zoo.model.modules()] == hooks
     with torch.no_grad():
         assert torch.equal(zoo.model(**zoo.inputs).logits, dense)
+
+
+def scored(patch: autoprune.Patch, zoo: Any, **options: Any) -> Tensor:
+    zoo.model(**zoo.inputs, **options)
+    return patch.scores[0, EncoderCriterion()]
+
+
+def test_another_tower_layer_in_a_call_is_another_map() -> None:
+    zoo = llava()
+    with autoprune.apply(zoo.model, WANTED) as patch, torch.no_grad():
+        fresh = scored(patch, zoo, vision_feature_layer=-2)
+    with autoprune.apply(zoo.model, WANTED) as patch, torch.no_grad():
+        last, before = scored(patch, zoo), scored(patch, zoo, vision_feature_layer=-2)
+    assert torch.equal(before, fresh)
+    assert not torch.allclose(last, before)
+
+
+def test_sizes_given_as_lists_are_told_apart() -> None:
+    """Two images with as many tiles as each other, one wide and one high."""
+    zoo = FAMILIES["llava_next"].build(plan=[[0]])
+    sizes = zoo.inputs.pop("image_sizes").tolist()
+    with autoprune.apply(zoo.model, WANTED) as patch, torch.no_grad():
+        encoder = patch._encoder
+        keys = [encoder.patches({**zoo.inputs, "image_sizes": s})[0] for s in (sizes, [s[::-1] for s in sizes])]
+    assert sizes != [s[::-1] for s in sizes]
+    assert keys[0] != keys[1]
+
+
+def test_inputs_made_in_inference_mode() -> None:
+    zoo = llava()
+    with autoprune.apply(zoo.model, WANTED) as patch, torch.inference_mode():
+        expected = scored(patch, zoo)
+    zoo = llava()
+    with torch.inference_mode(), autoprune.apply(zoo.model, WANTED) as patch:
+        zoo.inputs = {name: value.clone() for name, value in zoo.inputs.items()}
+        assert torch.equal(scored(patch, zoo), expected)
+
+
+def test_following_gradients_takes_the_memory_of_one_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = []
+    for depth in (2, 6):
+        monkeypatch.setitem(CLIP, "num_hidden_layers", depth)
+        zoo = llava()
+        alive: weakref.WeakSet[Kept] = weakref.WeakSet()
+        peak = [0]
+
+        def pack(tensor: Tensor, alive: Any = alive, peak: list[int] = peak) -> Kept:
+            kept = Kept(tensor)
+            alive.add(kept)
+            peak[0] = max(peak[0], len(alive))
+            return kept
+
+        with (
+            autoprune.apply(zoo.model, WANTED),
+            torch.no_grad(),
+            torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.tensor),
+        ):
+            zoo.model(**zoo.inputs)
+        most.append(peak[0])
+    assert 0 < most[1] <= most[0]
+
+
+class Kept:
+    """A tensor that a graph holds."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
+def test_another_thread_may_run_the_model_while_gradients_are_followed() -> None:
+    zoo = llava()
+    answers: list[Tensor] = []
+
+    def run() -> None:
+        with torch.no_grad():
+            answers.append(zoo.model(**zoo.inputs).logits)
+
+    def meanwhile(*_: Any) -> None:
+        handle.remove()
+        other = threading.Thread(target=run)
+        other.start()
+        other.join()
+
+    with autoprune.apply(zoo.model, WANTED):
+        handle = zoo.model.model.vision_tower.encoder.register_forward_hook(meanwhile)
+        run()
+    assert len(answers) == 2
+    assert torch.equal(*answers)
