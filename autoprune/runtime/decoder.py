@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from autoprune.errors import ModelError
 from autoprune.runtime.families import family_of
@@ -96,7 +95,8 @@ def check_checkpointing(decoder: nn.Module) -> None:
     Raises:
         ModelError: the installed transformers checkpoints the call of a layer, hooks included, not its forward.
     """
-    inside = "__call__" in vars(GradientCheckpointingLayer)
+    layers: Any = decoder.layers
+    inside = any(type(layer).__call__ is not nn.Module.__call__ for layer in layers)
     if inside and decoder.training and any(getattr(m, "gradient_checkpointing", False) for m in decoder.modules()):
         raise ModelError(
             "this release of transformers repeats pruning when it recomputes a checkpointed layer",
