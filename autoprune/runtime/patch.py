@@ -202,6 +202,7 @@ class Patch:
         for module in self._model.modules():
             if hasattr(module, "get_placeholder_mask"):
                 self._override(module, "get_placeholder_mask", self._watch_placeholders)
+                hook(module, before=self._before_embedding)
         hook(self._decoder, before=self._before_decoder)
         hook(self._decoder, after=self._after_decoder)
         hook(self._decoder, after=lambda *_: self._calls.end(), first=False)
@@ -261,6 +262,10 @@ class Patch:
         if self._stages or self._plan.observed:
             check_checkpointing(self._decoder)
             check_pass(call, self._decoder.config)
+
+    def _before_embedding(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        # What was marked outside this call, or by one that never came to the decoder, says nothing about this one.
+        self._calls.request.placeholder = None
 
     def _watch_placeholders(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = method(*args, **kwargs)

@@ -7,6 +7,7 @@ import torch
 from support.reference import MaskedReference
 from support.versions import needs
 from support.zoo.blip2 import blip2
+from support.zoo.llava import llava
 from support.zoo.omni import qwen2_5_omni
 
 import autoprune
@@ -39,3 +40,15 @@ def test_a_language_model_that_generates_from_embeddings(options: dict) -> None:
     if "num_beams" not in options:
         assert torch.equal(got.sequences, expected.sequences)
         torch.testing.assert_close(torch.stack(got.logits), torch.stack(expected.logits), atol=1e-4, rtol=0)
+
+
+def test_a_mask_that_was_asked_for_outside_a_call_is_forgotten() -> None:
+    zoo = llava()
+    core, ids = zoo.model.model, zoo.inputs["input_ids"]
+    elsewhere = ids.roll(-3, 1)
+    with autoprune.apply(zoo.model, presets.vtw(2)) as patch, torch.no_grad():
+        features = torch.zeros(int(zoo.visual.sum()), 64)
+        core.get_placeholder_mask(elsewhere, core.get_input_embeddings()(elsewhere), features)
+        core(**zoo.inputs)
+    assert patch.visual is not None
+    assert torch.equal(patch.visual, zoo.visual)
