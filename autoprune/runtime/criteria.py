@@ -177,12 +177,13 @@ def rater_rows(embeddings: Tensor, visual: Tensor, text: Tensor) -> Tensor:
         BoolTensor[B, S], a subset of `text`.
     """
     raters = text.clone()
+    visual, text = visual.to(embeddings.device), text.to(embeddings.device)
     for b in range(len(embeddings)):
         if visual[b].any() and text[b].any():
             states = embeddings[b].detach().float()
             weight = (states[visual[b]] @ states[text[b]].T).softmax(1).mean(0)
             above = weight > weight.mean()
-            raters[b, text[b]] = above if bool(above.any()) else True
+            raters[b, text[b].to(raters.device)] = above.to(raters.device) if bool(above.any()) else True
     return raters
 
 
