@@ -56,7 +56,7 @@ def flow_png(found: FlowAnalysis, path: str | Path, measure: str = "share", by_t
         _band(axes, found.overall.flows[measure][direction], colour)
         axes.set_title(title, loc="left", color=colour, fontweight="bold")
         if measure == "share":
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
         if place[1] == 0:
             axes.set_ylabel(_MEASURES[measure])
     grid[0, 0].set_ylim(bottom=0)  # after all are drawn: they share it
@@ -95,7 +95,7 @@ def _costs(axes: Axes, found: FlowAnalysis, metric: str, title: str) -> None:
     for cut, words, colour in _CUTS:
         _band(axes, found.overall.cuts[cut]["cut"][metric], colour, words)
         _band(axes, found.overall.cuts[cut]["random"][metric], colour, "as many random edges", ":")
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     axes.set_title(title, loc="left", fontweight="bold")
     axes.axhline(0, color=_FAINT, linewidth=0.8)
     axes.legend(fontsize=8, framealpha=0.9)
