@@ -41,5 +41,5 @@ def table(title: str, *columns: str) -> Table:
     made = Table(title=title, title_justify="left", header_style="bold", title_style="bold", box=SIMPLE_HEAD)
     made.show_edge = made.pad_edge = False
     for i, column in enumerate(columns):
-        made.add_column(column, justify="right" if i else "left", no_wrap=not i)
+        made.add_column(column, justify="right" if i else "left", no_wrap=not i, overflow="fold")
     return made

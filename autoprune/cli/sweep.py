@@ -84,8 +84,8 @@ def _show(result: SweepResult) -> None:
     from autoprune.report.words import percent
 
     columns = ("first token: KL", "answer: KL", "bound", "90 % are below", "reverse KL", "JS", "same answer", "FLOPs")
-    title = f"{result.samples} rows, divergence from the dense model in nats, mean [95 %]"
-    rows = table(title, "withdraw before", *columns)
+    title = f"withdrawal, {result.samples} rows: divergence from the dense model in nats, mean [95 %]"
+    rows = table(title, "before", *columns)
     answer = result.answer
     for k, ratio in enumerate(result.flops_ratio):
         rows.add_row(
@@ -93,9 +93,9 @@ def _show(result: SweepResult) -> None:
             _nats(result.first["withdrawn_dense"], k),
             _nats(answer["dense_withdrawn"], k),
             _bound(result, k),
-            f"{answer['dense_withdrawn'].p90[k]:.3g}",
-            f"{answer['withdrawn_dense'].mean[k]:.3g}",
-            f"{answer['js'].mean[k]:.3g}",
+            f"{answer['dense_withdrawn'].p90[k]:.2g}",
+            f"{answer['withdrawn_dense'].mean[k]:.2g}",
+            f"{answer['js'].mean[k]:.2g}",
             percent(result.same[k]),
             percent(ratio),
         )
@@ -111,12 +111,12 @@ def _show(result: SweepResult) -> None:
 
 
 def _nats(curve: Curve, k: int) -> str:
-    ends = "" if curve.low is None or curve.high is None else f" [{curve.low[k]:.3g}, {curve.high[k]:.3g}]"
-    return f"{curve.mean[k]:.3g}{ends}"
+    ends = "" if curve.low is None or curve.high is None else f" [{curve.low[k]:.2g}, {curve.high[k]:.2g}]"
+    return f"{curve.mean[k]:.2g}{ends}"
 
 
 def _bound(result: SweepResult, k: int) -> str:
     if result.bound is None:
         return "–"
     value = result.bound[k]
-    return "none" if value is None else f"{value:.3g}"
+    return "none" if value is None else f"{value:.2g}"
