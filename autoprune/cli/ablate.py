@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autoprune.cli.failures import InputError
 from autoprune.cli.options import Debug, Json, Model
 from autoprune.cli.output import emit, note, stderr, stdout, table
 from autoprune.cli.targets import check_target
@@ -36,7 +37,9 @@ def ablate(
     debug: Debug = False,
 ) -> None:
     """Compare HiMAP's two stages with swapped, equal, random and even choice, over a grid of layers and shares."""
-    page, sheet = Path(output).with_suffix(".html"), Path(output).with_suffix(".csv")
+    page, sheet = Path(output), Path(output).with_suffix(".csv")
+    if page.suffix != ".html":
+        raise InputError("must end in .html", field="--output", value=output, remedy="name it so")
     for target in (page, sheet):
         check_target(target, "--output", force)
     from autoprune.analysis.ablation import ablate as run

@@ -28,3 +28,10 @@ def test_a_layer_out_of_range_is_bad_input(cli, tiny, rows, tmp_path):
     assert result.code == 2
     assert "k1" in result.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_that_is_not_named_so_is_refused(cli, tiny, rows, tmp_path):
+    result = cli("ablate", tiny, "--data", rows, "-o", tmp_path / "a.txt")
+    assert result.code == 2
+    assert "must end in .html" in result.err
+    assert list(tmp_path.iterdir()) == []
