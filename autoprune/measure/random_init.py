@@ -45,7 +45,7 @@ def random_model(
     try:
         with place, _CheapNoise():
             model = kind.from_config(config, dtype=numbers)
-    except (ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (ValueError, KeyError, ImportError, RuntimeError, AssertionError) as error:
         raise ModelError(
             f"cannot be built: {' '.join(str(error).split())[:300]}",
             field="model.path",

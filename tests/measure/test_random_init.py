@@ -91,3 +91,9 @@ def test_what_cannot_be_built_is_refused(wrong, field, tmp_path) -> None:
         random_model(tmp_path)
     with pytest.raises(ModelError, match="cannot be built"):
         random_model(hf.CLIPVisionConfig())
+
+
+def test_a_config_that_torch_refuses_is_bad_input():
+    broken = hf.LlamaConfig(**TEXT, pad_token_id=TEXT["vocab_size"])
+    with pytest.raises(ModelError, match="cannot be built"):
+        random_model(broken)
