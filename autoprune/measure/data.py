@@ -95,6 +95,8 @@ def _file_rows(file: Path, kind: str, split: str) -> list[dict[str, Any]]:
         raise DataError("no such file", field="data.path", value=str(file), remedy="check the path")
     if split != "train":
         raise DataError("a file has only the split 'train'", field="data.split", value=split, remedy="leave split out")
+    if not file.stat().st_size:
+        raise DataError("is empty", field="data.path", value=str(file), remedy="give a file with at least one row")
     try:
         # Streaming reads the file itself: no second copy in a cache that could be stale.
         return _rows(load_dataset(kind, data_files=str(file), split="train", streaming=True))
