@@ -16,7 +16,7 @@ from autoprune.cli.calibrate import calibrate
 from autoprune.cli.codebook import codebook
 from autoprune.cli.doctor import doctor
 from autoprune.cli.export import export
-from autoprune.cli.failures import INTERRUPTED, report_failure
+from autoprune.cli.failures import report_failure, report_interrupt
 from autoprune.cli.fitprune import fitprune
 from autoprune.cli.flow import flow
 from autoprune.cli.output import note
@@ -61,7 +61,7 @@ def run(argv: Sequence[str]) -> int:
         try:
             code = app(args=list(argv), prog_name="autoprune", standalone_mode=False)
         except KeyboardInterrupt:
-            return INTERRUPTED
+            return report_interrupt(argv)
         except Exception as error:  # noqa: BLE001 - the border of the program: whatever it is becomes a line and a code
             return report_failure(error, argv, argv[0] if argv and argv[0] in COMMANDS else "")
     return code if isinstance(code, int) else 0

@@ -40,6 +40,16 @@ def report_failure(error: Exception, argv: Sequence[str], command: str) -> int:
     return code
 
 
+def report_interrupt(argv: Sequence[str]) -> int:
+    """Say that Ctrl-C ended the command, in the form of `report_failure`, and return the exit code."""
+    stopped = AutopruneError("stopped by Ctrl-C", remedy="run it again; a study goes on where it was")
+    text = json.dumps({"error": stopped.to_dict()}) if "--json" in argv else "stopped by Ctrl-C"
+    if "--json" in argv:
+        sys.stdout.write(text + "\n")
+    sys.stderr.write(text + "\n")
+    return INTERRUPTED
+
+
 def _explained(error: Exception, command: str) -> tuple[AutopruneError, int]:
     if isinstance(error, AutopruneError):
         bad = isinstance(error, ValueError) or (isinstance(error, StorageError) and error.field == "storage")

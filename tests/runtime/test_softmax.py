@@ -1,4 +1,4 @@
-"""Kernels that cap logits or leave weight to a sink: scores are those of the attention maps that the model itself gives."""
+"""Kernels that cap logits or leave weight to a sink: scores are those of the maps that the model itself gives."""
 
 from __future__ import annotations
 
