@@ -126,7 +126,9 @@ def test_ctrl_c_is_130(cli, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(autoprune.presets, "for_depth", interrupted)
-    assert cli("presets").code == 130
+    stopped = cli("presets")
+    assert (stopped.code, stopped.out, stopped.err) == (130, "", "stopped by Ctrl-C\n")
+    assert cli("presets", "--json").json["error"]["message"] == "stopped by Ctrl-C"
 
 
 def test_exit_codes_reach_the_shell(tmp_path):
