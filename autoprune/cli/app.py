@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from autoprune.cli.calibrate import calibrate
 from autoprune.cli.codebook import codebook
 from autoprune.cli.doctor import doctor
 from autoprune.cli.export import export
-from autoprune.cli.failures import report_failure, report_interrupt
+from autoprune.cli.failures import Interrupted, report_failure
 from autoprune.cli.fitprune import fitprune
 from autoprune.cli.flow import flow
 from autoprune.cli.output import note
@@ -46,8 +47,21 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "ablate": ablate,
     "presets": presets,
 }
+
+
+def _interruptible(command: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(command)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+
+    return call
+
+
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name)(_interruptible(_command))
 
 
 def run(argv: Sequence[str]) -> int:
@@ -60,8 +74,6 @@ def run(argv: Sequence[str]) -> int:
         warnings.showwarning = _show_warning
         try:
             code = app(args=list(argv), prog_name="autoprune", standalone_mode=False)
-        except KeyboardInterrupt:
-            return report_interrupt(argv)
         except Exception as error:  # noqa: BLE001 - the border of the program: whatever it is becomes a line and a code
             return report_failure(error, argv, argv[0] if argv and argv[0] in COMMANDS else "")
     return code if isinstance(code, int) else 0

@@ -18,6 +18,10 @@ class InputError(AutopruneError, ValueError):
     """An option or argument of the command line is wrong."""
 
 
+class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
+    """Ctrl-C; typer would turn a KeyboardInterrupt into an exit code without a word."""
+
+
 def report_failure(error: Exception, argv: Sequence[str], command: str) -> int:
     """Say what went wrong, and return the exit code.
 
@@ -40,17 +44,9 @@ def report_failure(error: Exception, argv: Sequence[str], command: str) -> int:
     return code
 
 
-def report_interrupt(argv: Sequence[str]) -> int:
-    """Say that Ctrl-C ended the command, in the form of `report_failure`, and return the exit code."""
-    stopped = AutopruneError("stopped by Ctrl-C", remedy="run it again; a study goes on where it was")
-    text = json.dumps({"error": stopped.to_dict()}) if "--json" in argv else "stopped by Ctrl-C"
-    if "--json" in argv:
-        sys.stdout.write(text + "\n")
-    sys.stderr.write(text + "\n")
-    return INTERRUPTED
-
-
 def _explained(error: Exception, command: str) -> tuple[AutopruneError, int]:
+    if isinstance(error, Interrupted):
+        return AutopruneError("stopped by Ctrl-C"), INTERRUPTED
     if isinstance(error, AutopruneError):
         bad = isinstance(error, ValueError) or (isinstance(error, StorageError) and error.field == "storage")
         return error, BAD_INPUT if bad else FAILED

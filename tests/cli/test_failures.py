@@ -127,7 +127,7 @@ def test_ctrl_c_is_130(cli, monkeypatch):
 
     monkeypatch.setattr(autoprune.presets, "for_depth", interrupted)
     stopped = cli("presets")
-    assert (stopped.code, stopped.out, stopped.err) == (130, "", "stopped by Ctrl-C\n")
+    assert (stopped.code, stopped.out, stopped.err) == (130, "", "error: stopped by Ctrl-C\n")
     assert cli("presets", "--json").json["error"]["message"] == "stopped by Ctrl-C"
 
 
