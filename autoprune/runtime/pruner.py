@@ -29,7 +29,7 @@ from autoprune.runtime.decoder import attention_of
 from autoprune.runtime.frame import Frame
 from autoprune.runtime.masks import pruned_mask, recurrent_mask
 from autoprune.runtime.merging import merged
-from autoprune.runtime.plan import AttentionKey, Plan
+from autoprune.runtime.plan import AttentionKey, Plan, ScoreKey
 from autoprune.runtime.positions import Renumberer
 from autoprune.runtime.scoring import observer, score_current, score_without_attention, text_rows, unseen
 from autoprune.runtime.selection import survivors
@@ -116,7 +116,7 @@ class Pruner:
     def _scores(self, stage: Stage, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         context, criterion, k = self.context, stage.criterion, stage.layer
         if isinstance(criterion, EncoderCriterion):
-            return self.plan.given[k, criterion] if (k, criterion) in self.plan.given else context.scores[k, criterion]
+            return self._given((k, criterion)) if (k, criterion) in self.plan.given else context.scores[k, criterion]
         if not isinstance(criterion, AttentionCriterion):
             candidates = context.visual & context.alive
             return score_without_attention(stage, context, candidates, _hidden(args, kwargs), self.plan.codebooks)
@@ -127,7 +127,18 @@ class Pruner:
             before = entries_before(context.cache, k, context.past)
             return score_current(attention, layer, k, criterion, context, call, before)
         key = (k, criterion)
-        return self.plan.given[key] if self._is_given(key) else context.scores[key]
+        return self._given(key) if self._is_given(key) else context.scores[key]
+
+    def _given(self, key: ScoreKey) -> Tensor:
+        scores, shape = self.plan.given[key], tuple(self.context.visual.shape)
+        if tuple(scores.shape) != shape:
+            raise PatchError(
+                f"must be [batch, seq] of this prefill, {list(shape)}",
+                field=f"scores of the stage before layer {key[0]}",
+                value=list(scores.shape),
+                remedy="give scores of this very batch, or leave them out",
+            )
+        return scores.to(self.context.visual.device)
 
     def _is_given(self, key: AttentionKey) -> bool:
         return self.context.frame is None and key in self.plan.given

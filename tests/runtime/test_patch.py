@@ -242,6 +242,15 @@ class TestNeverSilentlyInactive:
         with autoprune.apply(zoo.model, HIMAP), pytest.raises(PatchError, match="SomeQuantizedLayer"):
             zoo.model(**zoo.inputs, past_key_values=cache, use_cache=True)
 
+    def test_scores_of_another_batch(self) -> None:
+        zoo = llava()
+        key = (1, HIMAP.stages[0].criterion)
+        with (
+            autoprune.apply(zoo.model, HIMAP, scores={key: torch.rand(1, 9)}),
+            pytest.raises(PatchError, match=r"before layer 1.*\[batch, seq\]"),
+        ):
+            zoo.model(**zoo.inputs)
+
     def test_zero_scores_hold_no_mass(self) -> None:
         model = llama()
         mask = torch.zeros(1, 10, dtype=torch.bool)
