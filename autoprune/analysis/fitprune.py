@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,14 +80,16 @@ def fit_recipe(
     scored = [k for k in range(1, len(layers)) if attention_of(decoder, layers[k - 1]) is not None]
     if not scored:
         raise DataError("no layer is preceded by one with attention", field="model", value=loaded.name)
-    statistics, prompts = [], []
+    statistics: list[Statistics] = []
+    prompts: list[PromptCounts] = []
     for done, sample in enumerate(data, start=1):
         inputs = to_device(encode(loaded.processor, [sample]), loaded.model.device)
-        found, counts = _measure(loaded.model, inputs, scored, len(sample.images))
-        if not counts.visual:
+        found, visual = attention_statistics(loaded.model, inputs, scored)
+        if not bool(visual.any()):
             raise DataError(f"row {sample.id} has no visual token", field="data", remedy="give rows with an image")
         statistics.append(found)
-        prompts.append(counts)
+        ends = torch.tensor([visual.shape[1]])
+        prompts += count_prompts(inputs["attention_mask"], ends, visual, [len(sample.images)], [1])
         on_sample(done, len(data))
     pricer = Pricer(loaded.config, loaded.model.dtype.itemsize)
 
@@ -147,18 +149,24 @@ def _prefix(scores: Tensor, alive: Tensor, tolerance: float) -> Tensor:
     return within
 
 
-def _measure(model: Any, inputs: Any, scored: Sequence[int], images: int) -> tuple[Statistics, PromptCounts]:
+def attention_statistics(model: Any, inputs: Mapping[str, Any], scored: Sequence[int]) -> tuple[Statistics, Tensor]:
+    """What the visual tokens of one sample receive in the layers before `scored`, and BoolTensor[1, S], which they are.
+
+    Heads are reduced by their maximum, voting rows by their mean (the authors' code).
+
+    Args:
+        model: The model, not patched.
+        inputs: Of one sample.
+        scored: Layers of the stages, 1 or deeper.
+    """
     keys = [(k, criterion) for k in scored for criterion in (CROSS, SELF)]
     with torch.no_grad(), record(model, keys) as recording:
         model(**inputs, use_cache=False, logits_to_keep=1)
     visual = recording.visual_mask
-    length = visual.shape[1]
-    valid = inputs.get("attention_mask", torch.ones_like(visual))
-    (counts,) = count_prompts(valid, torch.tensor([length]), visual, [images], [1])
-    if not counts.visual:
-        return Statistics(torch.zeros(0, 0), torch.zeros(0, 0)), counts
+    if not bool(visual.any()):
+        return Statistics(torch.zeros(0, 0), torch.zeros(0, 0)), visual
     cross, own = (torch.stack([recording.scores[k, c][0, visual[0]] for k in scored]) for c in (CROSS, SELF))
-    return Statistics(cross, own), counts
+    return Statistics(cross, own), visual
 
 
 def _shares(statistics: Sequence[Statistics], scored: Sequence[int], tolerance: float) -> dict[int, float]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from support.scenes import save_rows, save_tiny
+from support.zoo import internvl, llava, qwen2_5_vl
 from torch import Tensor
 
 import autoprune
-from autoprune.analysis.fitprune import CRITERION, Statistics, fit_recipe, kept_after
+from autoprune.analysis.fitprune import CRITERION, Statistics, attention_statistics, fit_recipe, kept_after
 from autoprune.errors import DataError
 from autoprune.measure.data import load_samples
 from autoprune.measure.evaluation import Evaluator
@@ -48,6 +49,22 @@ def test_counts_are_those_of_the_slow_loop(alpha: float) -> None:
     for _ in range(10):
         cross, own = draw(), draw()
         assert kept_after(Statistics(cross, own), alpha) == slow(cross.tolist(), own.tolist(), alpha)
+
+
+@pytest.mark.parametrize("family", [llava, qwen2_5_vl, internvl])
+def test_statistics_are_those_of_the_models_own_maps(family) -> None:
+    zoo = family([[0]])
+    found, visual = attention_statistics(zoo.model, zoo.inputs, [1, 3, 5])
+    assert torch.equal(visual, zoo.visual)
+    zoo.model.set_attn_implementation("eager")
+    with torch.no_grad():
+        maps = zoo.model(**zoo.inputs, output_attentions=True).attentions
+    seen = visual[0].nonzero()[:, 0].tolist()
+    words = [i for i in range(visual.shape[1]) if i > seen[0] and i not in seen]
+    for row, k in enumerate((1, 3, 5)):
+        over = maps[k - 1][0].amax(0)
+        torch.testing.assert_close(found.cross[row], over[words][:, seen].mean(0), atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(found.own[row], over[seen][:, seen].mean(0), atol=1e-6, rtol=1e-4)
 
 
 @pytest.fixture(scope="module")
