@@ -68,8 +68,6 @@ def sweep(
     schedule = result.schedule(loaded)
     if output is not None:
         schedule.save(output)
-        if result.layer is None:
-            note("no layer qualifies: the schedule withdraws nothing")
     if plot is not None:
         from autoprune.report.sweep_plot import sweep_png
 
@@ -78,6 +76,11 @@ def sweep(
         emit({"model": model, **result.to_dict(), "schedule": schedule.to_json_dict()})
     else:
         _show(result)
+    if output is not None and result.layer is None:
+        note("no layer qualifies: the schedule withdraws nothing")
+    written = [file for file in (output, plot) if file is not None]
+    if written:
+        note(f"written: {', '.join(written)}")
 
 
 def _show(result: SweepResult) -> None:
