@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autoprune.errors import DataError, ModelError
+from autoprune.errors import DataError, ModelError, ScheduleError
 from autoprune.measure.architecture import Architecture
 from autoprune.measure.cost import cost
-from autoprune.schedule import Schedule
+from autoprune.schedule import EncoderCriterion, Schedule
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,15 @@ class Plan:
             if value < low:
                 raise DataError(f"must be at least {low}", field=field, value=value)
         architecture, _ = priced(config)
-        for schedule in self.schedules.values():
+        for name, schedule in self.schedules.items():
             schedule.check_model(config)
+            if any(stage.selects and isinstance(stage.criterion, EncoderCriterion) for stage in schedule.stages):
+                raise ScheduleError(
+                    "is scored by the vision tower, which a benchmark of the text model does not run",
+                    field="schedule",
+                    value=name,
+                    remedy="time it with `autoprune verify` on images, or leave it out",
+                )
             if architecture is not None:
                 most = self.visual_tokens[0]
                 cost(architecture, schedule, most, self.text_tokens, kept=[most] * len(schedule.stages))

@@ -199,5 +199,7 @@ def test_schedules_that_cannot_run_are_refused_before_any_run() -> None:
         benchmark(model, _plan({"deep": presets.vtw(LAYERS)}))
     book = {"name": "codebook", "path": "book.safetensors", "sha256": "00"}
     unpriced = {"stages": [{"layer": 0, "keep": {"ratio": 0.5}, "criterion": book}]}
+    with pytest.raises(ScheduleError, match="vision tower"):
+        benchmark(model, _plan({"visionzip": presets.visionzip()}))
     with pytest.raises(ScheduleError, match="cannot be priced"):
         benchmark(model, _plan({"book": Schedule.model_validate(unpriced)}))
