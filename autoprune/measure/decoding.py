@@ -85,6 +85,9 @@ def generate_greedy(model: Any, inputs: Mapping[str, Any], max_new_tokens: int, 
         inputs: Encoded prompts, left-padded.
         max_new_tokens: Longest answer.
         padding: Token id that `generate` appends to rows that ended.
+
+    Raises:
+        ModelError: the model's own `generate` does not let its logits be watched.
     """
     watch = _Watch()
     with torch.no_grad():
@@ -98,6 +101,13 @@ def generate_greedy(model: Any, inputs: Mapping[str, Any], max_new_tokens: int, 
             top_k=None,
             pad_token_id=padding,
             logits_processor=LogitsProcessorList([watch]),
+        )
+    if not watch.best:
+        raise ModelError(
+            "its own generate() ignores logits processors, so that its answers cannot be followed",
+            field="model",
+            value=type(model).__name__,
+            remedy="score schedules on it with plain apply() and generate()",
         )
     ends = end_tokens(model)
     prompt = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0  # embeddings come without their ids
