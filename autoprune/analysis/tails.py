@@ -110,8 +110,8 @@ class PrefixKeys:
     def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Keys and values [B, H, before + m, d] of this call."""
         batch = keys.shape[0]
-        before = (t.expand(batch, -1, -1, -1) for t in (self._keys, self._values))
-        return tuple(torch.cat(pair, 2) for pair in zip(before, (keys, values), strict=True))  # type: ignore[return-value]
+        before = [t.expand(batch, -1, -1, -1) for t in (self._keys, self._values)]
+        return torch.cat([before[0], keys], 2), torch.cat([before[1], values], 2)
 
     def get_seq_length(self, *_: Any) -> int:
         """Tokens before the tails."""
@@ -147,7 +147,8 @@ class _Masks:
             for base, length in zip(bases, self.run.lengths, strict=True):
                 own = tail[(tail >= start) & (tail < start + length)][None]
                 part = pruned_mask(base, own - start, own, columns, filled, False, 0)
+                assert part is not None  # that takes `all_filled`
                 parts.append(part)
                 start += length
-            self.known[key] = torch.cat(parts, 2)  # type: ignore[arg-type]  # none is None: that takes `all_filled`
+            self.known[key] = torch.cat(parts, 2)
         return self.known[key]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli.failures import InputError
 from autoprune.cli.options import Debug, Json, Model
 from autoprune.cli.output import emit, note, stderr, stdout, table
 from autoprune.cli.targets import check_target
@@ -38,10 +37,8 @@ def ablate(
 ) -> None:
     """Compare HiMAP's two stages with swapped, equal, random and even choice, over a grid of layers and shares."""
     page, sheet = Path(output), Path(output).with_suffix(".csv")
-    if page.suffix != ".html":
-        raise InputError("must end in .html", field="--output", value=output, remedy="name it so")
-    for target in (page, sheet):
-        check_target(target, "--output", force)
+    check_target(page, "--output", force, ".html")
+    check_target(sheet, "--output", force)
     from autoprune.analysis.ablation import ablate as run
     from autoprune.analysis.ablation import grid
     from autoprune.cli.models import open_model

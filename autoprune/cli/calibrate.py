@@ -46,7 +46,7 @@ def calibrate(
     from autoprune.report.files import write_report
     from autoprune.search.driver import run_study
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the view below is the progress
+    logging.disable_progress_bar()  # the view below is the progress
     with StudyView(spec.objectives) as view:
         outcome = run_study(spec, on_event=view.listen)
     front = outcome.front.model_dump(mode="json")

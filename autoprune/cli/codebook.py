@@ -52,14 +52,11 @@ def codebook(
 ) -> None:
     """Find visual tokens that say nothing in any image, and save them as a codebook to prune by before layer 0."""
     target = Path(output)
-    if target.suffix != ".safetensors":
-        raise InputError("must end in .safetensors", field="--output", value=output, remedy="name it so")
-    check_target(target, "--output", force)
+    check_target(target, "--output", force, ".safetensors")
     check_target(target.with_suffix(".json"), "--output", force)
-    if schedule is not None:
-        check_target(Path(schedule), "--schedule", force)
-        if Path(schedule).absolute() in (target.absolute(), target.with_suffix(".json").absolute()):
-            raise InputError("is a file of the codebook", field="--schedule", value=schedule, remedy="name another")
+    check_target(schedule, "--schedule", force)
+    if schedule and Path(schedule).absolute() in (target.absolute(), target.with_suffix(".json").absolute()):
+        raise InputError("is a file of the codebook", field="--schedule", value=schedule, remedy="name another")
     from autoprune.analysis.codebook.build import build_codebook, checked_variant
     from autoprune.cli.models import open_model
     from autoprune.measure.data import load_samples

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,7 +27,7 @@ def fitprune(
     debug: Debug = False,
 ) -> None:
     """Write FitPrune's recipe: what attention needs least leaves layer by layer, until the budget is met."""
-    check_target(Path(output), "--output", force)
+    check_target(output, "--output", force)
     from autoprune.analysis.fitprune import fit_recipe
     from autoprune.cli.models import open_model
     from autoprune.measure.data import load_samples

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -45,11 +44,8 @@ def flow(
     for option, value, known in (("--measure", measure, _MEASURES), ("--loss", loss, _LOSSES)):
         if value not in known:
             raise InputError("no such choice", field=option, value=value, remedy=f"use {', '.join(known)}")
-    for option, file in (("--output", output), ("--plot", plot)):
-        if file is not None:
-            check_target(Path(file), option, force)
-    if plot is not None and Path(plot).suffix.lower() != ".png":
-        raise InputError("must end in .png", field="--plot", value=plot, remedy="name it so")
+    check_target(output, "--output", force)
+    check_target(plot, "--plot", force, ".png")
     from autoprune.analysis.flow.study import analyse_flow
     from autoprune.cli.flow_table import show
     from autoprune.cli.models import open_model

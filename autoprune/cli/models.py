@@ -18,7 +18,7 @@ def open_model(path: str, schedule: Schedule, dtype: str = "auto", device: str =
     Raises:
         ModelError: the model cannot be loaded, or the schedule is not for it.
     """
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the command shows its own
+    logging.disable_progress_bar()  # the command shows its own
     config: Any = None
     with suppress(OSError, ValueError):  # what is wrong with a model, `load_model` says better
         config = AutoConfig.from_pretrained(path)

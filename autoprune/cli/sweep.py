@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli.failures import InputError
 from autoprune.cli.options import Debug, Json, Model
 from autoprune.cli.output import emit, note, stderr, stdout, table
 from autoprune.cli.targets import check_target
@@ -42,11 +40,8 @@ def sweep(
     debug: Debug = False,
 ) -> None:
     """Measure the withdrawal of all visual tokens before every layer at once, and choose a layer (VTW)."""
-    for option, file in (("--output", output), ("--plot", plot)):
-        if file is not None:
-            check_target(Path(file), option, force)
-    if plot is not None and Path(plot).suffix.lower() != ".png":
-        raise InputError("must end in .png", field="--plot", value=plot, remedy="name it so")
+    check_target(output, "--output", force)
+    check_target(plot, "--plot", force, ".png")
     from autoprune.analysis.sweep import checked_rule
     from autoprune.analysis.sweep import sweep as run_sweep
     from autoprune.cli.models import open_model

@@ -7,12 +7,17 @@ from pathlib import Path
 from autoprune.cli.failures import InputError
 
 
-def check_target(target: Path, option: str, force: bool) -> None:
-    """Refuse a file that cannot be written, or that exists.
+def check_target(file: str | Path | None, option: str, force: bool, suffix: str = "") -> None:
+    """Refuse a file that cannot be written, that exists, or that has another suffix; None is nothing to write.
 
     Raises:
         InputError: naming the option and the remedy.
     """
+    if file is None:
+        return
+    target = Path(file)
+    if suffix and target.suffix.lower() != suffix:
+        raise InputError(f"must end in {suffix}", field=option, value=str(file), remedy="name it so")
     if not target.parent.is_dir():
         raise InputError("the folder does not exist", field=option, value=str(target), remedy="create it first")
     if target.is_dir() or (target.exists() and not force):

@@ -89,7 +89,7 @@ def join_caches(caches: Sequence[Any]) -> Any:
         layers = [cache.layers[i] for cache in caches]
         entries = max(layer.keys.shape[-2] for layer in layers)
         keys = torch.cat([_padded(layer.keys, entries) for layer in layers])
-        layer: Any = DynamicLayer()  # type: ignore[no-untyped-call]
+        layer: Any = DynamicLayer()
         layer.lazy_initialization(keys, keys)
         layer.keys, layer.values = keys, torch.cat([_padded(layer.values, entries) for layer in layers])
         joined.layers.append(layer)

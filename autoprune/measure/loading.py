@@ -74,7 +74,7 @@ def load_model(
     options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     try:
         model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options)
-        processor: Any = AutoProcessor.from_pretrained(folder, **options)  # type: ignore[no-untyped-call]
+        processor: Any = AutoProcessor.from_pretrained(folder, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise ModelError(
             f"cannot be loaded: {' '.join(str(error).split())[:300]}",

@@ -7,6 +7,7 @@ column each of its entries is.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,7 @@ from transformers.cache_utils import (
 from autoprune.errors import PatchError
 
 
-class Pruned(CacheLayerMixin):  # type: ignore[no-untyped-call]
+class Pruned(CacheLayerMixin):
     """What every pruned cache layer remembers beside its entries.
 
     Attributes:
@@ -59,7 +60,7 @@ class Pruned(CacheLayerMixin):  # type: ignore[no-untyped-call]
             )
         self.masked = False
         self.length += key_states.shape[-2]
-        result: tuple[Tensor, Tensor] = super().update(key_states, value_states, *args, **kwargs)  # type: ignore[safe-super]
+        result: tuple[Tensor, Tensor] = super().update(key_states, value_states, *args, **kwargs)  # type: ignore[safe-super]  # mixed in
         return result
 
     def plain(self, new: int) -> bool:
@@ -71,9 +72,9 @@ class Pruned(CacheLayerMixin):  # type: ignore[no-untyped-call]
         """Logical columns that have no entry."""
         return self.next_column - int(self.columns.shape[1]) if self.next_column else 0
 
+    @abstractmethod
     def width(self, new: int) -> int:
         """Entries that the layer returns when `new` ones are added: the width of its mask."""
-        raise NotImplementedError
 
     def reset(self) -> None:
         """Forget everything, so that the layer is as good as new."""
@@ -99,7 +100,7 @@ class Pruned(CacheLayerMixin):  # type: ignore[no-untyped-call]
         return torch.cat([self.columns, tail], 1), torch.cat([self.filled, filled], 1)
 
 
-class PrunedLayer(Pruned, DynamicLayer):  # type: ignore[no-untyped-call]
+class PrunedLayer(Pruned, DynamicLayer):
     """A growing cache layer after pruning."""
 
     def get_seq_length(self) -> int:
@@ -109,7 +110,7 @@ class PrunedLayer(Pruned, DynamicLayer):  # type: ignore[no-untyped-call]
 
     def width(self, new: int) -> int:
         """As `Pruned.width`."""
-        return (int(self.keys.shape[-2]) if self.is_initialized else 0) + new  # type: ignore[union-attr]
+        return (int(self.keys.shape[-2]) if self.is_initialized else 0) + new  # type: ignore[union-attr]  # set once it is
 
     def reset(self) -> None:
         """As `Pruned.reset`; early releases of transformers zero the entries, but keep their number."""
@@ -142,10 +143,10 @@ class PrunedLayer(Pruned, DynamicLayer):  # type: ignore[no-untyped-call]
 
     def _crop_entries(self, count: int) -> None:
         # Not by the base class: early releases compare with the length that the layer reports.
-        self.keys, self.values = self.keys[..., :-count, :], self.values[..., :-count, :]  # type: ignore[index]
+        self.keys, self.values = self.keys[..., :-count, :], self.values[..., :-count, :]  # type: ignore[index]  # full
 
 
-class PrunedSlidingLayer(PrunedLayer, DynamicSlidingWindowLayer):  # type: ignore[no-untyped-call]
+class PrunedSlidingLayer(PrunedLayer, DynamicSlidingWindowLayer):
     """The same with a sliding window: entries beyond the window leave, and the window counts ORIGINAL distances."""
 
     def get_seq_length(self) -> int:
@@ -173,7 +174,7 @@ class PrunedSlidingLayer(PrunedLayer, DynamicSlidingWindowLayer):  # type: ignor
             DynamicSlidingWindowLayer.crop(self, -count)
 
 
-class PrunedStaticLayer(Pruned, StaticLayer):  # type: ignore[no-untyped-call]
+class PrunedStaticLayer(Pruned, StaticLayer):
     """A preallocated cache layer after pruning: survivors come first, and the entries behind them are free."""
 
     def get_seq_length(self) -> Any:
@@ -189,7 +190,7 @@ class PrunedStaticLayer(Pruned, StaticLayer):  # type: ignore[no-untyped-call]
         return False
 
 
-class PrunedStaticSlidingLayer(PrunedStaticLayer, StaticSlidingWindowLayer):  # type: ignore[no-untyped-call]
+class PrunedStaticSlidingLayer(PrunedStaticLayer, StaticSlidingWindowLayer):
     """The same with a sliding window, by ORIGINAL distances."""
 
     def width(self, new: int) -> int:

@@ -79,7 +79,8 @@ def check_attention(decoder: nn.Module) -> None:
     Raises:
         ModelError: the decoder runs something else than eager or sdpa attention.
     """
-    implementation = decoder.config._attn_implementation  # type: ignore[union-attr]
+    parts: Any = decoder
+    implementation = parts.config._attn_implementation
     if implementation not in SUPPORTED_ATTENTION:
         raise ModelError(
             "pruning is proven exact with eager and sdpa attention only",

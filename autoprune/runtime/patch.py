@@ -296,7 +296,7 @@ class Patch:
     def _before_decoder(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         calls, call = self._calls, named_arguments(decoder.forward, args, kwargs)
         embeds, ids, cache = (call.get(name) for name in ("inputs_embeds", "input_ids", "past_key_values"))
-        reference: Tensor = ids if embeds is None else embeds  # type: ignore[assignment]
+        reference: Any = ids if embeds is None else embeds
         batch, length = reference.shape[:2]
         ids = calls.known_ids(batch, length) if ids is None else ids
         for name in self._visual_masks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -86,7 +87,8 @@ def make_plan(model: nn.Module, decoder: nn.Module, schedule: Schedule, given: M
                     value=stage.layer,
                     remedy="use the codebook before layer 0",
                 )
-            codebooks[criterion] = read_prototypes(criterion, decoder.config.hidden_size, model)  # type: ignore[union-attr, arg-type]
+            parts: Any = decoder
+            codebooks[criterion] = read_prototypes(criterion, parts.config.hidden_size, model)
         elif isinstance(criterion, EncoderCriterion) and (stage.layer, criterion) not in given:
             encoded.append((stage.layer, criterion))
     stages = {stage.layer: stage for stage in schedule.stages}

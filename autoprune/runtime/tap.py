@@ -71,7 +71,8 @@ def watched(attention: nn.Module, observer: Callable[[AttentionCall], None]) -> 
 def _listening(attention: nn.Module, listener: _Listener) -> Iterator[None]:
     module = sys.modules[type(attention).__module__]
     interface = getattr(module, "ALL_ATTENTION_FUNCTIONS", ALL_ATTENTION_FUNCTIONS)
-    name: str = attention.config._attn_implementation  # type: ignore[union-attr, assignment]
+    observed: Any = attention
+    name: str = observed.config._attn_implementation
     key = (threading.get_ident(), id(attention))
     with _LOCK:
         home = _home(interface, name)

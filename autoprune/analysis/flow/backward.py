@@ -110,10 +110,11 @@ class _Call:
 
     def run(self, hidden: Tensor) -> Tensor:
         output = self.forward(hidden, *self.args, **self.kwargs)
-        if not isinstance(output, tuple):
-            return output  # type: ignore[no-any-return]
-        self.rest = output[1:]
-        return output[0]  # type: ignore[no-any-return]
+        if isinstance(output, tuple):
+            output, *rest = output
+            self.rest = tuple(rest)
+        result: Tensor = output
+        return result
 
     def again(self, hidden: Tensor, gradient: Tensor) -> Tensor:
         """The gradient at the layer's input; stores the flows of its attention on the way."""
@@ -169,7 +170,7 @@ def _recomputed(
         def run(*args: Any, **kwargs: Any) -> Any:
             hidden = args[0] if args else kwargs.pop("hidden_states")
             call = _Call(i, forward, attentions[i], store, args[1:], kwargs)
-            output = _Recomputed.apply(anchor.to(hidden.device), hidden, call)  # type: ignore[no-untyped-call]
+            output = _Recomputed.apply(anchor.to(hidden.device), hidden, call)  # type: ignore[no-untyped-call]  # torch leaves it untyped
             return output if call.rest is None else (output, *call.rest)
 
         return run

@@ -47,8 +47,12 @@ def benchmark(model: Any, plan: Plan, on_step: Callable[[str], None] = lambda st
         for visual_tokens in plan.visual_tokens:
             where = f"batch {batch_size}, {visual_tokens} visual tokens"
             found = _Measured(model, plan, architecture, batch_size, visual_tokens)
-            settings.append(found.setting(lambda step, where=where: on_step(f"{where}, {step}")))  # type: ignore[misc]
+            settings.append(found.setting(partial(_tell, on_step, where)))
     return Benchmark(settings, place, unpriced, CONVENTION)
+
+
+def _tell(on_step: Callable[[str], None], where: str, step: str) -> None:
+    on_step(f"{where}, {step}")
 
 
 def _machine(model: Any) -> dict[str, Any]:
@@ -103,7 +107,10 @@ class _Measured:
     def _add(self, name: str, schedule: Schedule) -> None:
         """See once what the schedule does, and line up the arms that explain its time."""
         mask, load = self._load.visual_mask, self._load
-        patched: Callable[[Schedule], Callable[[], Any]] = lambda s: partial(apply, self._model, s, mask)  # noqa: E731
+
+        def patched(s: Schedule) -> Callable[[], Any]:
+            return partial(apply, self._model, s, mask)
+
         with apply(self._model, schedule, mask) as patch:
             self._bytes[name] = kv_bytes(load.run()[1])
             tokens, visual = patch.report.tokens, patch.report.visual_tokens

@@ -18,7 +18,7 @@ from autoprune.measure.conformance.schedules import keep_everything
 from autoprune.runtime import apply
 from autoprune.schedule import Schedule
 
-_RAISED = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, NotImplementedError)
+_RAISED = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)
 """What a model raises that is called in a way it does not bear."""
 
 

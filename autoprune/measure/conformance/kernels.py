@@ -28,7 +28,7 @@ def kernel(model: Any, name: str) -> Iterator[None]:
 def _set(model: Any, name: str | dict[str, str]) -> None:
     """Without the warnings about parts that have no attention of their own."""
     level = logging.get_verbosity()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()
     try:
         model.set_attn_implementation(name)
     finally:
@@ -37,7 +37,8 @@ def _set(model: Any, name: str | dict[str, str]) -> None:
 
 def current_kernel(model: Any) -> str:
     """The attention implementation of the decoder."""
-    name: str = find_decoder(model).config._attn_implementation  # type: ignore[union-attr, assignment]
+    decoder: Any = find_decoder(model)
+    name: str = decoder.config._attn_implementation
     return name
 
 

@@ -51,7 +51,7 @@ def _processor(path: str | Path) -> Any:
     """The processor, if one for images is there."""
     folder = Path(path).parent if Path(path).is_file() else path
     try:
-        found: Any = AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
+        found: Any = AutoProcessor.from_pretrained(folder)
     except (OSError, ValueError, KeyError, ImportError, TypeError):  # each is some library's way to say: not there
         return None
     return found if hasattr(found, "image_processor") else None

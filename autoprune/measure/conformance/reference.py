@@ -121,7 +121,8 @@ class MaskedReference:
         known = min(len(dropped), len(alive))
         dropped[:known] = ~alive[:known]
         shut: float | bool = False if base.dtype == torch.bool else torch.finfo(base.dtype).min
-        return base.masked_fill(dropped[offset:], shut)  # type: ignore[no-any-return]
+        closed: Tensor = base.masked_fill(dropped[offset:], shut)
+        return closed
 
     def _renumbered(self, hidden: Tensor, kwargs: dict[str, Any], alive: Tensor) -> dict[str, Any]:
         """With compact positions, every token as many places earlier as tokens before it were dropped."""
