@@ -14,16 +14,16 @@ from autoprune.schedule import Schedule
 
 if TYPE_CHECKING:
     from autoprune import analysis
-    from autoprune.measure.cost import Cost, cost
+    from autoprune.pricing.cost import Cost, cost
     from autoprune.runtime import Patch, apply
 
 __version__ = "0.1.0"
 __all__ = ["AutopruneError", "Cost", "Patch", "Schedule", "analysis", "apply", "cost", "presets"]
 _LAZY = {
-    "Cost": "autoprune.measure.cost",
+    "Cost": "autoprune.pricing.cost",
     "Patch": "autoprune.runtime",
     "apply": "autoprune.runtime",
-    "cost": "autoprune.measure.cost",
+    "cost": "autoprune.pricing.cost",
 }
 
 

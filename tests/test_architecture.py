@@ -12,16 +12,17 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "autoprune"
 FLOORS = [
     {"errors"},
-    {"validation"},
-    {"criterion", "identity"},
     {"schedule"},
-    {"schema", "presets"},
+    {"presets"},
     {"runtime"},
-    {"measure"},
+    {"pricing", "data", "models"},
+    {"evaluate"},
+    {"bench", "doctor"},
     {"analysis"},
     {"search"},
     {"report"},
-    {"service", "cli"},
+    {"service", "engines"},
+    {"cli"},
     {"entry"},
     {"__main__"},
 ]

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprune import presets
+from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError
-from autoprune.measure.data import SampleSet
-from autoprune.measure.evaluation import Evaluator
-from autoprune.measure.loading import LoadedModel
-from autoprune.measure.results import SampleResult, summarise
-from autoprune.measure.statistics import clustered_means
+from autoprune.evaluate.evaluator import Evaluator
+from autoprune.evaluate.results import SampleResult, summarise
+from autoprune.evaluate.statistics import clustered_means
+from autoprune.models.loading import LoadedModel
 from autoprune.schedule import Schedule, parse_criterion
 
 ARMS: dict[str, tuple[tuple[str, str], ...]] = {

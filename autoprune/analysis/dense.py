@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from autoprune.errors import DataError, ModelError
-from autoprune.measure.decoding import reference_answers
+from autoprune.evaluate.greedy import reference_answers
 from autoprune.runtime import record
 from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
 from autoprune.runtime.frame import take

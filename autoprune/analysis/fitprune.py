@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError
-from autoprune.measure.data import SampleSet
-from autoprune.measure.loading import LoadedModel, encode, to_device
-from autoprune.measure.pricing import Pricer, PromptCounts, count_prompts
+from autoprune.evaluate.encoding import encode, to_device
+from autoprune.models.loading import LoadedModel
+from autoprune.pricing.pricer import Pricer, PromptCounts, count_prompts
 from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
 from autoprune.runtime.recording import record
 from autoprune.schedule import AttentionCriterion, Keep, Schedule, Stage

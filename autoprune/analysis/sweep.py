@@ -16,12 +16,13 @@ from autoprune.analysis.layer_choice import ETA, Rule, excess_bounds, robust, vt
 from autoprune.analysis.sweep_result import Curve, SweepResult
 from autoprune.analysis.upper_bound import LEAST_GROUPS, check_groups
 from autoprune.analysis.withdrawal import WithdrawalSweep, withdrawal_sweep
+from autoprune.data.rows import Sample
+from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError
-from autoprune.measure.data import SampleSet
-from autoprune.measure.loading import LoadedModel, encode, to_device
-from autoprune.measure.pricing import Pricer, PromptCounts
-from autoprune.measure.rows import Sample
-from autoprune.measure.statistics import wilson
+from autoprune.evaluate.encoding import encode, to_device
+from autoprune.evaluate.statistics import wilson
+from autoprune.models.loading import LoadedModel
+from autoprune.pricing.pricer import Pricer, PromptCounts
 
 
 def checked_rule(name: str, eta: float, data: SampleSet) -> Rule:

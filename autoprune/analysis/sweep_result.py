@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from autoprune import presets
 from autoprune.analysis.layer_choice import Rule
-from autoprune.measure.loading import LoadedModel
-from autoprune.measure.statistics import clustered_means
+from autoprune.evaluate.statistics import clustered_means
+from autoprune.models.loading import LoadedModel
 from autoprune.schedule import Schedule
 
 

@@ -42,7 +42,7 @@ def ablate(
     from autoprune.analysis.ablation import ablate as run
     from autoprune.analysis.ablation import grid
     from autoprune.cli.models import open_model
-    from autoprune.measure.data import load_samples
+    from autoprune.data.samples import load_samples
     from autoprune.report.ablation_page import ablation_csv, ablation_page
     from autoprune.schedule import Schedule
 

@@ -11,7 +11,7 @@ from autoprune.cli.options import Debug, Json, Model, ScheduleFile
 from autoprune.cli.output import emit, stderr, stdout, table
 
 if TYPE_CHECKING:
-    from autoprune.report.inspection import Inspection
+    from autoprune.doctor.inspection import Inspection
 
 
 def apply_check(
@@ -26,8 +26,8 @@ def apply_check(
 ) -> int:
     """Apply a schedule for one prefill: tokens and cache entries per layer, FLOPs, and a bit-exact undo."""
     from autoprune.cli.models import open_model
-    from autoprune.measure.data import load_samples
-    from autoprune.report.inspection import inspect_schedule
+    from autoprune.data.samples import load_samples
+    from autoprune.doctor.inspection import inspect_schedule
     from autoprune.schedule import Schedule
 
     loaded_schedule = Schedule.load(schedule)

@@ -43,10 +43,10 @@ def bench(
     """Time dense and pruned runs side by side: prefill, decode, memory, KV cache, and what pruning itself costs."""
     if layers is not None and not random_init:
         raise InputError("needs --random-init", field="--layers", value=layers, remedy="add --random-init")
+    from autoprune.bench import Plan, benchmark, choose_schedules
     from autoprune.cli.bench_table import show
     from autoprune.cli.models import open_model
-    from autoprune.measure.benchmark import Plan, benchmark, choose_schedules
-    from autoprune.measure.random_init import random_model, read_config
+    from autoprune.models.random_init import random_model, read_config
     from autoprune.schedule import Schedule
 
     config = read_config(model, layers)

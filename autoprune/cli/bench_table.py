@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from autoprune.bench.results import Arm, Benchmark, Overhead, Pruned, Setting
 from autoprune.cli.output import stdout, table
-from autoprune.measure.benchmark.results import Arm, Benchmark, Overhead, Pruned, Setting
-from autoprune.measure.timing import Spread
+from autoprune.evaluate.timing import Spread
 from autoprune.report.words import percent
 
 

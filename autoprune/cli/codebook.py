@@ -59,7 +59,7 @@ def codebook(
         raise InputError("is a file of the codebook", field="--schedule", value=schedule, remedy="name another")
     from autoprune.analysis.codebook.build import build_codebook, checked_variant
     from autoprune.cli.models import open_model
-    from autoprune.measure.data import load_samples
+    from autoprune.data.samples import load_samples
     from autoprune.schedule import Schedule
 
     rows = load_samples(data, samples=samples)

@@ -13,7 +13,7 @@ from autoprune.cli.options import Debug, Json, Model
 from autoprune.cli.output import emit, stderr, stdout, table
 
 if TYPE_CHECKING:
-    from autoprune.measure.conformance import Examination
+    from autoprune.doctor import Examination
 
 
 def doctor(
@@ -34,9 +34,9 @@ def doctor(
 ) -> int:
     """Check that pruning computes what it should: against a masked reference, padded, without cache, and undone."""
     from autoprune.cli.models import open_model
-    from autoprune.measure.conformance import default_schedules, examine, random_subject, subject_of
-    from autoprune.measure.data import load_samples
-    from autoprune.measure.random_init import read_config
+    from autoprune.data.samples import load_samples
+    from autoprune.doctor import default_schedules, examine, random_subject, subject_of
+    from autoprune.models.random_init import read_config
     from autoprune.schedule import Schedule
 
     given = Schedule.load(schedule) if schedule else None

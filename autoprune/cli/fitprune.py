@@ -30,7 +30,7 @@ def fitprune(
     check_target(output, "--output", force)
     from autoprune.analysis.fitprune import fit_recipe
     from autoprune.cli.models import open_model
-    from autoprune.measure.data import load_samples
+    from autoprune.data.samples import load_samples
     from autoprune.schedule import Schedule
 
     rows = load_samples(data, samples=samples)

@@ -49,7 +49,7 @@ def flow(
     from autoprune.analysis.flow.study import analyse_flow
     from autoprune.cli.flow_table import show
     from autoprune.cli.models import open_model
-    from autoprune.measure.data import load_samples
+    from autoprune.data.samples import load_samples
     from autoprune.schedule import Schedule
 
     rows = load_samples(data, samples=samples)

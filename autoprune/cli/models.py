@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoConfig
 from transformers.utils import logging
 
-from autoprune.measure.loading import LoadedModel, load_model
+from autoprune.models.loading import LoadedModel, load_model
 from autoprune.schedule import Schedule
 
 

@@ -45,7 +45,7 @@ def sweep(
     from autoprune.analysis.sweep import checked_rule
     from autoprune.analysis.sweep import sweep as run_sweep
     from autoprune.cli.models import open_model
-    from autoprune.measure.data import load_samples
+    from autoprune.data.samples import load_samples
     from autoprune.schedule import Schedule
 
     rows = load_samples(data, samples=samples)

@@ -11,7 +11,7 @@ from autoprune.cli.options import Debug, Json, Model, ScheduleFile
 from autoprune.cli.output import emit, stderr, stdout, table
 
 if TYPE_CHECKING:
-    from autoprune.report.verification import Verification
+    from autoprune.evaluate.verify import Verification
 
 
 def verify(
@@ -27,8 +27,8 @@ def verify(
 ) -> int:
     """Compare dense and pruned answers on held-out rows with what the schedule's evidence claims."""
     from autoprune.cli.models import open_model
-    from autoprune.measure.data import load_samples
-    from autoprune.report.verification import verify_schedule
+    from autoprune.data.samples import load_samples
+    from autoprune.evaluate.verify import verify_schedule
     from autoprune.schedule import Schedule
 
     loaded_schedule = Schedule.load(schedule)

@@ -8,7 +8,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from autoprune.measure.results import SampleResult
+from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import ModelIdentity, Schedule
 from autoprune.search import objectives
 from autoprune.search.baselines import baseline_name, baseline_schedule

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
-from autoprune.measure.cost import CONVENTION
-from autoprune.measure.data import SampleSet, load_samples
-from autoprune.measure.evaluation import Evaluator
-from autoprune.measure.latency import time_prefill
-from autoprune.measure.loading import LoadedModel, encode, load_model, to_device
-from autoprune.measure.metrics import VERSION
-from autoprune.measure.results import SampleResult
+from autoprune.data.samples import SampleSet, load_samples
+from autoprune.evaluate.encoding import encode, to_device
+from autoprune.evaluate.evaluator import Evaluator
+from autoprune.evaluate.latency import time_prefill
+from autoprune.evaluate.metrics import VERSION
+from autoprune.evaluate.results import SampleResult
+from autoprune.models.loading import LoadedModel, load_model
+from autoprune.pricing.cost import CONVENTION
 from autoprune.schedule import Criterion, ModelIdentity, Schedule
 from autoprune.search.baselines import baseline_schedule
 from autoprune.search.sections import DataSet

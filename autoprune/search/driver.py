@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprune.errors import EvaluationError, StudyError
-from autoprune.measure.results import SampleResult, summarise
+from autoprune.evaluate.results import SampleResult, summarise
 from autoprune.schedule import Schedule
 from autoprune.search import assembly
 from autoprune.search.assembly import Found

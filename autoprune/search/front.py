@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from autoprune.measure.results import SampleResult, compare, summarise
+from autoprune.evaluate.results import SampleResult, compare, summarise
 
 
 class _Part(BaseModel):

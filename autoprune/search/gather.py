@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from autoprune.errors import AutopruneError
-from autoprune.measure.results import SampleResult
+from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
 from autoprune.search.events import Event, OnEvent
 from autoprune.search.ledger import DataKey, Ledger

@@ -16,7 +16,7 @@ from typing import TypeVar
 from sqlalchemy import Float, Integer, String, Text, UniqueConstraint, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from autoprune.measure.results import SampleResult
+from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
 from autoprune.search.storage import Database
 

@@ -10,7 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprune.errors import AutopruneError, EvaluationError
-from autoprune.measure.results import SampleResult, summarise
+from autoprune.evaluate.results import SampleResult, summarise
 from autoprune.schedule import Schedule
 from autoprune.search import objectives, sampler
 from autoprune.search.events import Event, OnEvent

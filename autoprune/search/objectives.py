@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from autoprune.measure.results import SampleResult, Summary, compare
+from autoprune.evaluate.results import SampleResult, Summary, compare
 from autoprune.search.racing import Runner
 from autoprune.search.spec import StudySpec
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from autoprune.measure.results import SampleResult
+from autoprune.evaluate.results import SampleResult
 from autoprune.search import objectives
 from autoprune.search.racing import Runner, is_beaten
 from autoprune.search.spec import StudySpec

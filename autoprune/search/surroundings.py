@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from autoprune.measure import machine
+from autoprune.models import environment
 from autoprune.search.sections import Workers
 
 _PACKAGES = ("autoprune", "torch", "transformers", "optuna", "ray")
@@ -13,8 +13,8 @@ _PACKAGES = ("autoprune", "torch", "transformers", "optuna", "ray")
 def hardware(workers: Workers, details: dict[str, Any]) -> dict[str, Any]:
     """Processor, cores, accelerator, and how the study used them."""
     return {
-        "cpu": machine.processor(),
-        "cores": machine.cores(),
+        "cpu": environment.processor(),
+        "cores": environment.cores(),
         "gpu": details.get("gpu"),
         "device": details.get("device"),
         "workers": workers.count,
@@ -24,4 +24,4 @@ def hardware(workers: Workers, details: dict[str, Any]) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of what a result depends on."""
-    return machine.versions(_PACKAGES)
+    return environment.versions(_PACKAGES)

@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autoprune.errors import StudyError
-from autoprune.measure.results import SampleResult
+from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
 from autoprune.search import objectives, sampler
 from autoprune.search.baselines import Opening, Origin

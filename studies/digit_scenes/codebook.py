@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 from autoprune import Schedule, presets
-from autoprune.measure.data import load_samples
-from autoprune.measure.evaluation import Evaluator
-from autoprune.measure.loading import load_model
-from autoprune.measure.results import compare, summarise
+from autoprune.data.samples import load_samples
+from autoprune.evaluate.evaluator import Evaluator
+from autoprune.evaluate.results import compare, summarise
+from autoprune.models.loading import load_model
 
 HERE = Path(__file__).parent
 KEEPS = (0.7, 0.5, 0.3, 0.2, 0.1)

@@ -13,9 +13,10 @@ from pathlib import Path
 import torch
 
 from autoprune import Schedule, apply
-from autoprune.measure.data import load_samples
-from autoprune.measure.evaluation import Evaluator
-from autoprune.measure.loading import encode, load_model
+from autoprune.data.samples import load_samples
+from autoprune.evaluate.encoding import encode
+from autoprune.evaluate.evaluator import Evaluator
+from autoprune.models.loading import load_model
 from autoprune.schedule import parse_criterion
 
 HERE = Path(__file__).parent

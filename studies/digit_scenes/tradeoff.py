@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autoprune import Schedule, presets
-from autoprune.measure.data import load_samples
-from autoprune.measure.evaluation import Evaluator
-from autoprune.measure.loading import load_model
-from autoprune.measure.results import SampleResult, compare, summarise
+from autoprune.data.samples import load_samples
+from autoprune.evaluate.evaluator import Evaluator
+from autoprune.evaluate.results import SampleResult, compare, summarise
+from autoprune.models.loading import load_model
 from autoprune.schedule import parse_criterion
 
 HERE = Path(__file__).parent

@@ -13,8 +13,9 @@ import torch
 
 from autoprune.analysis import WithdrawalSweep, withdrawal_sweep
 from autoprune.analysis.layer_choice import ETA, robust, vtw_compat
-from autoprune.measure.data import load_samples
-from autoprune.measure.loading import encode, load_model
+from autoprune.data.samples import load_samples
+from autoprune.evaluate.encoding import encode
+from autoprune.models.loading import load_model
 
 HERE = Path(__file__).parent
 DRAWS, NEW_TOKENS = 200, 8

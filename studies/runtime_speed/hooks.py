@@ -19,8 +19,8 @@ import torch
 from transformers import LlamaConfig
 
 from autoprune import apply, presets
-from autoprune.measure.benchmark.floor import shortened
-from autoprune.measure.random_init import random_model
+from autoprune.bench.floor import shortened
+from autoprune.models.random_init import random_model
 
 LAYERS, VISUAL, TEXT, ROUNDS = 28, 64, 16, 200
 SHAPE = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}

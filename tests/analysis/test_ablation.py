@@ -8,11 +8,11 @@ from support.scenes import save_rows, save_tiny
 
 from autoprune import Schedule
 from autoprune.analysis.ablation import ARMS, Cell, ablate, grid
+from autoprune.data.samples import load_samples
 from autoprune.errors import DataError
-from autoprune.measure.data import load_samples
-from autoprune.measure.evaluation import Evaluator
-from autoprune.measure.loading import load_model
-from autoprune.measure.results import compare, summarise
+from autoprune.evaluate.evaluator import Evaluator
+from autoprune.evaluate.results import compare, summarise
+from autoprune.models.loading import load_model
 
 CELLS = [Cell(1, 3, 0.5, 0.25), Cell(2, 4, 0.5, 0.1)]
 

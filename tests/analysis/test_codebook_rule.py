@@ -14,11 +14,11 @@ from autoprune.analysis.codebook.build import beside, build_codebook
 from autoprune.analysis.codebook.clustering import density_peaks
 from autoprune.analysis.codebook.measures import Measures
 from autoprune.analysis.codebook.rule import prototypes, redundant, thresholds
+from autoprune.data.samples import load_samples
 from autoprune.errors import DataError
-from autoprune.measure.data import load_samples
-from autoprune.measure.evaluation import Evaluator
-from autoprune.measure.loading import load_model
-from autoprune.measure.results import summarise
+from autoprune.evaluate.evaluator import Evaluator
+from autoprune.evaluate.results import summarise
+from autoprune.models.loading import load_model
 
 WIDTH = 16
 

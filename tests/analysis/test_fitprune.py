@@ -10,11 +10,11 @@ from torch import Tensor
 
 import autoprune
 from autoprune.analysis.fitprune import CRITERION, Statistics, attention_statistics, fit_recipe, kept_after
+from autoprune.data.samples import load_samples
 from autoprune.errors import DataError
-from autoprune.measure.data import load_samples
-from autoprune.measure.evaluation import Evaluator
-from autoprune.measure.loading import load_model
-from autoprune.measure.results import summarise
+from autoprune.evaluate.evaluator import Evaluator
+from autoprune.evaluate.results import summarise
+from autoprune.models.loading import load_model
 
 
 def slow(cross: list[list[float]], own: list[list[float]], alpha: float) -> list[int]:

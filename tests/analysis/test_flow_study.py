@@ -11,11 +11,12 @@ from autoprune.analysis.flow import study
 from autoprune.analysis.flow.backward import flow_saliency
 from autoprune.analysis.flow.proposal import propose
 from autoprune.analysis.flow.study import analyse_flow
+from autoprune.data.samples import load_samples
 from autoprune.errors import DataError, EvaluationError, ModelError
-from autoprune.measure.data import load_samples
-from autoprune.measure.forcing import force
-from autoprune.measure.generation import generate_and_score
-from autoprune.measure.loading import encode, load_model
+from autoprune.evaluate.encoding import encode
+from autoprune.evaluate.forcing import force
+from autoprune.evaluate.generate import generate_and_score
+from autoprune.models.loading import load_model
 
 ARMS = ("cut", "random", "beyond_random")
 

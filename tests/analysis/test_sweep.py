@@ -9,10 +9,11 @@ from support.scenes import save_rows, tiny_model, tiny_processor
 
 from autoprune import apply, presets
 from autoprune.analysis.sweep import sweep
+from autoprune.data.samples import SampleSet, load_samples
 from autoprune.errors import DataError, ModelError
-from autoprune.measure.data import SampleSet, load_samples
-from autoprune.measure.generation import generate_and_score
-from autoprune.measure.loading import LoadedModel, encode
+from autoprune.evaluate.encoding import encode
+from autoprune.evaluate.generate import generate_and_score
+from autoprune.models.loading import LoadedModel
 from autoprune.schedule import Schedule
 
 NEW_TOKENS = 5

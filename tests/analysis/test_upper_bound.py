@@ -8,7 +8,7 @@ from scipy.stats import t as student
 
 from autoprune.analysis.upper_bound import upper_bounds
 from autoprune.errors import DataError
-from autoprune.measure.statistics import clustered_means
+from autoprune.evaluate.statistics import clustered_means
 
 
 def test_close_to_students_where_that_is_exact() -> None:

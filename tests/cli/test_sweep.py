@@ -6,8 +6,8 @@ import pytest
 from matplotlib.image import imread
 
 from autoprune.analysis.sweep import sweep
-from autoprune.measure.data import load_samples
-from autoprune.measure.loading import load_model
+from autoprune.data.samples import load_samples
+from autoprune.models.loading import load_model
 from autoprune.schedule import Schedule
 
 FEW = ("--samples", 8, "--max-new-tokens", 2)

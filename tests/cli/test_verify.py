@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from autoprune.measure.data import load_samples
-from autoprune.measure.generation import generate_and_score
-from autoprune.measure.loading import load_model
+from autoprune.data.samples import load_samples
+from autoprune.evaluate.generate import generate_and_score
+from autoprune.models.loading import load_model
 from autoprune.schedule import Schedule
 
 

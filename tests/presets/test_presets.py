@@ -9,7 +9,7 @@ from transformers import LlamaConfig
 
 from autoprune import presets
 from autoprune.errors import ScheduleError
-from autoprune.measure.cost import cost
+from autoprune.pricing.cost import cost
 from autoprune.schedule import Schedule
 
 LAST = {"rows": "last", "heads": "mean", "reduce": "sum", "normalize": "none"}

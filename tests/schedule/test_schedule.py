@@ -14,11 +14,11 @@ import autoprune
 from autoprune import Schedule, presets
 from autoprune.errors import AutopruneError, ScheduleError
 from autoprune.schedule import Keep, ModelIdentity, parse_criterion
-from autoprune.schema import schedule_schema
+from autoprune.schedule.schema import schedule_schema
 
 FOLDER = Path(__file__).parent.parent / "golden"
 GOLDEN = FOLDER / "schedule.v1.json"
-SCHEMA = json.loads((Path(autoprune.__file__).parent / "schedule.schema.json").read_text())
+SCHEMA = json.loads((Path(autoprune.__file__).parent / "schedule/schema.json").read_text())
 TEXT = {"name": "attention", "rows": "text"}
 
 

@@ -16,7 +16,7 @@ from support.trials import assert_all_told
 
 from autoprune import presets
 from autoprune.errors import StorageError
-from autoprune.measure.results import SampleResult
+from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
 from autoprune.search.driver import run_study
 from autoprune.search.events import Event

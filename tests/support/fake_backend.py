@@ -19,7 +19,7 @@ from typing import Any
 from transformers import LlamaConfig
 
 from autoprune.errors import EvaluationError
-from autoprune.measure.results import SampleResult
+from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import ModelIdentity, Schedule
 from autoprune.search.spec import StudySpec
 from autoprune.search.tasks import EngineFacts, Inputs, Split, SplitFacts

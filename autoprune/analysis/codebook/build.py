@@ -17,10 +17,11 @@ from autoprune.analysis.codebook.neighbours import neighbourhoods
 from autoprune.analysis.codebook.prompt import Prompt
 from autoprune.analysis.codebook.rule import QUANTILE, prototypes, redundant, thresholds
 from autoprune.analysis.codebook.variant import Variant
+from autoprune.data.rows import Sample
+from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError, ModelError
-from autoprune.measure.data import SampleSet
-from autoprune.measure.loading import LoadedModel, encode, to_device
-from autoprune.measure.rows import Sample
+from autoprune.evaluate.encoding import encode, to_device
+from autoprune.models.loading import LoadedModel
 from autoprune.runtime.codebook import FORMAT, VERSION, write_prototypes
 from autoprune.runtime.projector import projector_digest
 from autoprune.schedule import CodebookCriterion, Keep, Schedule, Stage

@@ -12,7 +12,7 @@ from torch import Tensor
 from autoprune.analysis.codebook.clustering import density_peaks
 from autoprune.analysis.codebook.measures import Measures
 from autoprune.errors import DataError
-from autoprune.measure.statistics import wilson
+from autoprune.evaluate.statistics import wilson
 
 QUANTILE = 0.95
 

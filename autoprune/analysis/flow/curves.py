@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from autoprune.analysis.flow.interventions import METRICS
 from autoprune.analysis.flow.saliency import TEXT, VISUAL
-from autoprune.measure.statistics import clustered_means, paired_drop
+from autoprune.evaluate.statistics import clustered_means, paired_drop
 
 Array = NDArray[np.float64]
 DIRECTIONS = {

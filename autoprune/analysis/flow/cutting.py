@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from autoprune.analysis.flow.edges import cut_edges, random_edges, visible_edges, without_edges
 from autoprune.errors import DataError
-from autoprune.measure.prefix import DensePrefix
+from autoprune.evaluate.prefix import DensePrefix
 from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
 from autoprune.runtime.request import without_first
 

@@ -12,12 +12,13 @@ from torch import Tensor
 from autoprune.analysis.flow.cutting import Scissors
 from autoprune.analysis.flow.edges import CUTS
 from autoprune.analysis.flow.targets import Target
-from autoprune.measure.decoding import padding_token
-from autoprune.measure.forcing import Forced, force
-from autoprune.measure.loading import LoadedModel, encode, to_device
-from autoprune.measure.prefix import DensePrefix
-from autoprune.measure.rows import Sample
-from autoprune.measure.verdicts import best_choices, check_finite, first_mismatch, row_kl, summed_log_probabilities
+from autoprune.data.rows import Sample
+from autoprune.evaluate.encoding import encode, to_device
+from autoprune.evaluate.forcing import Forced, force
+from autoprune.evaluate.greedy import padding_token
+from autoprune.evaluate.prefix import DensePrefix
+from autoprune.evaluate.verdicts import best_choices, check_finite, first_mismatch, row_kl, summed_log_probabilities
+from autoprune.models.loading import LoadedModel
 
 METRICS = ("correct", "probability", "kl")
 

@@ -15,13 +15,14 @@ from autoprune.analysis.flow.edges import CUTS
 from autoprune.analysis.flow.interventions import intervene
 from autoprune.analysis.flow.proposal import Proposal, propose
 from autoprune.analysis.flow.targets import find_targets
+from autoprune.data.rows import Sample
+from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError, ModelError
-from autoprune.measure.batches import plan_batches
-from autoprune.measure.data import SampleSet
-from autoprune.measure.decoding import check_greedy, padding_token
-from autoprune.measure.forcing import force
-from autoprune.measure.loading import LoadedModel, encode, to_device
-from autoprune.measure.rows import Sample
+from autoprune.evaluate.batching import plan_batches
+from autoprune.evaluate.encoding import encode, to_device
+from autoprune.evaluate.forcing import force
+from autoprune.evaluate.greedy import check_greedy, padding_token
+from autoprune.models.loading import LoadedModel
 from autoprune.presets import himap
 from autoprune.runtime.decoder import decoder_layers, find_decoder, visual_token_ids
 from autoprune.schedule import Schedule

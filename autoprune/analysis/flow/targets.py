@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autoprune.measure.choices import choice_tokens, following_tokens
-from autoprune.measure.decoding import end_tokens, padding_token, reference_answers
-from autoprune.measure.loading import LoadedModel, to_device
-from autoprune.measure.metrics import exact_match
-from autoprune.measure.rows import Sample
+from autoprune.data.rows import Sample
+from autoprune.evaluate.encoding import choice_tokens, following_tokens, to_device
+from autoprune.evaluate.greedy import end_tokens, padding_token, reference_answers
+from autoprune.evaluate.metrics import exact_match
+from autoprune.models.loading import LoadedModel
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,190 @@
+"""Calibration and validation data: JSONL, Parquet or a `datasets` name, as a `SampleSet` that knows its content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+from datasets import Image, IterableDataset, load_dataset
+
+from autoprune.data.rows import FIELDS, RowError, Sample, parse_row
+from autoprune.errors import DataError
+
+__all__ = ["Sample", "SampleSet", "load_samples"]
+
+_FILE_KINDS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+_SHOWN = 3  # row errors spelled out in one message
+
+
+@dataclass(frozen=True)
+class SampleSet(Sequence[Sample]):
+    """Samples in a fixed order.
+
+    Attributes:
+        samples: The samples.
+        digest: sha256 over the content of all of them (fields and image bytes), in order.
+        name: Where they came from, for people.
+    """
+
+    samples: tuple[Sample, ...]
+    digest: str
+    name: str
+
+    @classmethod
+    def of(cls, samples: Iterable[Sample], name: str) -> SampleSet:
+        """A set with its digest."""
+        samples = tuple(samples)
+        digest = hashlib.sha256("\n".join(sample.digest for sample in samples).encode()).hexdigest()
+        return cls(samples, digest, name)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.samples)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Sample, ...]: ...
+    def __getitem__(self, index: int | slice) -> Sample | tuple[Sample, ...]:
+        return self.samples[index]
+
+
+def load_samples(
+    path: str | Path,
+    *,
+    split: str = "train",
+    samples: int | None = None,
+    seed: int = 0,
+    columns: Mapping[str, str] | None = None,
+    base: str | Path | None = None,
+) -> SampleSet:
+    """Loads and checks a data set before anything is computed on it.
+
+    Args:
+        path: A ``.jsonl``, ``.json`` or ``.parquet`` file, or a name or folder that `datasets.load_dataset` knows.
+        split: Split of a named data set; a file has only ``train``.
+        samples: How many rows to draw, None for all. The draw depends on `seed` and the number of rows alone, a smaller
+            draw is part of a larger one, and drawn rows keep their order.
+        seed: Of the draw.
+        columns: Their column for our field, for data whose columns have other names.
+        base: Folder that a relative `path` starts at; default: the working folder.
+
+    Raises:
+        DataError: the data cannot be read, or rows are wrong: each is named with its row, field and remedy.
+    """
+    name, base = str(path), Path(base or ".")
+    kind = _FILE_KINDS.get(Path(path).suffix.lower())
+    source = base / path
+    rows = _file_rows(source, kind, split) if kind else _named_rows(name, source, split)
+    if not rows:
+        raise DataError("holds no rows", field="data.path", value=name, remedy="give a data set that has rows")
+    numbers = _draw(len(rows), samples, seed)
+    names = _columns(columns or {}, {key for row in rows for key in row})
+    folder = source.parent if kind else (source if source.is_dir() else base)
+    return SampleSet.of(_parse([(n, rows[n]) for n in numbers], names, folder, name), name)
+
+
+def _file_rows(file: Path, kind: str, split: str) -> list[dict[str, Any]]:
+    if not file.is_file():
+        raise DataError("no such file", field="data.path", value=str(file), remedy="check the path")
+    if split != "train":
+        raise DataError("a file has only the split 'train'", field="data.split", value=split, remedy="leave split out")
+    if not file.stat().st_size:
+        raise DataError("is empty", field="data.path", value=str(file), remedy="give a file with at least one row")
+    try:
+        # Streaming reads the file itself: no second copy in a cache that could be stale.
+        return _rows(load_dataset(kind, data_files=str(file), split="train", streaming=True))
+    except Exception as error:  # the reader raises its own, pyarrow's and pandas' classes
+        raise DataError(
+            f"cannot be read: {_bad_line(file) or _reason(error)}",
+            field="data.path",
+            value=str(file),
+            remedy="write one JSON object per line, each field of the same type in every row"
+            if kind == "json"
+            else "check that it is a Parquet file",
+        ) from error
+
+
+def _named_rows(name: str, folder: Path, split: str) -> list[dict[str, Any]]:
+    try:
+        return _rows(load_dataset(str(folder) if folder.is_dir() else name, split=split))
+    except Exception as error:  # the hub, the network and the builders each raise their own classes
+        raise DataError(
+            f"`datasets` cannot load it: {_reason(error)}",
+            field="data.path",
+            value=name,
+            remedy=f"give a .jsonl or .parquet file that exists, or a `datasets` name that has the split {split!r}",
+        ) from error
+
+
+def _rows(dataset: Any) -> list[dict[str, Any]]:
+    for column, feature in (dataset.features or {}).items():
+        # Undecoded: the digest needs the encoded bytes, and images are opened only when a model needs them.
+        if isinstance(feature, Image):
+            dataset = dataset.cast_column(column, Image(decode=False))
+        elif isinstance(getattr(feature, "feature", None), Image):
+            dataset = dataset.cast_column(column, type(feature)(Image(decode=False)))
+    return list(dataset) if isinstance(dataset, IterableDataset) else [dict(row) for row in dataset]
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error.__cause__ or error).split())[:200]
+
+
+def _bad_line(file: Path) -> str | None:
+    if file.suffix.lower() != ".jsonl":
+        return None
+    try:
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines()):
+            if line.strip() and not isinstance(json.loads(line), dict):
+                return f"row {number} is not a JSON object"
+    except json.JSONDecodeError as error:
+        return f"row {number} is not JSON ({error.msg} at column {error.colno})"
+    except UnicodeDecodeError:
+        return "it is not UTF-8 text"
+    return None
+
+
+def _draw(rows: int, samples: int | None, seed: int) -> list[int]:
+    if samples is None:
+        return list(range(rows))
+    if not 0 < samples <= rows:
+        raise DataError(f"must be 1 to {rows}", field="data.samples", value=samples, remedy="null takes all rows")
+    # Ranks by hash and not by a generator, whose stream may change between versions.
+    ranked = sorted(range(rows), key=lambda number: hashlib.sha256(f"{seed}:{number}".encode()).digest())
+    return sorted(ranked[:samples])
+
+
+def _columns(columns: Mapping[str, str], present: set[str]) -> dict[str, str]:
+    for ours, theirs in columns.items():
+        if ours not in FIELDS:
+            raise DataError(
+                "no such field", field="data.columns", value=ours, remedy=f"map one of {', '.join(FIELDS)} to a column"
+            )
+        if theirs not in present:
+            raise DataError(
+                "no such column", field=f"data.columns.{ours}", value=theirs, remedy=f"the data has {sorted(present)}"
+            )
+    return {field: columns.get(field, field) for field in FIELDS}
+
+
+def _parse(rows: list[tuple[int, dict[str, Any]]], names: dict[str, str], base: Path, data: str) -> list[Sample]:
+    parsed: list[Sample] = []
+    errors: list[tuple[int, RowError]] = []
+    for number, row in rows:
+        try:
+            parsed.append(parse_row({ours: row.get(theirs) for ours, theirs in names.items()}, number, base))
+        except RowError as error:
+            errors.append((number, error))
+    if errors:
+        shown = [f"row {number}: {error.field} {error.message}" for number, error in errors[:_SHOWN]]
+        more = f"; and {len(errors) - _SHOWN} more rows" if len(errors) > _SHOWN else ""
+        first, cause = errors[0]
+        raise DataError(f"{data}: {'; '.join(shown)}{more}", field=f"rows[{first}].{cause.field}", remedy=cause.remedy)
+    return parsed

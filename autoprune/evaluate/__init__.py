@@ -1,0 +1,1 @@
+"""What a schedule loses: answers, verdicts, intervals, and times beside the dense model."""

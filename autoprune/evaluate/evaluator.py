@@ -1,0 +1,168 @@
+"""Scores schedules on data, many times faster than generating with each of them, with the same verdicts."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from autoprune.data.samples import SampleSet
+from autoprune.errors import DataError, ModelError
+from autoprune.evaluate.batch import ScoredBatch
+from autoprune.evaluate.batching import plan_batches
+from autoprune.evaluate.generate import generate_and_score
+from autoprune.evaluate.greedy import check_greedy
+from autoprune.evaluate.results import SampleResult
+from autoprune.evaluate.runs import Run
+from autoprune.models.loading import LoadedModel
+from autoprune.pricing.pricer import Pricer
+from autoprune.runtime.plan import ScoreKey
+from autoprune.schedule import AttentionCriterion, Criterion, EncoderCriterion, Schedule
+
+__all__ = ["Evaluator", "generate_and_score"]
+
+_DENSE = Schedule()
+_OPEN_SHARE = 4  # answers that wait to be decoded on may hold this part of the memory for recordings
+
+
+class Evaluator:
+    """Scores schedules on one data set with one model.
+
+    One dense pass per batch is recorded; a candidate runs only the layers from its first stage on, with the dense
+    model's greedy answer as the continuation. Where its arg-max follows that answer, the answer is its own; where it
+    parts from it, greedy decoding goes on from there. So the verdicts are those of `generate`.
+
+    Args:
+        loaded: The model.
+        data: The samples.
+        batch_size: Rows that run together.
+        max_new_tokens: Longest answer.
+        criteria: Attention criteria that candidates will use; their scores at every layer are recorded once.
+        cache_bytes: Memory for recorded layers; batches beyond it are recorded again when they are needed.
+        order: The order in which a race asks for samples: the first `batch_size`, twice, four times … of them are whole
+            batches. Default: as in `data`.
+
+    Raises:
+        DataError: the arguments do not fit the data.
+        ModelError: the model's answers are not plain greedy ones, or its structure cannot be priced.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        data: SampleSet,
+        *,
+        batch_size: int = 16,
+        max_new_tokens: int = 32,
+        criteria: Sequence[Criterion] = (),
+        cache_bytes: int = 2 * 1024**3,
+        order: Sequence[int] | None = None,
+    ) -> None:
+        if batch_size < 1 or max_new_tokens < 1:
+            field, value = ("batch_size", batch_size) if batch_size < 1 else ("max_new_tokens", max_new_tokens)
+            raise DataError("must be at least 1", field=field, value=value)
+        self.order = tuple(range(len(data)) if order is None else order)
+        if sorted(self.order) != list(range(len(data))):
+            raise DataError(f"must hold each of 0 to {len(data) - 1} once", field="order", value=len(self.order))
+        check_greedy(loaded.model.generation_config)
+        _check_full_attention(loaded)
+        self._loaded, self._data = loaded, data
+        self._batch_size, self._max_new_tokens = batch_size, max_new_tokens
+        self._keys = _score_keys(loaded, criteria)
+        self._cache_bytes = cache_bytes
+        self._pricer = Pricer(loaded.config, loaded.model.dtype.itemsize)
+        self._batches: list[ScoredBatch] = []
+        self._recorded: OrderedDict[int, int] = OrderedDict()  # batch number -> bytes, least recently used first
+
+    def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Answers every sample with the dense model and records its pass; done once, called by the other methods.
+
+        Args:
+            progress: Called with (samples done, samples).
+        """
+        if self._batches:
+            return
+        batches: list[ScoredBatch] = []
+        for indices in plan_batches(self._loaded.processor, self._data, self.order, self._batch_size):
+            samples = [self._data[index] for index in indices]
+            batch = ScoredBatch(self._loaded, indices, samples, self._keys, self._max_new_tokens)
+            batches.append(batch)
+            self._keep(len(batches) - 1, batches)
+            if progress is not None:
+                progress(sum(len(done.indices) for done in batches), len(self._data))
+        self._batches = batches
+
+    @property
+    def near_ties(self) -> float:
+        """Share of samples whose dense answer hangs on a margin below kernel noise: verdicts that may not repeat."""
+        self.prepare()
+        flags = [flag for batch in self._batches for flag in batch.near_ties]
+        return sum(flags) / len(flags)
+
+    def dense(self, indices: Sequence[int] | None = None) -> list[SampleResult]:
+        """Results of the dense model, in the order of `indices` (default: all samples, as in the data)."""
+        return self.evaluate(_DENSE, indices)
+
+    def evaluate(self, schedule: Schedule, indices: Sequence[int] | None = None) -> list[SampleResult]:
+        """Results of a schedule, in the order of `indices` (default: all samples, as in the data).
+
+        Raises:
+            EvaluationError: non-finite logits.
+            PatchError: a criterion cannot be computed on these samples.
+        """
+        return self.evaluate_many([schedule], indices)[0]
+
+    def evaluate_many(
+        self, schedules: Sequence[Schedule], indices: Sequence[int] | None = None
+    ) -> list[list[SampleResult]]:
+        """Results of several schedules, batch by batch, so that a recorded pass that does not stay in memory is
+        computed once for all of them.
+        """
+        self.prepare()
+        wanted = list(range(len(self._data)) if indices is None else indices)
+        outside = [index for index in wanted if not 0 <= index < len(self._data)]
+        if outside:
+            raise DataError(f"must be in 0 to {len(self._data) - 1}", field="indices", value=outside[0])
+        spare = self._cache_bytes // (_OPEN_SHARE * max(len(schedules), 1))
+        runs = [Run(self._loaded.model, s, self._pricer, self._batch_size, spare) for s in schedules]
+        asked = set(wanted)
+        for number, batch in enumerate(self._batches):
+            if asked.isdisjoint(batch.indices):
+                continue
+            for run in runs:
+                run.add(batch)
+            self._keep(number, self._batches)
+        for run in runs:
+            run.finish()
+        return [[run.results[index] for index in wanted] for run in runs]
+
+    def _keep(self, number: int, batches: Sequence[ScoredBatch]) -> None:
+        """Notes that a batch was used, and lets go of those used longest ago while there is too much."""
+        recorded = batches[number].prefix.recorded
+        self._recorded.pop(number, None)
+        if recorded is not None:
+            self._recorded[number] = recorded.nbytes
+        while len(self._recorded) > 1 and sum(self._recorded.values()) > self._cache_bytes:
+            oldest, _ = self._recorded.popitem(last=False)
+            batches[oldest].prefix.forget()
+
+
+def _score_keys(loaded: LoadedModel, criteria: Sequence[Criterion]) -> list[ScoreKey]:
+    depth = loaded.config.get_text_config(decoder=True).num_hidden_layers
+    distinct = list(dict.fromkeys(criteria))
+    previous = [c for c in distinct if isinstance(c, AttentionCriterion) and c.at == "previous"]
+    encoder = [c for c in distinct if isinstance(c, EncoderCriterion)]
+    keys: list[ScoreKey] = [(layer, criterion) for layer in range(1, depth) for criterion in previous]
+    return keys + [(layer, criterion) for layer in range(depth) for criterion in encoder]
+
+
+def _check_full_attention(loaded: LoadedModel) -> None:
+    text = loaded.config.get_text_config(decoder=True)
+    kinds = set(getattr(text, "layer_types", None) or ())
+    windowed = not kinds and getattr(text, "sliding_window", None)
+    if windowed or kinds - {"full_attention"}:
+        raise ModelError(
+            "layers without full attention cannot be scored by teacher forcing: a rejected token would still count",
+            field="model",
+            value=text.model_type,
+            remedy="score schedules on it with generate_and_score",
+        )

@@ -1,0 +1,224 @@
+"""One dense pass per batch is recorded; a candidate then runs only the layers from its first stage on.
+
+The recording holds what the text model was called with, what every layer gave, the dense KV cache, and the scores that
+a first stage at any layer would use. A replay calls the whole model with the recorded embeddings, so that its own loop,
+norm, head and anything between layers stay in force; layers before the first stage hand out their recorded output.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from autoprune.errors import ModelError
+from autoprune.evaluate.forcing import Forced
+from autoprune.runtime import apply, record
+from autoprune.runtime.decoder import decoder_layers, find_decoder
+from autoprune.runtime.plan import ScoreKey
+from autoprune.schedule import AttentionCriterion, Schedule
+
+
+@dataclass
+class Recorded:
+    """The part of a recording that is large, and that can be computed again from the rest."""
+
+    outputs: list[Any]
+    cache: Any
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        tensors = [_tensor(output) for output in self.outputs]
+        tensors += [tensor for layer in self.cache.layers for tensor in (layer.keys, layer.values)]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+@dataclass
+class Replay:
+    """One candidate on one batch.
+
+    Attributes:
+        logits: [B, width, vocabulary], the columns that predict the continuations.
+        visual_tokens: LongTensor[L, B], visual tokens alive in each layer.
+        cache: KV cache; the layers that were not run are empty until `select`.
+        entry: First layer that was run.
+    """
+
+    logits: Tensor
+    visual_tokens: Tensor
+    cache: Any
+    entry: int
+    recorded: Recorded
+
+    def select(self, rows: Tensor) -> Any:
+        """The cache of some rows, complete: layers that were not run get the dense keys and values. Uses it up."""
+        self.cache.batch_select_indices(rows)
+        for i in range(self.entry):
+            layer = copy.copy(self.recorded.cache.layers[i])
+            layer.batch_select_indices(rows)
+            self.cache.layers[i] = layer
+        return self.cache
+
+
+class DensePrefix:
+    """The recorded dense pass over one batch.
+
+    Attributes:
+        forced: The batch.
+        logits: [B, width, vocabulary], dense.
+        position_ids: Position ids [..., B, S] as `generate` would set them.
+        visual_mask: BoolTensor[B, S], visual tokens of the prompts.
+        recorded: Layer outputs and cache; None after `forget`.
+    """
+
+    def __init__(self, model: Any, forced: Forced, keys: Iterable[ScoreKey]) -> None:
+        self.forced = forced
+        self._model = model
+        self._decoder = find_decoder(model)
+        self._layers: Sequence[nn.Module] = decoder_layers(self._decoder)
+        self._text_call: dict[str, Any] = {}
+        self.position_ids: Tensor = model._prepare_position_ids_for_generation(
+            forced.inputs["input_ids"], dict(forced.inputs)
+        )
+        self.recorded: Recorded | None
+        self.logits, self.recorded, self.scores, self.visual_mask = self._dense_pass(keys)
+
+    def forget(self) -> None:
+        """Drop what is large; the next replay computes it again, without the vision tower."""
+        self.recorded = None
+
+    def replay(self, schedule: Schedule) -> Replay:
+        """Runs a schedule on the batch.
+
+        Raises:
+            PatchError: a criterion cannot be computed on this batch.
+        """
+        recorded, cache, entry = self.ensure_recorded(), self._new_cache(), self._entry(schedule)
+        with (
+            torch.no_grad(),
+            # Before the patch, so that its own hooks see the recorded call.
+            self._substituted(cache),
+            apply(self._model, schedule, self.visual_mask, scores=self.scores) as patch,
+            patch.prompt(self.forced.ends),
+            _shortcut(self._layers, recorded.outputs[:entry]),
+        ):
+            logits = self._call(cache)
+        return Replay(logits, patch.report.visual_tokens, cache, entry, recorded)
+
+    def rerun(self, entry: int) -> Tensor:
+        """Logits [B, width, vocabulary] when the layers from `entry` on run again, under whatever hooks they carry."""
+        recorded, cache = self.ensure_recorded(), self._new_cache()
+        with torch.no_grad(), self._substituted(cache), _shortcut(self._layers, recorded.outputs[:entry]):
+            return self._call(cache)
+
+    def ensure_recorded(self) -> Recorded:
+        """The large part, computed again if it was dropped."""
+        if self.recorded is None:
+            cache = self._new_cache()
+            with torch.no_grad(), self._substituted(cache), _outputs(self._layers) as outputs:
+                self._call(cache)
+            self.recorded = Recorded(outputs, cache)
+        return self.recorded
+
+    def _entry(self, schedule: Schedule) -> int:
+        """First layer that a schedule needs to run."""
+        for stage in schedule.stages:
+            if stage.keep.ratio == 1.0:
+                continue
+            criterion = stage.criterion
+            if isinstance(criterion, AttentionCriterion) and criterion.at == "previous":
+                known = (stage.layer, criterion) in self.scores
+                return stage.layer if known else stage.layer - 1
+            return stage.layer
+        return len(self._layers) - 1
+
+    def _dense_pass(self, keys: Iterable[ScoreKey]) -> tuple[Tensor, Recorded, dict[ScoreKey, Tensor], Tensor]:
+        cache = self._new_cache()
+
+        def remember(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if args:
+                raise ModelError("calls its text model with positional arguments", field="model", value=type(decoder))
+            self._text_call.update({name: value for name, value in kwargs.items() if name != "past_key_values"})
+
+        handle = self._decoder.register_forward_pre_hook(remember, with_kwargs=True)
+        try:
+            with torch.no_grad(), record(self._model, keys) as recording, _outputs(self._layers) as outputs:
+                with recording.prompt(self.forced.ends):
+                    logits = self._model(
+                        **self.forced.inputs,
+                        position_ids=self.position_ids,
+                        past_key_values=cache,
+                        use_cache=True,
+                        logits_to_keep=self.forced.width,
+                    ).logits[:, -self.forced.width :]  # some models give all columns
+                return logits, Recorded(outputs, cache), dict(recording.scores), recording.visual_mask
+        finally:
+            handle.remove()
+
+    def _call(self, cache: Any) -> Tensor:
+        logits: Tensor = self._model(
+            inputs_embeds=self._text_call["inputs_embeds"],
+            attention_mask=self.forced.inputs["attention_mask"],
+            position_ids=self.position_ids,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=self.forced.width,
+        ).logits[:, -self.forced.width :]
+        return logits
+
+    def _new_cache(self) -> Any:
+        return DynamicCache(config=self._model.config.get_text_config(decoder=True))
+
+    @contextmanager
+    def _substituted(self, cache: Any) -> Iterator[None]:
+        """The text model is called as it was in the dense pass, with another cache."""
+
+        def substitute(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            return (), {**self._text_call, "past_key_values": cache}
+
+        handle = self._decoder.register_forward_pre_hook(substitute, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+@contextmanager
+def _outputs(layers: Sequence[nn.Module]) -> Iterator[list[Any]]:
+    """Collects what each layer gives, in order."""
+    outputs: list[Any] = []
+    handles = [layer.register_forward_hook(lambda module, args, output: outputs.append(output)) for layer in layers]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _shortcut(layers: Sequence[nn.Module], outputs: Sequence[Any]) -> Iterator[None]:
+    """The first layers hand out recorded outputs instead of running."""
+    short = list(zip(layers, outputs, strict=False))
+    shadowed = [layer.__dict__.get("forward") for layer, _ in short]
+    for layer, output in short:
+        layer.__dict__["forward"] = lambda *args, _output=output, **kwargs: _output
+    try:
+        yield
+    finally:
+        for (layer, _), forward in zip(short, shadowed, strict=True):
+            if forward is None:
+                del layer.__dict__["forward"]
+            else:
+                layer.__dict__["forward"] = forward
+
+
+def _tensor(output: Any) -> Tensor:
+    tensor: Tensor = output[0] if isinstance(output, tuple) else output
+    return tensor

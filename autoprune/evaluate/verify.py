@@ -1,0 +1,114 @@
+"""Check a schedule's claim on data that no search has seen, the slow and plain way: `apply` and ``generate()``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from autoprune.data.samples import SampleSet
+from autoprune.evaluate.encoding import encode, to_device
+from autoprune.evaluate.generate import generate_and_score
+from autoprune.evaluate.latency import time_prefill
+from autoprune.evaluate.results import compare, flops_quantiles, summarise
+from autoprune.models.loading import LoadedModel
+from autoprune.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Dense beside pruned on one data set.
+
+    Attributes:
+        samples: Rows.
+        accuracy_dense: Accuracy of the stock model.
+        accuracy: Accuracy under the schedule.
+        drop: Dense minus pruned.
+        drop_ci: Its 95 % interval, paired bootstrap over groups of rows.
+        drop_se: Its standard error.
+        claimed_drop: The drop that the schedule's evidence states, measured on validation rows; None without evidence.
+        allowed: ``1.96 * sqrt(se_validation**2 + se_here**2)``: how far the two drops may be apart.
+        holds: Whether they are no further apart; None without evidence.
+        flops_ratio: Prefill FLOPs over dense, summed over the rows.
+        flops_quantiles: The same of single rows: `p10`, `p50`, `p90`, `max`.
+        prefill_dense_ms: Dense prefill of one batch, median.
+        prefill_ms: Pruned prefill of the same batch, in the same run.
+        batch: Rows of that batch.
+        tasks: Per task the drop with its interval and standard error.
+    """
+
+    samples: int
+    accuracy_dense: float
+    accuracy: float
+    drop: float
+    drop_ci: list[float]
+    drop_se: float
+    claimed_drop: float | None
+    allowed: float | None
+    holds: bool | None
+    flops_ratio: float
+    flops_quantiles: dict[str, float]
+    prefill_dense_ms: float
+    prefill_ms: float
+    batch: int
+    tasks: dict[str, dict[str, Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verification as a JSON object."""
+        return asdict(self)
+
+
+def verify_schedule(
+    loaded: LoadedModel,
+    schedule: Schedule,
+    data: SampleSet,
+    *,
+    batch_size: int = 16,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> Verification:
+    """Answer every row with the stock model and with the patched one, and time both on the first batch.
+
+    Args:
+        loaded: The model.
+        schedule: The schedule, with its evidence if it has any.
+        data: Rows that the study did not use.
+        batch_size: Rows of a batch.
+        on_step: Told what is about to run.
+
+    Raises:
+        ModelError: the schedule is not for this model.
+    """
+    schedule.check_model(loaded.config)
+    on_step(f"answering {len(data)} rows with the dense model")
+    dense = generate_and_score(loaded, data, None, batch_size)
+    on_step(f"answering {len(data)} rows with the pruned model")
+    pruned = generate_and_score(loaded, data, schedule, batch_size)
+    on_step("timing the prefill, dense and pruned in turn")
+    rows = data[:batch_size]
+    inputs = to_device(encode(loaded.processor, rows), loaded.model.device)
+    times = time_prefill(loaded.model, inputs, [None, schedule])
+    lost, summary = compare(dense, pruned), summarise(pruned)
+    claimed, allowed = claim(schedule, lost["drop_se"])
+    return Verification(
+        samples=len(data),
+        accuracy_dense=summarise(dense).accuracy,
+        accuracy=summary.accuracy,
+        **lost,
+        claimed_drop=claimed,
+        allowed=allowed,
+        holds=None if claimed is None or allowed is None else abs(lost["drop"] - claimed) <= allowed,
+        flops_ratio=summary.flops_ratio,
+        flops_quantiles=flops_quantiles(pruned),
+        prefill_dense_ms=times[0].prefill_ms,
+        prefill_ms=times[1].prefill_ms,
+        batch=len(rows),
+    )
+
+
+def claim(schedule: Schedule, drop_se: float) -> tuple[float | None, float | None]:
+    """The drop that the evidence claims, and how far a drop measured with this standard error may be from it."""
+    drop, se = schedule.evidence.get("drop"), schedule.evidence.get("drop_se")
+    if not isinstance(drop, int | float) or not isinstance(se, int | float):
+        return None, None
+    return float(drop), 1.96 * math.hypot(float(se), drop_se)

@@ -1,0 +1,131 @@
+"""Models of any shape without a download: built from a config, with random weights that are cheap to draw."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+from autoprune.errors import ModelError
+from autoprune.models.loading import device_of, dtype_on
+
+_BLOCK = 1_000_003
+"""Numbers drawn of each kind: a prime, so that the rows of a weight of any width are not copies of each other."""
+
+
+def random_model(
+    path_or_config: str | Path | Any, *, layers: int | None = None, dtype: str = "auto", device: str = "auto"
+) -> Any:
+    """A model built from a config, in eval mode, without gradients; the same weights every time.
+
+    Args:
+        path_or_config: A folder with a config.json, that file, a name on the hub, or a config (it is not changed).
+        layers: Build only the first decoder layers, so that the layer shape of a large model fits a small machine.
+        dtype: As `load_model` takes it; a config without a dtype is built in bfloat16 on a GPU.
+        device: As `load_model` takes it.
+
+    Raises:
+        ModelError: there is no such config, no model class for it, or it has fewer layers.
+    """
+    place = device_of(device)
+    named = dtype_on(place, dtype)
+    is_path = isinstance(path_or_config, str | Path)
+    config = read_config(path_or_config) if is_path else copy.deepcopy(path_or_config)
+    _cut_depth(config, layers)
+    kind: Any = AutoModelForImageTextToText
+    if type(config) not in kind._model_mapping:
+        kind = AutoModelForCausalLM
+    numbers = getattr(config, "dtype", None) or torch.bfloat16 if named == "auto" else getattr(torch, named)
+    try:
+        with place, _CheapNoise():
+            model = kind.from_config(config, dtype=numbers)
+    except (ValueError, KeyError, ImportError, RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"cannot be built: {' '.join(str(error).split())[:300]}",
+            field="model.path",
+            value=getattr(config, "model_type", type(config).__name__),
+            remedy="give the config of an image-text-to-text or causal language model of transformers",
+        ) from error
+    return model.eval().requires_grad_(False)
+
+
+def read_config(path: str | Path, layers: int | None = None) -> Any:
+    """The transformers config of a folder, of a config.json or of a name on the hub.
+
+    Args:
+        path: Which.
+        layers: As in `random_model`.
+
+    Raises:
+        ModelError: there is none, or it has fewer layers.
+    """
+    try:
+        config = AutoConfig.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            "no config of a transformers model is there",
+            field="model.path",
+            value=str(path),
+            remedy="give a folder with a config.json, that file, or a name on the hub (which needs the network once)",
+        ) from error
+    _cut_depth(config, layers)
+    return config
+
+
+def _cut_depth(config: Any, layers: int | None) -> None:
+    if layers is None:
+        return
+    text = config.get_text_config(decoder=True)
+    depth = text.num_hidden_layers
+    if not 1 <= layers <= depth:
+        raise ModelError(f"must be in 1 to {depth}, the layers of this model", field="layers", value=layers)
+    for name, value in list(vars(text).items()):
+        if isinstance(value, list) and len(value) == depth:  # said layer by layer, such as layer_types
+            setattr(text, name, value[:layers])
+    text.num_hidden_layers = layers
+
+
+class _CheapNoise(TorchDispatchMode):
+    """Fills random tensors with repetitions of one block of noise: a copy, where drawing 7B numbers takes a minute.
+
+    It works below the models' own initialisation, which so keeps its scales, its ones and its zeros.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # inherited, so the exclusion of torch misses it
+        generator = torch.Generator().manual_seed(0)
+        self._normal = torch.randn(_BLOCK, generator=generator)
+        self._uniform = torch.rand(_BLOCK, generator=generator)
+        self._filled = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.aten.normal_.default:
+            mean, std = _scale(args)
+            return self._fill(args[0], self._normal * std + mean)
+        if func is torch.ops.aten.uniform_.default:
+            low, high = _scale(args)
+            return self._fill(args[0], self._uniform * (high - low) + low)
+        return func(*args, **(kwargs or {}))
+
+    def _fill(self, tensor: Tensor, block: Tensor) -> Tensor:
+        self._filled += 1
+        # Rolled, so that no two weights are the same numbers.
+        block = block.roll(-7919 * self._filled).to(tensor.device, tensor.dtype)
+        flat = tensor.view(-1)
+        whole = flat.numel() // _BLOCK * _BLOCK
+        flat[:whole].view(-1, _BLOCK).copy_(block.expand(whole // _BLOCK, -1))
+        flat[whole:].copy_(block[: flat.numel() - whole])
+        return tensor
+
+
+def _scale(args: tuple[Any, ...]) -> tuple[float, float]:
+    """Mean and spread, or low and high; the dispatcher leaves trailing defaults out."""
+    return args[1] if len(args) > 1 else 0.0, args[2] if len(args) > 2 else 1.0

@@ -1,0 +1,1 @@
+"""The price of a schedule: FLOPs and cache bytes from shapes alone."""

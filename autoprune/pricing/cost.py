@@ -1,0 +1,195 @@
+"""The price of a schedule: true FLOPs and KV bytes, from shapes alone, so also for models that are not loaded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from autoprune.pricing.architecture import Architecture
+from autoprune.pricing.scoring import matching_macs, selection_macs
+from autoprune.pricing.tokens import check_counts, check_layers, tokens_per_layer, visual_alive
+from autoprune.schedule import Schedule
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+DECODER_PARTS = ("projections", "attention", "feed_forward", "scoring")
+DEFAULT_DTYPE_BYTES = 2  # half precision, where the config names no dtype
+CONVENTION = (
+    "True FLOPs, 2 per multiply-add, of matrix products, convolutions and attention, n x n counted in full; norms, "
+    "softmax, activations and rotary embedding are not counted. ratio: decoder layers over the whole prompt, text "
+    "included, plus scoring. ratio_end_to_end: adds vision tower (all its layers), projector, one head row and the "
+    "generated tokens."
+)
+"""What every `Cost` counts, for people."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one prompt costs, pruned beside dense. All ``*flops`` count 2 per multiply-add.
+
+    Attributes:
+        parts: FLOPs of the pruned run: `projections`, `attention` (QK^T and AV) and `feed_forward` of the decoder
+            layers in the prefill, `scoring`, `head` (one row), `vision_tower`, `projector`, `decode` (generated
+            tokens, head included).
+        parts_dense: The same of the dense run.
+        kv_bytes: Key and value bytes of the cache after the prefill, and after the decode steps if there are any.
+        kv_bytes_dense: The same of the dense run.
+        convention: What is counted and what is not, in one paragraph.
+    """
+
+    parts: dict[str, int]
+    parts_dense: dict[str, int]
+    kv_bytes: int
+    kv_bytes_dense: int
+    convention: str
+
+    @property
+    def decoder_flops(self) -> int:
+        """Decoder layers over the whole prompt, text included, plus scoring: the numerator of `ratio`."""
+        return _decoder(self.parts)
+
+    @property
+    def decoder_flops_dense(self) -> int:
+        """The denominator of `ratio`."""
+        return _decoder(self.parts_dense)
+
+    @property
+    def end_to_end_flops(self) -> int:
+        """All parts."""
+        return sum(self.parts.values())
+
+    @property
+    def end_to_end_flops_dense(self) -> int:
+        """All parts of the dense run."""
+        return sum(self.parts_dense.values())
+
+    @property
+    def flops(self) -> int:
+        """Everything that the run computes, as an operation counter sees it (= `end_to_end_flops`)."""
+        return self.end_to_end_flops
+
+    @property
+    def flops_dense(self) -> int:
+        """`flops` of the dense run."""
+        return self.end_to_end_flops_dense
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds, half of `flops`."""
+        return self.flops // 2
+
+    @property
+    def ratio(self) -> float:
+        """Decoder layers over the whole prompt plus scoring, pruned / dense; head, tower and projector excluded."""
+        return self.decoder_flops / self.decoder_flops_dense
+
+    @property
+    def ratio_end_to_end(self) -> float:
+        """All parts, pruned / dense: adds tower, projector, one head row and the generated tokens."""
+        return self.end_to_end_flops / self.end_to_end_flops_dense
+
+    @property
+    def kv_ratio(self) -> float:
+        """KV bytes, pruned / dense."""
+        return self.kv_bytes / self.kv_bytes_dense
+
+
+def cost(
+    config: PreTrainedConfig | Architecture,
+    schedule: Schedule,
+    visual_tokens: int = 576,
+    text_tokens: int = 64,
+    new_tokens: int = 0,
+    *,
+    text_before: int = 0,
+    kept: Sequence[int] | None = None,
+    images: int = 1,
+    dtype_bytes: int | None = None,
+) -> Cost:
+    """Price a schedule for one prompt.
+
+    Args:
+        config: A transformers config, or the `Architecture` made from it once.
+        schedule: What is pruned.
+        visual_tokens: Visual tokens of the prompt before any stage.
+        text_tokens: All other tokens of the prompt.
+        new_tokens: Tokens that ``generate()`` returns. The first comes out of the prefill and the last is never fed
+            back, so there are ``new_tokens - 1`` decode steps.
+        text_before: Text tokens before the first visual one; they never vote under ``rows: text``. The default 0
+            prices the most rows.
+        kept: Visual tokens alive after each stage; needed where `keep` is a mass or threshold and depends on the input.
+        images: Passes of the vision tower: images, or tiles where the processor cuts an image into several.
+        dtype_bytes: Bytes of one number in the cache; default: as the config's dtype, else 2.
+
+    Raises:
+        ModelError: The decoder's structure is not known, or the schedule does not fit the model.
+        ScheduleError: `kept` is missing or contradicts the schedule, or a criterion has no price.
+        DataError: A token count is negative or the prompt is empty.
+    """
+    check_counts(visual_tokens, text_tokens, new_tokens, text_before, images)
+    if isinstance(config, Architecture):
+        architecture = config
+    else:
+        schedule.check_model(config)
+        architecture = Architecture.from_config(config)
+    check_layers(schedule, len(architecture.layers))
+    alive = visual_alive(schedule, visual_tokens, kept)
+    tokens = tokens_per_layer(schedule, alive, text_tokens, len(architecture.layers))
+    dense_tokens = [text_tokens + visual_tokens] * len(tokens)
+    text_rows = text_tokens - text_before
+    scoring = matching_macs(architecture, schedule, visual_tokens, text_rows) + sum(
+        selection_macs(architecture, stage, before, after, text_tokens, text_rows)
+        for stage, (before, after) in zip(schedule.stages, pairwise(alive), strict=True)
+    )
+    steps = max(new_tokens - 1, 0)
+    passes = images if visual_tokens else 0
+    bytes_each = dtype_bytes or architecture.dtype_bytes or DEFAULT_DTYPE_BYTES
+    return Cost(
+        parts=_parts(architecture, tokens, scoring, steps, passes),
+        parts_dense=_parts(architecture, dense_tokens, 0, steps, passes),
+        kv_bytes=_kv_numbers(architecture, tokens, steps) * bytes_each,
+        kv_bytes_dense=_kv_numbers(architecture, dense_tokens, steps) * bytes_each,
+        convention=_convention(architecture, visual_tokens, text_tokens, new_tokens, passes, bytes_each),
+    )
+
+
+def _decoder(parts: dict[str, int]) -> int:
+    return sum(parts[name] for name in DECODER_PARTS)
+
+
+def _parts(architecture: Architecture, tokens: Sequence[int], scoring: int, steps: int, passes: int) -> dict[str, int]:
+    projections = attention = feed_forward = decode = 0
+    for (layer, n), times in Counter(zip(architecture.layers, tokens, strict=True)).items():
+        projections += times * n * layer.projection_macs
+        attention += times * 2 * layer.score_macs(n, n)
+        feed_forward += times * n * layer.ffn_macs
+        keys = sum(layer.cached(n + step) + 1 for step in range(steps))
+        decode += times * (steps * (layer.projection_macs + layer.ffn_macs) + 2 * layer.score_macs(1, keys))
+    vision = architecture.vision
+    macs = {
+        "projections": projections,
+        "attention": attention,
+        "feed_forward": feed_forward,
+        "scoring": scoring,
+        "head": architecture.head_macs,
+        "vision_tower": vision.tower_macs * passes if vision else 0,
+        "projector": vision.projector_macs * passes if vision else 0,
+        "decode": decode + steps * architecture.head_macs,
+    }
+    return {name: 2 * value for name, value in macs.items()}
+
+
+def _kv_numbers(architecture: Architecture, tokens: Sequence[int], steps: int) -> int:
+    return sum(layer.cached(n + steps) * layer.kv_width for layer, n in zip(architecture.layers, tokens, strict=True))
+
+
+def _convention(arch: Architecture, visual: int, text: int, new: int, passes: int, bytes_each: int) -> str:
+    return (
+        f"{CONVENTION} Prompt: visual tokens {visual}, text tokens {text}, vision passes {passes}. Generated: "
+        f"{new} tokens, decode steps {max(new - 1, 0)}. KV: {bytes_each} bytes per number."
+        + (f" Attention: {arch.unpriced}." if arch.unpriced else "")
+    )

@@ -1,0 +1,333 @@
+"""What a schedule is: which visual tokens leave, before which decoder layer, chosen by which criterion.
+
+The saved form is a contract (format ``autoprune.schedule``, version 1): unknown keys are refused, because dropping one
+would silently change answers, and a file written today must load for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from autoprune.errors import ModelError, ScheduleError
+from autoprune.schedule.criterion import (
+    AttentionCriterion,
+    Criterion,
+)
+from autoprune.schedule.identity import ModelIdentity
+from autoprune.schedule.validation import Float, Int, Part, canonical, explained
+
+KeepKind = Literal["ratio", "count", "mass", "threshold"]
+
+
+class Keep(Part):
+    """How many visual tokens of a sample are left after a stage; exactly one rule.
+
+    Attributes:
+        ratio: Share of the ORIGINAL visual tokens, in [0, 1]; 0 withdraws all of them.
+        count: Number of tokens, at least 1.
+        mass: The fewest best tokens that hold this share of the score of the tokens alive, in (0, 1].
+        threshold: Keep every token whose score is at least this, and at least the best one.
+    """
+
+    ratio: Annotated[Float, Field(ge=0, le=1)] | None = None
+    count: Annotated[Int, Field(ge=1)] | None = None
+    mass: Annotated[Float, Field(gt=0, le=1)] | None = None
+    threshold: Float | None = None
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        given = [k for k in ("ratio", "count", "mass", "threshold") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise ValueError(f"needs exactly one of ratio, count, mass, threshold, has {' and '.join(given) or 'none'}")
+        return self
+
+    @property
+    def kind(self) -> KeepKind:
+        """Name of the rule."""
+        return next(k for k in ("ratio", "count", "mass", "threshold") if getattr(self, k) is not None)
+
+    @property
+    def value(self) -> float:
+        """The rule's number."""
+        return float(getattr(self, self.kind)) + 0.0  # -0.0 becomes 0.0
+
+    def target(self, n_visual: int, alive: int) -> int:
+        """Visual tokens left, for rules that do not depend on scores.
+
+        Args:
+            n_visual: Visual tokens of the sample before any stage.
+            alive: Visual tokens alive before this stage.
+
+        Raises:
+            ScheduleError: for `mass` and `threshold`, whose count depends on the input.
+        """
+        if self.count is not None:
+            return min(self.count, alive)
+        if self.ratio is None:
+            raise ScheduleError("depends on the scores of the input", field=f"keep.{self.kind}", value=self.value)
+        wanted = round(self.ratio * n_visual)
+        return min(max(wanted, 1) if self.ratio > 0 else 0, alive)
+
+
+class Stage(Part):
+    """One pruning step, taken BEFORE 0-based decoder layer `layer` runs; layer 0 is before the decoder.
+
+    Attributes:
+        layer: The layer.
+        keep: How many visual tokens are left.
+        criterion: Which ones.
+        merge: ``mean``: every kept token becomes the mean of itself and of the dropped ones that are most similar to it
+            (after VisionZip, CVPR 2025, section 3.2); it keeps its place. None drops them for good.
+    """
+
+    layer: Annotated[Int, Field(ge=0)]
+    keep: Keep
+    criterion: Criterion | None = None
+    merge: Literal["mean"] | None = None
+
+    @property
+    def withdraws(self) -> bool:
+        """Whether no visual token is left after this stage (VTW)."""
+        return self.keep.ratio == 0
+
+    @property
+    def selects(self) -> bool:
+        """Whether scores are needed: the stage neither withdraws nor keeps everything."""
+        return self.keep.ratio not in (0.0, 1.0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.selects:
+            if self.merge:
+                raise ValueError("merge needs both kept and dropped tokens: keep a part of them, or leave merge out")
+            return self
+        if self.criterion is None:
+            raise ValueError(
+                "a stage that keeps a part needs a criterion, such as {'name': 'attention', 'rows': 'text'}"
+            )
+        allowed = {"mass": ("attention", "encoder"), "threshold": ("attention", "encoder", "codebook")}
+        names = allowed.get(self.keep.kind)
+        if names and self.criterion.name not in names:
+            raise ValueError(
+                f"keep.{self.keep.kind} works with {', '.join(names)} only, not with {self.criterion.name}"
+            )
+        if names and isinstance(self.criterion, AttentionCriterion) and self.criterion.combine:
+            raise ValueError(f"keep.{self.keep.kind} needs one score, but combine gives ranks: use keep.ratio or count")
+        if self.layer == 0 and isinstance(self.criterion, AttentionCriterion) and self.criterion.at == "previous":
+            raise ValueError(
+                "there is no layer before layer 0 to read attention from: use layer 1 or deeper, or at 'current'"
+            )
+        return self
+
+
+class Schedule(Part):
+    """A pruning schedule, as saved (contract: format ``autoprune.schedule``, version 1).
+
+    Attributes:
+        model: What it was made for; None for a preset or a schedule written by hand.
+        stages: Pruning steps, by increasing layer.
+        positions: ``keep`` leaves survivors at their original rotary positions (FastV, HiMAP, VTW); ``compact``
+            renumbers them without gaps from the pruned layer on (VTW's ``reset`` variant, PyramidDrop's own code).
+        evidence: Free-form; ignored when the schedule is applied.
+
+    Raises:
+        ScheduleError: on any malformed or contradictory content; the message names the fields.
+    """
+
+    format: Literal["autoprune.schedule"] = "autoprune.schedule"
+    version: Literal[1] = 1
+    model: ModelIdentity | None = None
+    stages: tuple[Stage, ...] = ()
+    positions: Literal["keep", "compact"] = "keep"
+    evidence: dict[str, Any] = Field(default_factory=dict)
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise explained(error, "") from None
+
+    @model_validator(mode="after")
+    def _stages_in_order(self) -> Self:
+        for i, (before, after) in enumerate(itertools.pairwise(self.stages), start=1):
+            if after.layer <= before.layer:
+                raise ValueError(
+                    f"stages[{i}].layer {after.layer} must be greater than stages[{i - 1}].layer {before.layer}"
+                )
+            if before.withdraws:
+                raise ValueError(
+                    f"stages[{i}] follows a withdrawal (keep.ratio 0), after which no visual token is left"
+                )
+        for kind in ("ratio", "count"):
+            kept = [(i, s.keep.value) for i, s in enumerate(self.stages) if s.keep.kind == kind]
+            for (i, a), (j, b) in itertools.pairwise(kept):
+                if b > a:
+                    raise ValueError(
+                        f"stages[{j}].keep.{kind} {b:g} is above stages[{i}].keep.{kind} {a:g}: tokens cannot come back"
+                    )
+        if self.model and self.stages and self.stages[-1].layer >= self.model.num_layers:
+            last, depth = self.stages[-1].layer, self.model.num_layers
+            raise ValueError(
+                f"stages[{len(self.stages) - 1}].layer {last} is out of range: the model has layers 0 to {depth - 1}"
+            )
+        return self
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """A schedule from its JSON object.
+
+        Raises:
+            ScheduleError: on unknown keys, unknown version or bad values.
+        """
+        try:
+            return super().model_validate(obj, **options)
+        except ValidationError as error:
+            raise explained(error, "") from None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a schedule file.
+
+        Raises:
+            ScheduleError: the file is missing, is no JSON, or is no valid schedule.
+        """
+        try:
+            obj = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
+        except OSError as error:
+            raise ScheduleError(
+                f"cannot be read: {error.strerror}",
+                field="schedule",
+                value=str(path),
+                remedy="give the path of a schedule JSON file",
+            ) from None
+        except ValueError as error:
+            raise ScheduleError(
+                f"is not JSON: {error}", field="schedule", value=str(path), remedy="export it again"
+            ) from None
+        found = obj.get("format") if isinstance(obj, dict) else type(obj).__name__
+        if found != "autoprune.schedule":
+            raise ScheduleError(
+                "is not an autoprune schedule",
+                field="format",
+                value=found,
+                remedy="the key 'format' must be 'autoprune.schedule'",
+            )
+        if type(obj.get("version")) is not int:
+            raise ScheduleError("must be 1", field="version", value=obj.get("version"), remedy="export it again")
+        return cls.model_validate(obj)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the schedule file, whole or not at all.
+
+        Raises:
+            ScheduleError: the file cannot be written, or `evidence` is no JSON.
+        """
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        try:
+            text = json.dumps(self.to_json_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+            partial.write_text(text + "\n", encoding="utf-8")
+            os.replace(partial, target)
+        except OSError as error:
+            raise ScheduleError(
+                f"cannot be written: {error.strerror}",
+                field="path",
+                value=str(path),
+                remedy="give a file in an existing, writable folder",
+            ) from None
+        except (TypeError, ValueError) as error:
+            raise ScheduleError(f"is no JSON: {error}", field="evidence") from None
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """The schedule as saved: rules and options at their default are left out."""
+        stages = []
+        for stage in self.stages:
+            entry: dict[str, Any] = {"layer": stage.layer, "keep": stage.keep.model_dump(exclude_none=True)}
+            if stage.criterion is not None:
+                entry["criterion"] = {"name": stage.criterion.name, **stage.criterion.model_dump(exclude_defaults=True)}
+            if stage.merge is not None:
+                entry["merge"] = stage.merge
+            stages.append(entry)
+        return {
+            "format": self.format,
+            "version": self.version,
+            "model": self.model.model_dump() if self.model else None,
+            "stages": stages,
+            **({} if self.positions == "keep" else {"positions": self.positions}),
+            "evidence": self.evidence,
+        }
+
+    @property
+    def key(self) -> str:
+        """Hex SHA-256 of what the schedule does; two schedules that prune alike share it."""
+        stages = [
+            {
+                "layer": s.layer,
+                "keep": {s.keep.kind: s.keep.value},
+                "criterion": s.criterion.model_dump(mode="json", exclude_none=True)
+                if s.selects and s.criterion
+                else None,
+                **({"merge": s.merge} if s.merge else {}),
+            }
+            for s in self.stages
+            if s.keep.ratio != 1
+        ]
+        compact = bool(stages) and self.positions == "compact"
+        return hashlib.sha256(canonical({"compact": stages} if compact else stages)).hexdigest()
+
+    def with_model(self, config: Any, name: str = "") -> Schedule:
+        """The same schedule, stamped with the identity of the model it is for.
+
+        Raises:
+            ScheduleError: a layer is out of range for this model.
+        """
+        return Schedule(**{**dict(self), "model": ModelIdentity.from_config(config, name)})
+
+    def check_model(self, config: Any) -> None:
+        """Check that the schedule fits a model.
+
+        Raises:
+            ModelError: another model type, depth or width, or a layer out of range.
+
+        Warns:
+            UserWarning: the structure differs in a detail that the layers do not depend on.
+        """
+        actual = ModelIdentity.from_config(config)
+        if self.model:
+            for field in ("model_type", "num_layers", "hidden_size"):
+                wanted, got = getattr(self.model, field), getattr(actual, field)
+                if wanted != got:
+                    raise ModelError(
+                        f"the schedule is for {self.model.name} with {field} {wanted}",
+                        field=f"model.{field}",
+                        value=got,
+                        remedy="calibrate this model, or load the model that the schedule was made for",
+                    )
+            if self.model.config_sha256 != actual.config_sha256:
+                warnings.warn(
+                    f"schedule made for {self.model.name}: this model has the same type, depth and width but another "
+                    "structure (config_sha256 differs)",
+                    stacklevel=3,
+                )
+        if self.stages and self.stages[-1].layer >= actual.num_layers:
+            raise ModelError(
+                f"out of range: the model has layers 0 to {actual.num_layers - 1}",
+                field=f"stages[{len(self.stages) - 1}].layer",
+                value=self.stages[-1].layer,
+                remedy="use a layer of this model, or presets.for_depth to map published layers",
+            )
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"the key {max(keys, key=keys.count)!r} stands twice in one object")
+    return dict(pairs)

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+import transformers
+from support.scenes import save_rows, save_tiny
+
+from autoprune.data.samples import load_samples
+from autoprune.models.loading import load_model
+
+transformers.logging.disable_progress_bar()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+    """A random LLaVA whose answers have 1 to 8 tokens."""
+    return save_tiny(tmp_path_factory.mktemp("model"), eos_bias=2.5)
+
+
+@pytest.fixture(scope="session")
+def loaded(model_folder):
+    return load_model(model_folder)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    return load_samples(save_rows(tmp_path_factory.mktemp("data")))

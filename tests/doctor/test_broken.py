@@ -1,0 +1,174 @@
+"""Each check fails when the runtime is broken in the way that it is there for, and passes when it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from autoprune.doctor import default_schedules, examine, subject_of
+from autoprune.models.loading import load_model
+from autoprune.runtime import cache_layers, frame, masks, patch, pruner, scoring, selection
+
+BREAKAGES: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {}
+
+
+def breaks(check: str) -> Callable[..., Callable[[pytest.MonkeyPatch], None]]:
+    def add(function: Callable[[pytest.MonkeyPatch], None]) -> Callable[[pytest.MonkeyPatch], None]:
+        BREAKAGES[function.__name__] = (check, function)
+        return function
+
+    return add
+
+
+@breaks("identity")
+def one_token_too_few(monkeypatch):
+    def fewer(scores, candidates, keep, n_visual):
+        kept = selection.survivors(scores, candidates, keep, n_visual)
+        return kept & (kept.cumsum(1) > 1)
+
+    monkeypatch.setattr(pruner, "survivors", fewer)
+
+
+@breaks("pruning fired")
+def a_stage_does_nothing(monkeypatch):
+    run = pruner.Pruner._run_stage
+
+    def lazy(self, k, layer, args, kwargs):
+        if k != 3:
+            return run(self, k, layer, args, kwargs)
+        self.context.fired.add(k)
+        return args, kwargs
+
+    monkeypatch.setattr(pruner.Pruner, "_run_stage", lazy)
+
+
+@breaks("masked reference")
+def neighbours_are_gathered(monkeypatch):
+    init = frame.Frame.__init__
+
+    def shifted(self, alive):
+        init(self, alive)
+        self.index = (self.index - 1).clamp(min=0)
+
+    monkeypatch.setattr(frame.Frame, "__init__", shifted)
+
+
+@breaks("masked reference")
+def results_are_not_written_back(monkeypatch):
+    monkeypatch.setattr(frame.Frame, "put", lambda self, compact, full: full)
+
+
+@breaks("decisions")
+def the_worst_tokens_are_kept(monkeypatch):
+    received = scoring.attention_received
+    monkeypatch.setattr(scoring, "attention_received", lambda *a: -received(*a))
+
+
+@breaks("KV lengths")
+def the_cache_reports_its_physical_length(monkeypatch):
+    monkeypatch.setattr(cache_layers.PrunedLayer, "get_seq_length", lambda self: self.keys.shape[-2])
+
+
+@breaks("positions")
+def survivors_are_rotated_as_their_neighbours(monkeypatch):
+    framed = pruner.Pruner._framed
+
+    def wrong(self, i, layer, args, kwargs):
+        args, kwargs = framed(self, i, layer, args, kwargs)
+        if self.context.frame is not None:
+            kwargs = {**kwargs, "position_embeddings": tuple(t.roll(1, -2) for t in kwargs["position_embeddings"])}
+        return args, kwargs
+
+    monkeypatch.setattr(pruner.Pruner, "_framed", wrong)
+
+
+@breaks("positions")
+def later_tokens_are_rotated_otherwise(monkeypatch):
+    entry = patch.Patch._layer_entry
+
+    def wrong(self, i):
+        before = entry(self, i)
+
+        def shifted(layer, args, kwargs):
+            args, kwargs = before(layer, args, kwargs) or (args, kwargs)
+            if args[0].shape[1] == 1:
+                kwargs = {**kwargs, "position_embeddings": tuple(reversed(kwargs["position_embeddings"]))}
+            return args, kwargs
+
+        return shifted
+
+    monkeypatch.setattr(patch.Patch, "_layer_entry", wrong)
+
+
+@breaks("padded batch")
+def fillers_are_seen(monkeypatch):
+    init = frame.Frame.__init__
+
+    def unmasked(self, alive):
+        init(self, alive)
+        self.valid, self.all_valid = torch.ones_like(self.valid), True
+
+    monkeypatch.setattr(frame.Frame, "__init__", unmasked)
+
+
+@breaks("without cache")
+def answers_vote(monkeypatch):
+    monkeypatch.setattr(patch, "prompt_length", lambda call: None)
+
+
+@breaks("other kernel")
+def additive_masks_are_forgotten(monkeypatch):
+    def forgetful(base, *rest):
+        additive = base is not None and base.is_floating_point()
+        return None if additive else masks.pruned_mask(base, *rest)
+
+    monkeypatch.setattr(pruner, "pruned_mask", forgetful)
+
+
+@breaks("undo")
+def a_hook_stays(monkeypatch):
+    install = patch.Patch._install
+
+    def careless(self):
+        install(self)
+        self._model.register_forward_hook(lambda *_: None)
+
+    monkeypatch.setattr(patch.Patch, "_install", careless)
+
+
+@pytest.mark.parametrize("name", BREAKAGES)
+def test_a_broken_runtime_is_found(name, subject, schedules, monkeypatch):
+    check, break_it = BREAKAGES[name]
+    hooks = dict(subject.model._forward_hooks)
+    with monkeypatch.context() as patched:
+        break_it(patched)
+        found = examine(subject, {"by attention": schedules["by attention"]})
+    subject.model._forward_hooks.clear()
+    subject.model._forward_hooks.update(hooks)
+    failed = {result.check for result in found.results if result.status == "fail"}
+    assert check in failed, found.results
+    assert not found.passed
+
+
+def test_half_precision_sees_less_but_still_sees(model_folder, monkeypatch):
+    half = subject_of(load_model(model_folder, dtype="bfloat16"))
+    schedules = default_schedules(half.model, half.prompts.rows[0])
+    found = examine(half, schedules)
+    assert found.passed, found.results
+    assert found.tolerance > 1e-2
+    neighbours_are_gathered(monkeypatch)
+    failed = {result.check for result in examine(half, schedules).results if result.status == "fail"}
+    assert {"masked reference", "positions", "padded batch"} <= failed
+
+
+def test_an_unbroken_one_passes_every_check(subject, schedules):
+    found = examine(subject, schedules)
+    assert [r for r in found.results if r.status == "fail"] == []
+    assert {r.check for r in found.results if r.status == "pass"} == {"identity", *_checks()}
+    assert found.passed
+
+
+def _checks() -> set[str]:
+    return {check for check, _ in BREAKAGES.values()}

@@ -1,0 +1,192 @@
+"""Every family that `Architecture` prices, dense, against the operation counter: equal to the FLOP and to the byte."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from support.flops import cache_bytes, count_flops, countable_attention
+from support.rows import families
+from support.zoo import FAMILIES
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
+
+from autoprune import presets
+from autoprune.errors import ModelError
+from autoprune.pricing.architecture import Architecture
+from autoprune.pricing.cost import cost
+from autoprune.runtime.decoder import find_decoder
+
+TEXT = {
+    "hidden_size": 32,
+    "intermediate_size": 56,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 99,
+    "pad_token_id": 0,
+}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+WINDOW = {"sliding_window": 12, "layer_types": ["sliding_attention", "sliding_attention", "full_attention"]}
+DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama, grouped heads": ("llama", {}),
+    "llama, one key per head": ("llama", {"num_key_value_heads": 4}),
+    "llama, heads wider than hidden": ("llama", {"head_dim": 16}),
+    "mistral, sliding in all layers": ("mistral", {"sliding_window": 12}),
+    "gemma": ("gemma", {"head_dim": 16}),
+    "gemma2": ("gemma2", {"head_dim": 16, **WINDOW}),
+    "gemma3, sliding in some layers": ("gemma3_text", {"head_dim": 16, **WINDOW}),
+    "glm4": ("glm4", {"head_dim": 8}),
+    "granite": ("granite", {}),
+    "olmo2": ("olmo2", {}),
+    "phi3": ("phi3", {}),
+    "qwen2": ("qwen2", {}),
+    "qwen3": ("qwen3", {"head_dim": 16}),
+    "smollm3": ("smollm3", {}),
+    "phi, plain feed-forward": ("phi", {}),
+    "starcoder2, plain feed-forward": ("starcoder2", {}),
+    "mixtral": ("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2}),
+    "qwen2_moe, shared expert, one dense layer": (
+        "qwen2_moe",
+        {**EXPERTS, "shared_expert_intermediate_size": 40, "mlp_only_layers": [1]},
+    ),
+    "qwen3_moe, every second layer": ("qwen3_moe", {**EXPERTS, "decoder_sparse_step": 2, "head_dim": 8}),
+}
+UNPRICED = {
+    "aria", "blip-2", "deepseek_ocr2", "ernie4_5_vl_moe", "fuyu", "gemma4", "gemma4_moe", "gemma4_unified",
+    "gemma4_video", "glm4v_moe", "instructblip", "instructblipvideo", "kimi_k25", "kosmos-2", "kosmos-2.5", "llama4",
+    "mistral4", "muse_glimmer", "muse_spark", "step3p7",
+}  # fmt: skip
+"""Families of the zoo whose decoders have experts, attention or layers of their own kind."""
+WITHOUT_EMBEDDINGS = {"chameleon"}
+CLIP = {"model_type": "clip_vision_model", "num_attention_heads": 2, "image_size": 16, "patch_size": 4}
+CLIP |= {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3}
+SIGLIP = {**CLIP, "model_type": "siglip_vision_model"}
+LLAMA = {**TEXT, "model_type": "llama"}
+GEMMA = {**TEXT, "model_type": "gemma", "head_dim": 8}
+IMAGE = 5
+TWO_TILES = {
+    "image_grid_pinpoints": [[16, 32]]
+}  # an image of this shape passes the tower three times: whole and halves
+VISION: dict[str, tuple[str, dict[str, Any], int]] = {
+    "llava, CLIP": ("Llava", {"vision_config": CLIP, "text_config": LLAMA}, 1),
+    "llava, CLIP, class token kept": (
+        "Llava",
+        {"vision_config": CLIP, "text_config": LLAMA, "vision_feature_select_strategy": "full"},
+        1,
+    ),
+    "llava, two feature layers": (
+        "Llava",
+        {"vision_config": CLIP, "text_config": LLAMA, "vision_feature_layer": [-2, -1]},
+        1,
+    ),
+    "llava, SigLIP": (
+        "Llava",
+        {"vision_config": SIGLIP, "text_config": LLAMA, "vision_feature_select_strategy": "full"},
+        1,
+    ),
+    "llava_next, tiles": ("LlavaNext", {"vision_config": CLIP, "text_config": LLAMA, **TWO_TILES}, 3),
+    "llava_onevision, tiles": ("LlavaOnevision", {"vision_config": SIGLIP, "text_config": LLAMA, **TWO_TILES}, 3),
+    "paligemma": (
+        "PaliGemma",
+        {"vision_config": {**SIGLIP, "projection_dim": 32}, "text_config": GEMMA, "projection_dim": 32},
+        1,
+    ),
+    "gemma3": (
+        "Gemma3",
+        {"vision_config": SIGLIP, "text_config": {**TEXT, "head_dim": 8}, "mm_tokens_per_image": 4},
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("family", families())
+def test_decoders_of_the_zoo(family: str) -> None:
+    """As the whole model calls them, batch and padding included; those that are not priced say so."""
+    if family in WITHOUT_EMBEDDINGS:
+        pytest.skip("its decoder is not handed embeddings, so that it cannot be called on its own")
+    model, inputs = (zoo := FAMILIES[family].build()).model, zoo.inputs
+    if family in UNPRICED:
+        with pytest.raises(ModelError, match=r"guess|cannot be priced"):
+            cost(model.config, presets.dense())
+        return
+    if hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("eager")  # the counter does not see the grouped kernel
+    decoder, call = find_decoder(model), {}
+    with countable_attention(model, "eager"), torch.no_grad():
+        handle = decoder.register_forward_pre_hook(lambda m, a, k: call.update(k), with_kwargs=True)
+        model(**inputs)
+        handle.remove()
+        counted = count_flops(lambda: decoder(**{**call, "use_cache": False, "past_key_values": None}))
+    batch, length = call["inputs_embeds"].shape[:2]
+    assert counted == batch * cost(model.config, presets.dense(), length - 4, 4).decoder_flops
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize(("model_type", "options"), DECODERS.values(), ids=DECODERS)
+def test_decoder(model_type: str, options: dict[str, Any], implementation: str) -> None:
+    if (model_type, implementation) == ("gemma2", "sdpa"):
+        pytest.skip("transformers has no sdpa for gemma2")
+    config = AutoConfig.for_model(model_type, **{**TEXT, **options})
+    model = AutoModelForCausalLM.from_config(config).eval()
+    if "moe" in model_type or model_type == "mixtral":
+        model.set_experts_implementation("eager")  # the counter does not see the grouped kernel
+    embeds, out = torch.randn(1, 20, 32), []
+    with countable_attention(model, implementation):
+        counted = count_flops(lambda: out.append(model(inputs_embeds=embeds, use_cache=True, logits_to_keep=1)))
+    priced = cost(model.config, presets.dense(), 12, 8, dtype_bytes=4)
+    assert counted == priced.flops
+    assert cache_bytes(out[0].past_key_values) == priced.kv_bytes
+
+
+@pytest.mark.parametrize(("name", "options", "passes"), VISION.values(), ids=VISION)
+def test_vision_tower_and_projector(name: str, options: dict[str, Any], passes: int) -> None:
+    config = getattr(transformers, f"{name}Config")(**options)
+    config.image_token_id = IMAGE
+    model = getattr(transformers, f"{name}ForConditionalGeneration")(config).eval()
+    pixels = torch.randn(1, 3, 16, 16)
+    sizes = {}
+    if passes > 1:
+        pixels, sizes = torch.randn(1, passes, 3, 16, 16), {"image_sizes": torch.tensor([[16, 32]])}
+    with countable_attention(model, "eager"):
+        counted = count_flops(lambda: model.get_image_features(pixels, **sizes))
+    priced = cost(config, presets.dense(), images=passes)
+    assert counted == priced.parts["vision_tower"] + priced.parts["projector"]
+    assert "NOT priced" not in priced.convention
+
+
+@pytest.mark.parametrize("name", ["Qwen2VL", "Qwen2_5_VL", "Qwen3VL"])
+def test_unknown_vision_part_is_left_out_and_said(name: str) -> None:
+    rope = {"rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 1e4}, "head_dim": 8}
+    vision = {"depth": 1, "hidden_size": 32, "num_heads": 2, "patch_size": 4}
+    config = getattr(transformers, f"{name}Config")(text_config={**TEXT, **rope}, vision_config=vision)
+    model = getattr(transformers, f"{name}ForConditionalGeneration")(config).eval()
+    ids = torch.arange(10, 30)[None]
+    with countable_attention(model, "eager"):
+        counted = count_flops(lambda: model(input_ids=ids, logits_to_keep=1))
+    priced = cost(config, presets.dense(), 12, 8)
+    assert counted == priced.flops
+    assert priced.parts["vision_tower"] == priced.parts["projector"] == 0
+    assert "NOT priced" in priced.convention
+
+
+def test_unknown_decoder_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ModelError, match=r"model_type.*'gpt2'.*llama"):
+        Architecture.from_config(AutoConfig.for_model("gpt2"))
+
+
+def test_unknown_layer_kind_is_refused() -> None:
+    config = LlamaConfig(**TEXT)
+    config.layer_types = ["full_attention", "linear_attention", "full_attention"]
+    with pytest.raises(ModelError, match=r"layer_types.*linear_attention"):
+        Architecture.from_config(config)
+
+
+def test_bytes_follow_the_dtype_of_the_config() -> None:
+    sizes = {}
+    for dtype in (None, torch.bfloat16, torch.float32):
+        sizes[dtype] = cost(LlamaConfig(**TEXT, dtype=dtype), presets.dense(), 12, 8).kv_bytes
+    assert sizes[torch.float32] == 2 * sizes[torch.bfloat16] == 2 * sizes[None]
+    decoder_only = transformers.LlavaConfig(vision_config=CLIP, text_config={**LLAMA, "dtype": "float32"})
+    assert cost(decoder_only, presets.dense(), 12, 8).kv_bytes == sizes[torch.float32]
