@@ -16,7 +16,9 @@ from matplotlib.figure import Figure
 
 from autoprune.analysis.ablation import FACTORS, Ablation, Cell, Estimate, Row
 from autoprune.report.markup import cell, note, row, section, table
+from autoprune.report.png import png_bytes
 from autoprune.report.words import percent, points
+from autoprune.schedule.files import write_whole
 
 NAMES = {
     "himap": "HiMAP: text rows, then image rows",
@@ -39,12 +41,13 @@ _CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 def ablation_csv(found: Ablation, path: Path) -> None:
     """Write one line for every arm in every cell; shares in [0, 1], intervals at 95 %."""
     estimates = [f"{name}{end}" for name in ("accuracy", "drop", "himap_minus_arm") for end in ("", "_low", "_high")]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([*FACTORS, "arm", "flops_ratio", *estimates])
-        for r in found.rows:
-            figures = [value for e in (r.accuracy, r.drop, r.behind) for value in (e.mean, e.low, e.high)]
-            writer.writerow([*asdict(r.cell).values(), r.arm, r.flops_ratio, *figures])
+    lines = io.StringIO()
+    writer = csv.writer(lines)
+    writer.writerow([*FACTORS, "arm", "flops_ratio", *estimates])
+    for r in found.rows:
+        figures = [value for e in (r.accuracy, r.drop, r.behind) for value in (e.mean, e.low, e.high)]
+        writer.writerow([*asdict(r.cell).values(), r.arm, r.flops_ratio, *figures])
+    write_whole(path, lines.getvalue())
 
 
 def ablation_page(found: Ablation, path: Path, model: str) -> None:
@@ -59,14 +62,14 @@ def ablation_page(found: Ablation, path: Path, model: str) -> None:
     )
     title = f"Ablation of HiMAP on {model}"
     css = files("autoprune.report").joinpath("page.css").read_text(encoding="utf-8")
-    path.write_text(
+    write_whole(
+        path,
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width">'
         f'<meta http-equiv="Content-Security-Policy" content="{_CSP}"><title>{escape(title)}</title>'
         f'<style>{css}</style></head><body><header class="wrap"><p class="eyebrow">autoprune · ablation</p>'
         f'<h1>{escape(title)}</h1><p class="lead">{escape(_lead(found))}</p></header>'
         f'<main class="wrap">{body}</main></body></html>\n',
-        encoding="utf-8",
     )
 
 
@@ -140,9 +143,7 @@ def _difference(e: Estimate) -> str:
 def _picture(found: Ablation) -> str:
     figure = Figure(figsize=(9.5, 4.6), dpi=130, layout="constrained")
     _leads(figure.subplots(), found)
-    content = io.BytesIO()
-    figure.savefig(content, format="png")
-    return base64.b64encode(content.getvalue()).decode()
+    return base64.b64encode(png_bytes(figure)).decode()
 
 
 def _leads(axes: Axes, found: Ablation) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from autoprune.report.page import render_page
 from autoprune.report.plots import front_png
 from autoprune.report.reading import Front
+from autoprune.schedule.files import write_whole
 
 
 def shown_path(folder: str | Path) -> Path:
@@ -23,10 +23,6 @@ def write_report(front: Front, folder: str | Path) -> list[Path]:
         The two paths.
     """
     page, picture = Path(folder) / "report.html", Path(folder) / "front.png"
-    partial = page.with_name(f".{os.getpid()}.partial.html")
-    partial.write_text(render_page(front, shown_path(folder).as_posix()), encoding="utf-8")
-    os.replace(partial, page)
-    partial = picture.with_name(f".{os.getpid()}.partial.png")
-    front_png(front, partial)
-    os.replace(partial, picture)
+    write_whole(page, render_page(front, shown_path(folder).as_posix()))
+    front_png(front, picture)
     return [page, picture]

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from autoprune.analysis.flow.curves import Curve
 from autoprune.analysis.flow.study import FlowAnalysis
+from autoprune.report.png import write_png
 from autoprune.report.words import percent
 
 _INK, _TEXT, _IMAGE, _FAINT = "#1c1e23", "#0b5fa5", "#b8480b", "#8b9099"
@@ -75,7 +76,7 @@ def flow_png(found: FlowAnalysis, path: str | Path, measure: str = "share", by_t
         handles, names = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=8, fontsize=8, frameon=False)
     figure.suptitle(_title(found), x=0.01, ha="left", fontsize=12, fontweight="bold", color=_INK)
-    figure.savefig(path)
+    write_png(figure, path)
 
 
 def _band(axes: Axes, curve: Curve, colour: str, label: str | None = None, style: str = "-") -> None:

@@ -11,6 +11,7 @@ from matplotlib.ticker import PercentFormatter
 
 from autoprune.report.frame import below_frame, height_of, label_sides, visible_range
 from autoprune.report.headline import recommended
+from autoprune.report.png import write_png
 from autoprune.report.reading import (
     Front,
     Point,
@@ -74,7 +75,7 @@ def front_png(front: Front, path: str | Path) -> None:
             markeredgewidth=1.3,
         )
     _frame(axes, front, [*on_front, *presets, front["dense"]])
-    figure.savefig(path)
+    write_png(figure, path)
 
 
 def _names(axes: Axes, front: Front, presets: list[Point], low: float) -> None:

@@ -10,6 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from autoprune.analysis.sweep_result import Curve, SweepResult
+from autoprune.report.png import write_png
 from autoprune.report.words import percent
 
 _INK, _ANSWER, _FIRST, _FAINT = "#1c1e23", "#0b5fa5", "#b8480b", "#8b9099"
@@ -31,7 +32,7 @@ def sweep_png(result: SweepResult, path: str | Path, model: str) -> None:
     _curves(panels[0], result, model)
     if tasks:
         _task_map(figure, panels[1], result)
-    figure.savefig(path)
+    write_png(figure, path)
 
 
 def _curves(axes: Axes, result: SweepResult, model: str) -> None:

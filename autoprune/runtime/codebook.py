@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from autoprune.errors import PatchError
 from autoprune.runtime.projector import projector_digest
 from autoprune.schedule import CodebookCriterion
+from autoprune.schedule.files import write_whole
 
 FORMAT, VERSION = "autoprune.codebook", 1
 
@@ -29,7 +30,7 @@ def write_prototypes(path: Path, prototypes: Tensor, projector: str | None) -> C
     if projector is not None:
         header["projector_sha256"] = projector
     content = save({"prototypes": prototypes.contiguous()}, metadata=header)
-    path.write_bytes(content)
+    write_whole(path, content)
     digest = hashlib.sha256(content).hexdigest()
     return CodebookCriterion(path=str(path), sha256=digest, prototypes=len(prototypes))
 

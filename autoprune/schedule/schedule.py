@@ -21,6 +21,7 @@ from autoprune.schedule.criterion import (
     AttentionCriterion,
     Criterion,
 )
+from autoprune.schedule.files import write_whole
 from autoprune.schedule.identity import ModelIdentity
 from autoprune.schedule.validation import Float, Int, Part, canonical, explained
 
@@ -230,12 +231,9 @@ class Schedule(Part):
         Raises:
             ScheduleError: the file cannot be written, or `evidence` is no JSON.
         """
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         try:
             text = json.dumps(self.to_json_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-            partial.write_text(text + "\n", encoding="utf-8")
-            os.replace(partial, target)
+            write_whole(path, text + "\n")
         except OSError as error:
             raise ScheduleError(
                 f"cannot be written: {error.strerror}",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from autoprune.schedule.files import write_whole
 from autoprune.search.front import Control, FrontFile, Measures, Point
 from autoprune.search.spec import StudySpec
 
@@ -31,13 +31,6 @@ def write_outputs(front: FrontFile, folder: Path, spec: StudySpec) -> None:
     write_whole(folder / "front.json", front.model_dump_json(indent=1) + "\n")
     write_whole(folder / "front.csv", _table(front))
     write_whole(folder / "study.yaml", spec.to_yaml())
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replaces a file in one step, so that a reader never sees half of it."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _table(front: FrontFile) -> str:

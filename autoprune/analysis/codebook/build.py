@@ -25,6 +25,7 @@ from autoprune.models.loading import LoadedModel
 from autoprune.runtime.codebook import FORMAT, VERSION, write_prototypes
 from autoprune.runtime.projector import projector_digest
 from autoprune.schedule import CodebookCriterion, Keep, Schedule, Stage
+from autoprune.schedule.files import write_whole
 
 PROBES, LIMIT = 96, 512
 
@@ -45,7 +46,7 @@ class Codebook:
         """Write the codebook and, beside it, the JSON; returns the criterion that uses it."""
         criterion = write_prototypes(path, self.prototypes, self.facts["projector_sha256"])
         facts = {**self.facts, "sha256": criterion.sha256}
-        beside(path).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_whole(beside(path), json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
         return criterion
 
     def schedule(self, loaded: LoadedModel, criterion: CodebookCriterion, keep: float) -> Schedule:
