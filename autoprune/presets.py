@@ -6,7 +6,10 @@ current ones or the share removed. Layers are 0-based and mean "before this laye
 
 from __future__ import annotations
 
+import difflib
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from autoprune.errors import ScheduleError
@@ -155,6 +158,27 @@ def for_depth(name: str, num_layers: int) -> Schedule:
         "depth": num_layers,
     }
     return Schedule(stages=tuple(stages), evidence=evidence)
+
+
+def resolve(name: str, num_layers: int, folder: str | os.PathLike[str] = ".") -> Schedule:
+    """The schedule that a preset's name or a path stands for; the name of a preset wins over a file of that name.
+
+    Args:
+        name: A preset, which is mapped to the model's depth, or a schedule file.
+        num_layers: Decoder layers of the model.
+        folder: Where a relative path starts.
+
+    Raises:
+        ScheduleError: neither a preset nor a file, a file that cannot be read, or a model too shallow for the preset.
+    """
+    if name in _BUILDERS:
+        return for_depth(name, num_layers)
+    file = Path(folder, name).expanduser()
+    if not file.suffix and not file.exists():
+        near = difflib.get_close_matches(name, NAMES, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"give a schedule file, or one of {', '.join(NAMES)}"
+        raise ScheduleError("no such preset or schedule file", field="schedule", value=name, remedy=hint)
+    return Schedule.load(file)
 
 
 def _attention(rows: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from autoprune import presets
 from autoprune.errors import ScheduleError
@@ -32,15 +31,5 @@ def choose_schedules(names: Sequence[str], depth: int) -> dict[str, Schedule]:
     for name in names:
         if name in chosen:
             raise ScheduleError("is given twice", field="schedule", value=name, remedy="give each schedule once")
-        if name in presets.NAMES:
-            chosen[name] = presets.for_depth(name, depth)
-        elif Path(name).exists():
-            chosen[name] = Schedule.load(name)
-        else:
-            raise ScheduleError(
-                "is neither a file nor a preset",
-                field="schedule",
-                value=name,
-                remedy=f"give a schedule file, or one of {', '.join(presets.NAMES)}",
-            )
+        chosen[name] = presets.resolve(name, depth)
     return chosen

@@ -8,10 +8,11 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from autoprune import presets
 from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import ModelIdentity, Schedule
 from autoprune.search import objectives
-from autoprune.search.baselines import baseline_name, baseline_schedule
+from autoprune.search.baselines import baseline_name
 from autoprune.search.controls import control_arms
 from autoprune.search.front import Control, FrontFile, Measures, Point, measures
 from autoprune.search.importance import importances
@@ -70,7 +71,7 @@ def front_trials(spec: StudySpec, trials: Sequence[FrozenTrial]) -> list[FrozenT
 def baseline_trials(found: Found) -> list[tuple[str, FrozenTrial | None]]:
     """Each baseline of the study with its trial, if it has one."""
     by_key = {candidate_of(t).get("key"): t for t in found.trials if is_distinct(t)}
-    listed = [(baseline_name(n), baseline_schedule(n, found.inputs.num_layers)) for n in found.spec.baselines]
+    listed = [(baseline_name(n), presets.resolve(n, found.inputs.num_layers)) for n in found.spec.baselines]
     return [(name, by_key.get(schedule.key)) for name, schedule in listed if schedule.stages]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
+from autoprune import presets
 from autoprune.data.samples import SampleSet, load_samples
 from autoprune.evaluate.encoding import encode, to_device
 from autoprune.evaluate.evaluator import Evaluator
@@ -21,7 +22,6 @@ from autoprune.evaluate.results import SampleResult
 from autoprune.models.loading import LoadedModel, load_model
 from autoprune.pricing.cost import CONVENTION
 from autoprune.schedule import Criterion, ModelIdentity, Schedule
-from autoprune.search.baselines import baseline_schedule
 from autoprune.search.sections import DataSet
 from autoprune.search.spec import StudySpec
 from autoprune.search.tasks import EngineFacts, Inputs, Split, SplitFacts
@@ -164,5 +164,5 @@ def _criteria(spec: StudySpec, num_layers: int) -> list[Criterion]:
     """Every criterion whose scores the recorded dense pass should hold."""
     used = list(spec.space.criteria)
     for name in spec.baselines:
-        used += [s.criterion for s in baseline_schedule(name, num_layers).stages if s.selects and s.criterion]
+        used += [s.criterion for s in presets.resolve(name, num_layers).stages if s.selects and s.criterion]
     return list(dict.fromkeys(used))

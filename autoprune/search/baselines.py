@@ -38,11 +38,6 @@ def openings(names: Sequence[str], space: SearchSpace, num_layers: int) -> list[
     return list(by_key.values())
 
 
-def baseline_schedule(name: str, num_layers: int) -> Schedule:
-    """A preset mapped to the model's depth, or a schedule file."""
-    return presets.for_depth(name, num_layers) if name in presets.NAMES else Schedule.load(name)
-
-
 def baseline_name(name: str) -> str:
     """What a baseline is called: the preset's name or the file's."""
     return name if name in presets.NAMES else Path(name).stem
@@ -50,7 +45,7 @@ def baseline_name(name: str) -> str:
 
 def _baselines(names: Sequence[str], num_layers: int) -> Iterator[Opening]:
     for name in names:
-        yield Opening(baseline_name(name), "baseline", baseline_schedule(name, num_layers))
+        yield Opening(baseline_name(name), "baseline", presets.resolve(name, num_layers))
 
 
 def _sweep(num_layers: int) -> Iterator[Opening]:

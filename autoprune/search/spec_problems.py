@@ -13,7 +13,7 @@ from transformers import AutoConfig
 
 from autoprune import presets
 from autoprune.errors import AutopruneError
-from autoprune.schedule import AttentionCriterion, CodebookCriterion, ModelIdentity, Schedule
+from autoprune.schedule import AttentionCriterion, CodebookCriterion, ModelIdentity
 from autoprune.search.sections import COSTS, QUALITIES, DataSection, DataSet, ModelSection, Space
 
 _FILE_SUFFIXES = (".jsonl", ".json", ".parquet")
@@ -189,29 +189,18 @@ def _space_with_paths(space: Space, base: Path) -> Space:
 
 
 def _baselines(names: tuple[str, ...], base: Path, config: Any) -> tuple[tuple[str, ...], list[str]]:
-    found, resolved = [], []
+    found = []
+    depth = presets.PUBLISHED_DEPTH if config is None else ModelIdentity.from_config(config).num_layers
     for i, name in enumerate(names):
         try:
-            if name in presets.NAMES:
-                resolved.append(name)
-                if config is not None:
-                    presets.for_depth(name, ModelIdentity.from_config(config).num_layers)
-                continue
-            file = (base / name).resolve()
-            if not file.suffix and not file.exists():
-                near = difflib.get_close_matches(name, presets.NAMES, 1)
-                hint = f"did you mean '{near[0]}'?" if near else f"the presets are {', '.join(presets.NAMES)}"
-                found.append(f"baselines[{i}]: no such preset or schedule file (got {name!r}); {hint}")
-                continue
-            resolved.append(str(file))
-            schedule = Schedule.load(file)
+            schedule = presets.resolve(name, depth, base)
             if config is not None:
                 schedule.check_model(config)
         except AutopruneError as error:
             found.append(f"baselines[{i}]: {error}")
     if len(set(names)) != len(names):
         found.append("baselines: names a baseline twice")
-    return tuple(resolved), found
+    return tuple(name if name in presets.NAMES else str((base / name).resolve()) for name in names), found
 
 
 def _storage(url: str) -> list[str]:

@@ -123,6 +123,31 @@ def test_impossible_settings_are_refused(call: Any, words: list[str]) -> None:
     assert all(word in str(caught.value) for word in words)
 
 
+def test_a_name_or_a_file_is_resolved(tmp_path: Any, monkeypatch: Any) -> None:
+    presets.vtw(5).save(tmp_path / "mine.json")
+    presets.vtw(6).save(tmp_path / "fastv")
+    assert presets.resolve("fastv", 16, tmp_path) == presets.for_depth("fastv", 16)  # the preset, not the file
+    assert presets.resolve("mine.json", 16, tmp_path).stages[0].layer == 5
+    assert presets.resolve(str(tmp_path / "mine.json"), 16, "elsewhere").stages[0].layer == 5
+    monkeypatch.chdir(tmp_path)
+    assert presets.resolve("mine.json", 16).stages[0].layer == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "words"),
+    [
+        ("fastvv", 12, ["no such preset or schedule file", "fastvv", "'fastv'"]),
+        ("something", 12, ["give a schedule file", "pyramiddrop"]),
+        ("gone.json", 12, ["cannot be read", "gone.json"]),
+        ("pyramiddrop", 3, ["layer 3"]),
+    ],
+)
+def test_what_is_neither_a_preset_nor_a_file_is_refused(name: str, depth: int, words: list[str], tmp_path: Any) -> None:
+    with pytest.raises(ScheduleError) as caught:
+        presets.resolve(name, depth, tmp_path)
+    assert all(word in str(caught.value) for word in words)
+
+
 @pytest.mark.parametrize("name", presets.NAMES)
 def test_every_preset_survives_saving(name: str, tmp_path: Any) -> None:
     preset = presets.for_depth(name, 12)
