@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from autoprune.data.rows import Sample
+from autoprune.data.samples import SampleSet
 from autoprune.errors import ModelError
-from autoprune.evaluate.batching import rows
-from autoprune.evaluate.continuation import OpenRows
-from autoprune.evaluate.encoding import choice_tokens, encode, to_device
-from autoprune.evaluate.forcing import Forced, force
-from autoprune.evaluate.greedy import end_tokens, padding_token, reference_answers
+from autoprune.evaluate.encoding import Forced, choice_tokens, encode, force, render, to_device
+from autoprune.evaluate.greedy import OpenRows, end_tokens, padding_token, reference_answers
 from autoprune.evaluate.prefix import DensePrefix, Replay
 from autoprune.evaluate.verdicts import (
     Answer,
@@ -202,3 +201,66 @@ class ScoredBatch:
 
 def _chosen(sample: Sample, pick: int, best: int | None, kl: float) -> Answer:
     return Answer((sample.choices or ())[pick], pick, float(pick == best), kl, True)
+
+
+def plan_batches(processor: Any, data: SampleSet, order: Sequence[int], batch_size: int) -> list[tuple[int, ...]]:
+    """Cuts `order` into batches.
+
+    The first `batch_size`, 2·`batch_size`, 4·`batch_size` … samples of `order` are whole batches, so that a race which
+    doubles its samples never pays for one that it did not ask for. Within such a step, samples of similar length share
+    a batch. Samples with choices, which take one row per choice, are kept apart.
+
+    Returns:
+        Tuples of indices into `data`.
+    """
+    lengths = prompt_lengths(processor, [data[index] for index in order])
+    length = dict(zip(order, lengths, strict=True))
+    batches: list[tuple[int, ...]] = []
+    for step in _doubling(order, batch_size):
+        for has_choices in (False, True):
+            alike = [index for index in step if (data[index].choices is not None) == has_choices]
+            alike.sort(key=lambda index: length[index])  # stable: equal lengths stay in the order asked for
+            batches.extend(_fill(alike, [rows(data[index]) for index in alike], batch_size))
+    return batches
+
+
+def rows(sample: Sample) -> int:
+    """Rows of a batch that a sample takes."""
+    return len(sample.choices) if sample.choices is not None else 1
+
+
+def prompt_lengths(processor: Any, samples: Sequence[Sample]) -> list[int]:
+    """Tokens of each prompt, placeholders expanded.
+
+    How many placeholders an image expands to depends on its size alone, so one sample per combination of sizes is
+    encoded and its pixels are not prepared again for the others.
+    """
+    visual: dict[tuple[tuple[int, int], ...], int] = {}
+    lengths = []
+    for sample in samples:
+        text = len(processor.tokenizer(render(processor, sample))["input_ids"])
+        sizes = tuple(image.size for image in sample.images)
+        if sizes not in visual:
+            visual[sizes] = int(encode(processor, [sample])["input_ids"].shape[1]) - text
+        lengths.append(text + visual[sizes])
+    return lengths
+
+
+def _doubling(order: Sequence[int], first: int) -> Iterator[Sequence[int]]:
+    start, end = 0, first
+    while start < len(order):
+        yield order[start:end]
+        start, end = end, 2 * end
+
+
+def _fill(indices: list[int], sizes: list[int], batch_size: int) -> Iterator[tuple[int, ...]]:
+    batch: list[int] = []
+    used = 0
+    for index, size in zip(indices, sizes, strict=True):
+        if batch and used + size > batch_size:
+            yield tuple(batch)
+            batch, used = [], 0
+        batch.append(index)
+        used += size
+    if batch:
+        yield tuple(batch)

@@ -6,19 +6,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from autoprune.data.samples import SampleSet
-from autoprune.errors import DataError, ModelError
-from autoprune.evaluate.batch import ScoredBatch
-from autoprune.evaluate.batching import plan_batches
-from autoprune.evaluate.generate import generate_and_score
-from autoprune.evaluate.greedy import check_greedy
+from autoprune.errors import DataError
+from autoprune.evaluate.batch import ScoredBatch, plan_batches
+from autoprune.evaluate.refusals import check_full_attention, check_greedy
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.runs import Run
 from autoprune.models.loading import LoadedModel
 from autoprune.pricing.pricer import Pricer
 from autoprune.runtime.plan import ScoreKey
 from autoprune.schedule import AttentionCriterion, Criterion, EncoderCriterion, Schedule
-
-__all__ = ["Evaluator", "generate_and_score"]
 
 _DENSE = Schedule()
 _OPEN_SHARE = 4  # answers that wait to be decoded on may hold this part of the memory for recordings
@@ -64,7 +60,7 @@ class Evaluator:
         if sorted(self.order) != list(range(len(data))):
             raise DataError(f"must hold each of 0 to {len(data) - 1} once", field="order", value=len(self.order))
         check_greedy(loaded.model.generation_config)
-        _check_full_attention(loaded)
+        check_full_attention(loaded)
         self._loaded, self._data = loaded, data
         self._batch_size, self._max_new_tokens = batch_size, max_new_tokens
         self._keys = _score_keys(loaded, criteria)
@@ -153,16 +149,3 @@ def _score_keys(loaded: LoadedModel, criteria: Sequence[Criterion]) -> list[Scor
     encoder = [c for c in distinct if isinstance(c, EncoderCriterion)]
     keys: list[ScoreKey] = [(layer, criterion) for layer in range(1, depth) for criterion in previous]
     return keys + [(layer, criterion) for layer in range(depth) for criterion in encoder]
-
-
-def _check_full_attention(loaded: LoadedModel) -> None:
-    text = loaded.config.get_text_config(decoder=True)
-    kinds = set(getattr(text, "layer_types", None) or ())
-    windowed = not kinds and getattr(text, "sliding_window", None)
-    if windowed or kinds - {"full_attention"}:
-        raise ModelError(
-            "layers without full attention cannot be scored by teacher forcing: a rejected token would still count",
-            field="model",
-            value=text.model_type,
-            remedy="score schedules on it with generate_and_score",
-        )

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from autoprune.data.rows import Sample
 from autoprune.data.samples import SampleSet
-from autoprune.evaluate.batching import plan_batches, rows
-from autoprune.evaluate.encoding import choice_tokens, encode, to_device
-from autoprune.evaluate.forcing import Forced, force
-from autoprune.evaluate.greedy import check_greedy, generate_greedy, padding_token, reference_answers
+from autoprune.evaluate.batch import plan_batches, rows
+from autoprune.evaluate.encoding import Forced, choice_tokens, encode, force, to_device
+from autoprune.evaluate.greedy import generate_greedy, padding_token, reference_answers
+from autoprune.evaluate.refusals import check_greedy
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.verdicts import (
     Answer,

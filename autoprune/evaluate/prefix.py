@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from autoprune.errors import ModelError
-from autoprune.evaluate.forcing import Forced
+from autoprune.evaluate.encoding import Forced
 from autoprune.runtime import apply, record
 from autoprune.runtime.decoder import decoder_layers, find_decoder
 from autoprune.runtime.plan import ScoreKey

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from autoprune.evaluate.batch import Scored, ScoredBatch
-from autoprune.evaluate.continuation import finish
+from autoprune.evaluate.greedy import finish
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.verdicts import sample_result
 from autoprune.pricing.pricer import Pricer

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from autoprune.data.rows import Sample
 from autoprune.errors import EvaluationError
-from autoprune.evaluate.forcing import Forced
+from autoprune.evaluate.encoding import Forced
 from autoprune.evaluate.metrics import exact_match, kl_divergence, token_log_probabilities
 from autoprune.evaluate.results import SampleResult
 from autoprune.pricing.cost import Cost

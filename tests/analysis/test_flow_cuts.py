@@ -11,7 +11,7 @@ from support.zoo.lfm2_vl import lfm2_vl
 from autoprune.analysis.flow.cutting import Scissors
 from autoprune.analysis.flow.edges import CUTS, cut_edges, random_edges, visible_edges, without_edges
 from autoprune.errors import DataError
-from autoprune.evaluate.forcing import force
+from autoprune.evaluate.encoding import force
 from autoprune.evaluate.prefix import DensePrefix
 
 ANSWERS = [[20, 30, 40], [50]]

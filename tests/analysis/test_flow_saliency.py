@@ -15,7 +15,7 @@ from autoprune import presets
 from autoprune.analysis.flow.backward import flow_saliency
 from autoprune.analysis.flow.saliency import saliency_flows
 from autoprune.errors import ModelError, PatchError
-from autoprune.evaluate.forcing import force
+from autoprune.evaluate.encoding import force
 from autoprune.runtime import apply
 from autoprune.runtime.criteria import ROW_CHUNK, Softmax
 from autoprune.runtime.tap import AttentionCall

@@ -13,8 +13,7 @@ from autoprune.analysis.flow.proposal import propose
 from autoprune.analysis.flow.study import analyse_flow
 from autoprune.data.samples import load_samples
 from autoprune.errors import DataError, EvaluationError, ModelError
-from autoprune.evaluate.encoding import encode
-from autoprune.evaluate.forcing import force
+from autoprune.evaluate.encoding import encode, force
 from autoprune.evaluate.generate import generate_and_score
 from autoprune.models.loading import load_model
 

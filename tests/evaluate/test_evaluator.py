@@ -14,7 +14,8 @@ from autoprune import presets
 from autoprune.data.samples import SampleSet, load_samples
 from autoprune.errors import DataError, EvaluationError, ModelError, PatchError
 from autoprune.evaluate.encoding import encode
-from autoprune.evaluate.evaluator import Evaluator, generate_and_score
+from autoprune.evaluate.evaluator import Evaluator
+from autoprune.evaluate.generate import generate_and_score
 from autoprune.evaluate.results import summarise
 from autoprune.schedule import Schedule, parse_criterion
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.zoo import FAMILIES
 
-from autoprune.evaluate.forcing import force
+from autoprune.evaluate.encoding import force
 from autoprune.evaluate.prefix import DensePrefix
 
 

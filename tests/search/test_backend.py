@@ -12,7 +12,7 @@ from support.scenes import save_rows, save_tiny
 from autoprune import presets
 from autoprune.data.samples import load_samples
 from autoprune.errors import DataError
-from autoprune.evaluate.evaluator import generate_and_score
+from autoprune.evaluate.generate import generate_and_score
 from autoprune.models.loading import load_model
 from autoprune.schedule import Schedule
 from autoprune.search.backend import MAX_NEW_TOKENS, ModelEngine, open_engine, race_order, read_inputs

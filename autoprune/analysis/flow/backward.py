@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from autoprune.analysis.flow.saliency import saliency_flows
 from autoprune.errors import EvaluationError, ModelError, PatchError
-from autoprune.evaluate.forcing import Forced
+from autoprune.evaluate.encoding import Forced
 from autoprune.runtime import record
 from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
 from autoprune.runtime.tap import AttentionCall, watched

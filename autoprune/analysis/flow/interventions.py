@@ -13,8 +13,7 @@ from autoprune.analysis.flow.cutting import Scissors
 from autoprune.analysis.flow.edges import CUTS
 from autoprune.analysis.flow.targets import Target
 from autoprune.data.rows import Sample
-from autoprune.evaluate.encoding import encode, to_device
-from autoprune.evaluate.forcing import Forced, force
+from autoprune.evaluate.encoding import Forced, encode, force, to_device
 from autoprune.evaluate.greedy import padding_token
 from autoprune.evaluate.prefix import DensePrefix
 from autoprune.evaluate.verdicts import best_choices, check_finite, first_mismatch, row_kl, summed_log_probabilities

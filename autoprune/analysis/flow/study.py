@@ -18,10 +18,10 @@ from autoprune.analysis.flow.targets import find_targets
 from autoprune.data.rows import Sample
 from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError, ModelError
-from autoprune.evaluate.batching import plan_batches
-from autoprune.evaluate.encoding import encode, to_device
-from autoprune.evaluate.forcing import force
-from autoprune.evaluate.greedy import check_greedy, padding_token
+from autoprune.evaluate.batch import plan_batches
+from autoprune.evaluate.encoding import encode, force, to_device
+from autoprune.evaluate.greedy import padding_token
+from autoprune.evaluate.refusals import check_greedy
 from autoprune.models.loading import LoadedModel
 from autoprune.presets import himap
 from autoprune.runtime.decoder import decoder_layers, find_decoder, visual_token_ids

@@ -5,7 +5,7 @@ from __future__ import annotations
 from support.scenes import save_rows
 
 from autoprune.data.samples import load_samples
-from autoprune.evaluate.batching import plan_batches, prompt_lengths
+from autoprune.evaluate.batch import plan_batches, prompt_lengths
 from autoprune.evaluate.encoding import encode
 
 
