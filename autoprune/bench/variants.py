@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autoprune.schedule import Keep, Schedule, Stage
-from autoprune.schedule.criterion import UniformCriterion
+from autoprune.schedule import Keep, Schedule, Stage, UniformCriterion
 
 
 def evenly_chosen(schedule: Schedule, left: Sequence[int]) -> Schedule:

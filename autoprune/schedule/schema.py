@@ -10,8 +10,17 @@ from autoprune.schedule import Schedule
 def schedule_schema() -> dict[str, Any]:
     """The schema of version 1; rules that span several fields are checked by `Schedule` alone."""
     schema = Schedule.model_json_schema()
-    for name, part in schema["$defs"].items():
-        if name.endswith("Criterion"):
+    definitions = schema["$defs"]
+    definitions["PluginCriterion"] = {
+        "description": "A criterion of an installed package; its options are checked by that package.",
+        "properties": {"name": {"type": "string", "pattern": "^[^/]+/[^/]+$"}, "requires": {"type": "string"}},
+        "required": ["name"],
+        "title": "PluginCriterion",
+        "type": "object",
+    }
+    definitions["Stage"]["properties"]["criterion"]["anyOf"].append({"$ref": "#/$defs/PluginCriterion"})
+    for name, part in definitions.items():
+        if name.endswith("Criterion") and name != "PluginCriterion":
             part["required"] = ["name", *part.get("required", [])]
     schema["required"] = ["format", "version", "stages"]
     return {

@@ -12,7 +12,6 @@ from autoprune.errors import ScheduleError
 
 Int = Annotated[int, Strict()]
 Float = Annotated[float, Strict()]
-_CRITERION_NAMES = frozenset({"attention", "encoder", "diversity", "codebook", "random", "uniform"})
 
 
 class Part(BaseModel):
@@ -35,8 +34,6 @@ def explained(error: ValidationError, root: str) -> ScheduleError:
             message = "unknown key: remove it or correct its spelling"
         elif item["type"] == "missing":
             message = "is missing"
-        elif item["type"].startswith("union_tag"):
-            message = f"needs a name, one of {', '.join(sorted(_CRITERION_NAMES))}"
         got = f" (got {item['input']!r})" if item["type"] not in ("missing", "value_error") else ""
         field = _path(item["loc"], root)
         texts.append(f"{field}: {message}{got}" if field else f"{message}{got}")
@@ -49,11 +46,11 @@ def explained(error: ValidationError, root: str) -> ScheduleError:
 def _path(loc: tuple[int | str, ...], root: str) -> str:
     """``stages[1].criterion.rows`` from pydantic's location, without the union tags."""
     path = root
-    for before, part in zip((None, *loc), loc, strict=False):
+    for before, part in zip((root, *loc), loc, strict=False):
         if isinstance(part, int):
             path += f"[{part}]"
-        elif before == "criterion" and part in _CRITERION_NAMES:
-            continue
+        elif before == "criterion":
+            continue  # the tag of the union, which is the criterion's name
         else:
             path += f".{part}" if path else part
     return path

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator
 
-from autoprune.schedule import AttentionCriterion, Criterion, parse_criterion
+from autoprune.schedule import AttentionCriterion, parse_criterion
+from autoprune.schedule.criteria import AnyCriterion
 
 Int = Annotated[int, Strict()]
 Float = Annotated[float, Strict()]
@@ -63,7 +64,7 @@ class Space(Section):
 
     layers: Literal["all"] | tuple[Annotated[Int, Field(ge=0)], ...] = "all"
     keep: tuple[Annotated[Float, Field(ge=0, lt=1)], ...] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
-    criteria: tuple[Criterion, ...] = tuple(AttentionCriterion(rows=rows) for rows in ("last", "text", "visual"))
+    criteria: tuple[AnyCriterion, ...] = tuple(AttentionCriterion(rows=rows) for rows in ("last", "text", "visual"))
     max_stages: Annotated[Int, Field(ge=1)] = 3
 
     @field_validator("criteria", mode="before")

@@ -1,0 +1,99 @@
+"""The table of criteria: one declaration each; the behaviour has the same name in ``autoprune.runtime.criteria``."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Union
+
+from pydantic import Field, SerializeAsAny, TypeAdapter, ValidationError, WrapValidator
+
+from autoprune.errors import ScheduleError
+from autoprune.schedule.criteria.attention import AttentionCriterion
+from autoprune.schedule.criteria.codebook import CodebookCriterion
+from autoprune.schedule.criteria.declaration import COUNTS, Color, Criterion, KeepKind, Reads
+from autoprune.schedule.criteria.diversity import DiversityCriterion
+from autoprune.schedule.criteria.encoder import EncoderCriterion
+from autoprune.schedule.criteria.plugins import PluginCriterion, plugin_criterion, plugin_names
+from autoprune.schedule.criteria.random import RandomCriterion
+from autoprune.schedule.criteria.uniform import UniformCriterion
+from autoprune.schedule.validation import explained
+
+CRITERIA: tuple[type[Criterion], ...] = (
+    AttentionCriterion,
+    EncoderCriterion,
+    DiversityCriterion,
+    CodebookCriterion,
+    RandomCriterion,
+    UniformCriterion,
+)
+"""The criteria of this package: one more is one more row."""
+NAMES: frozenset[str] = frozenset(kind.model_fields["name"].default for kind in CRITERIA)
+
+
+def _either(value: Any, built_in: Callable[[Any], Criterion]) -> Criterion:
+    if isinstance(value, PluginCriterion):
+        return value
+    if isinstance(value, Mapping):
+        name = str(value.get("name"))
+        if "/" in name:
+            return plugin_criterion(dict(value))
+        if name not in NAMES:
+            known = ", ".join(sorted(NAMES))
+            raise ValueError(f"needs a name, one of {known}, or vendor/name of a plug-in (got {value.get('name')!r})")
+    return built_in(value)
+
+
+if TYPE_CHECKING:
+    AnyCriterion = Criterion
+else:
+    AnyCriterion = Annotated[
+        SerializeAsAny[Annotated[Union[CRITERIA], Field(discriminator="name")]],  # noqa: UP007 - made from the table
+        WrapValidator(_either),
+    ]
+"""A criterion as a field of a model: one of the table by its name, or ``vendor/name`` of an installed package."""
+
+_CRITERION: TypeAdapter[Criterion] = TypeAdapter(AnyCriterion)
+SHORT_NAMES: dict[str, dict[str, Any]] = {
+    short: options for kind in CRITERIA for short, options in kind.short_names.items()
+}
+"""What may stand for a criterion in a study file, with the options that it stands for."""
+
+
+def parse_criterion(obj: str | dict[str, Any]) -> Criterion:
+    """A criterion from its short name (``text``, ``random``, ``vendor/name`` …) or from its JSON object.
+
+    Raises:
+        ScheduleError: unknown name, unknown key or bad value.
+    """
+    if isinstance(obj, str):
+        if obj not in SHORT_NAMES and "/" not in obj:
+            names = [*SHORT_NAMES, *plugin_names()]
+            near = difflib.get_close_matches(obj, names, 1) or sorted(names)
+            raise ScheduleError("no such criterion", field="criterion", value=obj, remedy=f"use {' or '.join(near)}")
+        obj = SHORT_NAMES.get(obj, {"name": obj})
+    try:
+        return _CRITERION.validate_python(obj)
+    except ValidationError as error:
+        raise explained(error, "criterion") from None
+
+
+__all__ = [
+    "COUNTS",
+    "CRITERIA",
+    "SHORT_NAMES",
+    "AnyCriterion",
+    "AttentionCriterion",
+    "CodebookCriterion",
+    "Color",
+    "Criterion",
+    "DiversityCriterion",
+    "EncoderCriterion",
+    "KeepKind",
+    "PluginCriterion",
+    "RandomCriterion",
+    "Reads",
+    "UniformCriterion",
+    "parse_criterion",
+    "plugin_names",
+]

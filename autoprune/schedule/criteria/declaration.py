@@ -1,0 +1,105 @@
+"""The declaration of a criterion: its options, and what the rest of the package must know about it, without torch."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+from autoprune.schedule.validation import Part
+
+KeepKind = Literal["ratio", "count", "mass", "threshold"]
+COUNTS: frozenset[KeepKind] = frozenset({"ratio", "count"})
+"""Keep rules whose number of tokens does not depend on scores: every criterion takes them."""
+
+
+class Reads(StrEnum):
+    """What the scores of a criterion are computed from."""
+
+    LAYER_BEFORE = "layer before"
+    """Query and key of the decoder layer before the stage, as that layer runs."""
+    LAYER_ITSELF = "layer itself"
+    """Query and key of the stage's own layer, computed before it runs."""
+    TOWER = "vision tower"
+    """Attention inside the vision tower, as images are encoded."""
+    STATES = "hidden states"
+    """Hidden states that enter the stage's layer."""
+    NOTHING = "nothing"
+    """Only which tokens are alive."""
+
+
+class Color(NamedTuple):
+    """A colour as hex, on a light and on a dark page."""
+
+    light: str
+    dark: str
+
+
+class Criterion(Part):
+    """How the visual tokens that stay are told from those that leave.
+
+    A subclass declares one criterion: fields are its options as saved in a schedule; the class attributes and
+    properties below say what holds for it. Its behaviour (scores from tensors, multiply-adds from numbers) stands in
+    ``autoprune.runtime.criteria``, in the file of the same name.
+
+    Attributes:
+        name: Name in a schedule.
+        source: Paper, venue and section.
+        short_names: Short names in study files, with the options that each stands for.
+    """
+
+    name: str
+
+    source: ClassVar[str]
+    short_names: ClassVar[dict[str, dict[str, Any]]]
+
+    @property
+    def reads(self) -> Reads:
+        """What its scores are computed from."""
+        raise NotImplementedError
+
+    @property
+    def color(self) -> Color:
+        """Its colour in plots."""
+        raise NotImplementedError
+
+    @property
+    def phrase(self) -> str:
+        """What decides, in words, without options."""
+        raise NotImplementedError
+
+    @property
+    def keep_kinds(self) -> frozenset[KeepKind]:
+        """The keep rules that it can serve."""
+        return COUNTS
+
+    @property
+    def family(self) -> str:
+        """A short name without options, for figures."""
+        return self.name
+
+    def problem_at(self, layer: int) -> str | None:
+        """Why it cannot serve a stage before this layer, with the remedy; None if it can."""
+        return None
+
+    @property
+    def label(self) -> str:
+        """A short name that tells criteria with different options apart: ``text``, ``random seed=3``."""
+        options = {k: v for k, v in self.model_dump(exclude_defaults=True).items() if k not in ("name", "rows")}
+        name = str(getattr(self, "rows", self.name))
+        return " ".join([name, *(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in options.items())])
+
+    @property
+    def words(self) -> str:
+        """What decides, in words, with the options that differ from the default."""
+        options = [f"{k} {v}" for k, v in self._told().items()]
+        return f"{self.phrase} ({', '.join(options)})" if options else self.phrase
+
+    def _told(self) -> dict[str, Any]:
+        """Options that `words` lists behind the phrase."""
+        return {k: v for k, v in self.model_dump(exclude_defaults=True).items() if k != "name"}
+
+    def from_folder(self, folder: Path) -> Self:
+        """The same criterion, with the paths among its options taken from a folder."""
+        return self
