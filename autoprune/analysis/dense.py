@@ -20,6 +20,7 @@ from autoprune.runtime import record
 from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
 from autoprune.runtime.frame import take
 from autoprune.runtime.recording import Recording
+from autoprune.runtime.replay import collected_outputs, hooked
 from autoprune.runtime.request import without_first
 
 
@@ -89,9 +90,8 @@ def run_dense(model: Any, inputs: dict[str, Any], visual_mask: Tensor | None, ma
         recording = stack.enter_context(record(model, [], visual_mask))
         heard = [_Listener(recording) for _ in layers]
         for layer, listener in zip(layers, heard, strict=True):
-            stack.callback(layer.register_forward_pre_hook(listener.before, with_kwargs=True).remove)
-        outputs: list[Any] = []
-        stack.callback(layers[-1].register_forward_hook(lambda *call: outputs.append(call[-1])).remove)
+            stack.enter_context(hooked(layer, before=listener.before))
+        outputs = stack.enter_context(collected_outputs(layers[-1:]))
         if max_new_tokens == 1:
             model(**call, use_cache=True, logits_to_keep=1)
         else:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 import torch
 from torch import Tensor, nn
 
 from autoprune.runtime.decoder import decoder_layers, find_decoder
+from autoprune.runtime.replay import recorded_outputs
 
 
 def head_logits(model: nn.Module, hidden: Tensor, as_tuple: bool) -> Tensor:
@@ -22,12 +21,6 @@ def head_logits(model: nn.Module, hidden: Tensor, as_tuple: bool) -> Tensor:
     """
     layers = decoder_layers(find_decoder(model))
     output = (hidden,) if as_tuple else hidden
-    with ExitStack() as stack, torch.no_grad():
-        for layer in layers:
-            if "forward" in layer.__dict__:
-                stack.callback(layer.__dict__.__setitem__, "forward", layer.__dict__["forward"])
-            else:
-                stack.callback(layer.__dict__.pop, "forward")
-            layer.__dict__["forward"] = lambda *args, **kwargs: output
+    with torch.no_grad(), recorded_outputs((layer, output) for layer in layers):
         logits: Tensor = model(inputs_embeds=torch.zeros_like(hidden), use_cache=False).logits
     return logits

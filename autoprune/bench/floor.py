@@ -7,30 +7,26 @@ what it takes is what any implementation of the schedule would still have to pay
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
 from autoprune.runtime.decoder import decoder_layers
+from autoprune.runtime.replay import hooked
 
 
 @contextmanager
 def shortened(decoder: nn.Module, tokens: Sequence[int]) -> Iterator[None]:
     """Run layer i of the text model on the first ``tokens[i]`` tokens of a prefill; decode steps run as they are."""
-    handles = [
-        layer.register_forward_pre_hook(_Cut(i, n), with_kwargs=True)
-        for i, (layer, n) in enumerate(zip(decoder_layers(decoder), tokens, strict=True))
-    ]
-    try:
+    with ExitStack() as stack:
+        for i, (layer, n) in enumerate(zip(decoder_layers(decoder), tokens, strict=True)):
+            stack.enter_context(hooked(layer, before=_Shortened(i, n)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-class _Cut:
-    """Cuts the arguments of one layer."""
+class _Shortened:
+    """The arguments of one layer, cut down to its first tokens."""
 
     def __init__(self, index: int, tokens: int) -> None:
         self._index, self._tokens = index, tokens

@@ -8,8 +8,8 @@ norm, head and anything between layers stay in force; layers before the first st
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from autoprune.errors import ModelError
 from autoprune.evaluate.encoding import Forced
 from autoprune.runtime import apply, record
 from autoprune.runtime.decoder import decoder_layers, find_decoder
 from autoprune.runtime.plan import ScoreKey
+from autoprune.runtime.replay import captured_call, collected_outputs, recorded_outputs, substituted_call
 from autoprune.schedule import AttentionCriterion, Schedule
 
 
@@ -83,7 +83,7 @@ class DensePrefix:
         self._model = model
         self._decoder = find_decoder(model)
         self._layers: Sequence[nn.Module] = decoder_layers(self._decoder)
-        self._text_call: dict[str, Any] = {}
+        self._text_call: dict[str, Any]
         self.position_ids: Tensor = model._prepare_position_ids_for_generation(
             forced.inputs["input_ids"], dict(forced.inputs)
         )
@@ -107,7 +107,7 @@ class DensePrefix:
             self._substituted(cache),
             apply(self._model, schedule, self.visual_mask, scores=self.scores) as patch,
             patch.prompt(self.forced.ends),
-            _shortcut(self._layers, recorded.outputs[:entry]),
+            recorded_outputs(zip(self._layers, recorded.outputs[:entry], strict=False)),
         ):
             logits = self._call(cache)
         return Replay(logits, patch.report.visual_tokens, cache, entry, recorded)
@@ -115,14 +115,15 @@ class DensePrefix:
     def rerun(self, entry: int) -> Tensor:
         """Logits [B, width, vocabulary] when the layers from `entry` on run again, under whatever hooks they carry."""
         recorded, cache = self.ensure_recorded(), self._new_cache()
-        with torch.no_grad(), self._substituted(cache), _shortcut(self._layers, recorded.outputs[:entry]):
+        known = zip(self._layers, recorded.outputs[:entry], strict=False)
+        with torch.no_grad(), self._substituted(cache), recorded_outputs(known):
             return self._call(cache)
 
     def ensure_recorded(self) -> Recorded:
         """The large part, computed again if it was dropped."""
         if self.recorded is None:
             cache = self._new_cache()
-            with torch.no_grad(), self._substituted(cache), _outputs(self._layers) as outputs:
+            with torch.no_grad(), self._substituted(cache), collected_outputs(self._layers) as outputs:
                 self._call(cache)
             self.recorded = Recorded(outputs, cache)
         return self.recorded
@@ -141,26 +142,21 @@ class DensePrefix:
 
     def _dense_pass(self, keys: Iterable[ScoreKey]) -> tuple[Tensor, Recorded, dict[ScoreKey, Tensor], Tensor]:
         cache = self._new_cache()
-
-        def remember(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if args:
-                raise ModelError("calls its text model with positional arguments", field="model", value=type(decoder))
-            self._text_call.update({name: value for name, value in kwargs.items() if name != "past_key_values"})
-
-        handle = self._decoder.register_forward_pre_hook(remember, with_kwargs=True)
-        try:
-            with torch.no_grad(), record(self._model, keys) as recording, _outputs(self._layers) as outputs:
-                with recording.prompt(self.forced.ends):
-                    logits = self._model(
-                        **self.forced.inputs,
-                        position_ids=self.position_ids,
-                        past_key_values=cache,
-                        use_cache=True,
-                        logits_to_keep=self.forced.width,
-                    ).logits[:, -self.forced.width :]  # some models give all columns
-                return logits, Recorded(outputs, cache), dict(recording.scores), recording.visual_mask
-        finally:
-            handle.remove()
+        with (
+            torch.no_grad(),
+            captured_call(self._decoder) as self._text_call,
+            record(self._model, keys) as recording,
+            collected_outputs(self._layers) as outputs,
+            recording.prompt(self.forced.ends),
+        ):
+            logits = self._model(
+                **self.forced.inputs,
+                position_ids=self.position_ids,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=self.forced.width,
+            ).logits[:, -self.forced.width :]  # some models give all columns
+            return logits, Recorded(outputs, cache), dict(recording.scores), recording.visual_mask
 
     def _call(self, cache: Any) -> Tensor:
         logits: Tensor = self._model(
@@ -176,47 +172,9 @@ class DensePrefix:
     def _new_cache(self) -> Any:
         return DynamicCache(config=self._model.config.get_text_config(decoder=True))
 
-    @contextmanager
-    def _substituted(self, cache: Any) -> Iterator[None]:
+    def _substituted(self, cache: Any) -> AbstractContextManager[None]:
         """The text model is called as it was in the dense pass, with another cache."""
-
-        def substitute(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            return (), {**self._text_call, "past_key_values": cache}
-
-        handle = self._decoder.register_forward_pre_hook(substitute, with_kwargs=True)
-        try:
-            yield
-        finally:
-            handle.remove()
-
-
-@contextmanager
-def _outputs(layers: Sequence[nn.Module]) -> Iterator[list[Any]]:
-    """Collects what each layer gives, in order."""
-    outputs: list[Any] = []
-    handles = [layer.register_forward_hook(lambda module, args, output: outputs.append(output)) for layer in layers]
-    try:
-        yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def _shortcut(layers: Sequence[nn.Module], outputs: Sequence[Any]) -> Iterator[None]:
-    """The first layers hand out recorded outputs instead of running."""
-    short = list(zip(layers, outputs, strict=False))
-    shadowed = [layer.__dict__.get("forward") for layer, _ in short]
-    for layer, output in short:
-        layer.__dict__["forward"] = lambda *args, _output=output, **kwargs: _output
-    try:
-        yield
-    finally:
-        for (layer, _), forward in zip(short, shadowed, strict=True):
-            if forward is None:
-                del layer.__dict__["forward"]
-            else:
-                layer.__dict__["forward"] = forward
+        return substituted_call(self._decoder, {**self._text_call, "past_key_values": cache})
 
 
 def _tensor(output: Any) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from autoprune.errors import ModelError
 
-_OWN = ("past_key_values", "use_cache", "cache_position", "input_ids", "inputs_embeds", "attention_mask")
+_OWN = ("use_cache", "cache_position", "input_ids", "inputs_embeds", "attention_mask")
 _Filled = Sequence[tuple[Tensor, str]]
 
 

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache
 
 from autoprune.analysis.codebook.cutting import Cut
 from autoprune.errors import DataError, ModelError
 from autoprune.runtime import record
 from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
+from autoprune.runtime.replay import captured_call, substituted_call
 
 _TOKENS_AT_ONCE = 8192
 """Columns of one batch of probes, padding included."""
@@ -70,18 +71,9 @@ class Prompt:
         attentions = [attention_of(self._decoder, layer) for layer in layers]
         self._cached = all(part is not None and getattr(part, "is_causal", True) for part in attentions)
         self._cache: Any = DynamicCache() if self._cached else None
-        call: dict[str, Any] = {}
-
-        def remember(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            call.update(kwargs)
-
-        handle = self._decoder.register_forward_pre_hook(remember, with_kwargs=True)
-        try:
-            with torch.no_grad(), record(model, []) as recording:
-                run = model(**inputs, past_key_values=self._cache, use_cache=self._cached, logits_to_keep=1)
-                visual = recording.visual_mask
-        finally:
-            handle.remove()
+        with torch.no_grad(), captured_call(self._decoder) as call, record(model, []) as recording:
+            run = model(**inputs, past_key_values=self._cache, use_cache=self._cached, logits_to_keep=1)
+            visual = recording.visual_mask
         _check(visual, inputs.get("attention_mask"))
         self.visual, self.logits = visual[0], run.logits[0, -1].float()
         self._cut = Cut(call, self.visual, pad)
@@ -125,18 +117,10 @@ class Prompt:
     def _forward(self, probes: list[Probe], rows: list[Tensor], start: int) -> Tensor:
         call = self._cut.call(rows, [(probe.filled, probe.fill) for probe in probes], start)
         call |= {"past_key_values": self._prefix(start, len(probes)), "use_cache": start > 0}
-
-        def substitute(decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            return (), call
-
-        handle = self._decoder.register_forward_pre_hook(substitute, with_kwargs=True)
-        try:
-            with torch.no_grad():
-                # The outer model must only hand this on to its text model, which is then called as the dense one was.
-                names = ("inputs_embeds", "position_ids", "past_key_values", "use_cache")
-                logits: Tensor = self._model(**{name: call[name] for name in names}, logits_to_keep=1).logits
-        finally:
-            handle.remove()
+        # The outer model must only hand this on to its text model, which is then called as the dense one was.
+        handed_on = {name: call[name] for name in ("inputs_embeds", "position_ids", "past_key_values", "use_cache")}
+        with torch.no_grad(), substituted_call(self._decoder, call):
+            logits: Tensor = self._model(**handed_on, logits_to_keep=1).logits
         return logits[:, -1].float()
 
     def _prefix(self, start: int, batch: int) -> DynamicCache | None:

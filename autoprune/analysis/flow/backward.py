@@ -7,7 +7,7 @@ that no more than one layer's attention is ever in memory. What a model does bet
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -20,6 +20,7 @@ from autoprune.errors import EvaluationError, ModelError, PatchError
 from autoprune.evaluate.encoding import Forced
 from autoprune.runtime import record
 from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
+from autoprune.runtime.replay import shadowed
 from autoprune.runtime.tap import AttentionCall, watched
 
 
@@ -163,7 +164,6 @@ def _recomputed(
     store: Callable[[int, AttentionCall, Tensor], None],
 ) -> Iterator[None]:
     """Within the block, the layers' forward passes are recomputed ones."""
-    shadowed = [layer.__dict__.get("forward") for layer in layers]
 
     def replaced(i: int, forward: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(forward)  # a layer's arguments are told apart by its signature
@@ -175,13 +175,7 @@ def _recomputed(
 
         return run
 
-    for i, layer in enumerate(layers):
-        layer.__dict__["forward"] = replaced(i, layer.forward)
-    try:
+    with ExitStack() as stack:
+        for i, layer in enumerate(layers):
+            stack.enter_context(shadowed(layer, "forward", replaced(i, layer.forward)))
         yield
-    finally:
-        for layer, forward in zip(layers, shadowed, strict=True):
-            if forward is None:
-                del layer.__dict__["forward"]
-            else:
-                layer.__dict__["forward"] = forward

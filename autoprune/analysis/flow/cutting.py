@@ -15,6 +15,7 @@ from autoprune.analysis.flow.edges import cut_edges, random_edges, visible_edges
 from autoprune.errors import DataError
 from autoprune.evaluate.prefix import DensePrefix
 from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
+from autoprune.runtime.replay import hooked
 from autoprune.runtime.request import without_first
 
 
@@ -71,7 +72,7 @@ class Scissors:
             return None
         with ExitStack() as stack:
             for layer in chosen:
-                stack.callback(layer.register_forward_pre_hook(before, with_kwargs=True).remove)
+                stack.enter_context(hooked(layer, before=before))
             return self._prefix.rerun(first)
 
     def _edges(self, mask: Tensor | None, cut: str, control: bool) -> Tensor:
