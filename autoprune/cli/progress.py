@@ -15,7 +15,7 @@ from rich.text import Text
 from autoprune.cli.output import stderr
 
 if TYPE_CHECKING:
-    from autoprune.search.events import Event
+    from autoprune.search.workers.protocol import Event
 
 _SHOWN = 4
 _PLAIN_EVERY = 20.0

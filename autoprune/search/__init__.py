@@ -2,7 +2,7 @@
 
 * `spec.StudySpec` - a study file, checked whole before any compute; `plan.plan_study` - what it will do.
 * `driver.run_study` - the study itself, from the file to the front; it resumes where it stopped.
-* `space`, `sampler`, `racing`, `controls`, `pareto` - the ideas of the search, each pure and on its own.
-* `ledger`, `storage`, `lock` - what is remembered; `tasks`, `worker`, `inprocess`, `ray_executor` - who does the work.
+* `space`, `sampler`, `initial`, `racing`, `controls`, `pareto` - the ideas of the search, each pure and on its own.
+* `ledger`, `storage`, `lock` - the database; `workers` - who evaluates candidates; `collect` - controls and validation.
 * `front` - the content of ``front.json``.
 """

@@ -12,16 +12,16 @@ from autoprune import presets
 from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import ModelIdentity, Schedule
 from autoprune.search import objectives
-from autoprune.search.baselines import baseline_name
 from autoprune.search.controls import control_arms
 from autoprune.search.front import Control, FrontFile, Measures, Point, measures
 from autoprune.search.importance import importances
+from autoprune.search.initial import baseline_name
 from autoprune.search.ledger import DataKey, Ledger
 from autoprune.search.pareto import non_dominated
 from autoprune.search.sampler import feasible
 from autoprune.search.spec import StudySpec
-from autoprune.search.tasks import EngineFacts, Inputs, SplitFacts
 from autoprune.search.trials import candidate_of, is_distinct, measured_of
+from autoprune.search.workers.protocol import EngineFacts, Inputs, SplitFacts
 
 _DENSE = Schedule()
 

@@ -16,25 +16,23 @@ from autoprune.evaluate.results import SampleResult, summarise
 from autoprune.schedule import Schedule
 from autoprune.search import assembly
 from autoprune.search.assembly import Found
-from autoprune.search.baselines import openings
-from autoprune.search.events import Event, OnEvent, ignore
+from autoprune.search.collect import Collector
 from autoprune.search.front import FrontFile
-from autoprune.search.gather import Gatherer
-from autoprune.search.inprocess import InProcessExecutor
+from autoprune.search.initial import initial_schedules
 from autoprune.search.ledger import Ledger
 from autoprune.search.lock import driver_lock
 from autoprune.search.loop import SearchLoop
 from autoprune.search.outputs import write_outputs
 from autoprune.search.plan import check_against_data
-from autoprune.search.ray_executor import RayExecutor
 from autoprune.search.space import SearchSpace
 from autoprune.search.spec import StudySpec
-from autoprune.search.stopping import Interrupted, noticing_interrupts
+from autoprune.search.stopping import StopRequest, noticing_interrupts
 from autoprune.search.storage import Database
 from autoprune.search.surroundings import hardware, versions
-from autoprune.search.tasks import EngineFacts, Executor, Inputs
 from autoprune.search.trials import Trials
-from autoprune.search.worker import backend_module
+from autoprune.search.workers.local import LocalExecutor, backend_module
+from autoprune.search.workers.protocol import EngineFacts, Event, Executor, Inputs, OnEvent, ignore
+from autoprune.search.workers.ray import RayExecutor
 
 _VALIDATION_CHUNK = 64
 _DENSE = Schedule()
@@ -57,7 +55,9 @@ class RunOutcome:
     counts: dict[str, int]
 
 
-def run_study(spec: StudySpec, *, on_event: OnEvent = ignore, backend: str = "autoprune.search.backend") -> RunOutcome:
+def run_study(
+    spec: StudySpec, *, on_event: OnEvent = ignore, backend: str = "autoprune.search.workers.engine"
+) -> RunOutcome:
     """Runs a study, or resumes it; writes ``front.json``, ``front.csv`` and ``study.yaml`` to its output folder.
 
     Args:
@@ -91,10 +91,10 @@ def run_study(spec: StudySpec, *, on_event: OnEvent = ignore, backend: str = "au
         stack.callback(executor.close)
         facts = executor.start()
         trials.check_identity({"model_fingerprint": facts.fingerprint})
-        gatherer = Gatherer(executor, ledger, on_event, interrupted)
+        collector = Collector(executor, ledger, on_event, interrupted)
         found = Found(spec, inputs, facts, ledger, trials.all())
-        dense = _dense(found, gatherer, interrupted)
-        trials.enqueue(openings(spec.baselines, space, inputs.num_layers))
+        dense = _dense(found, collector, interrupted)
+        trials.enqueue(initial_schedules(spec.baselines, space, inputs.num_layers))
         on_event(Event("phase", "searching", 0, spec.search.trials))
         SearchLoop(
             spec, trials, executor, ledger, found.key("calibration"), inputs.calibration, dense, on_event, interrupted
@@ -102,7 +102,7 @@ def run_study(spec: StudySpec, *, on_event: OnEvent = ignore, backend: str = "au
         found.trials = trials.all()
         searched = time.time()
         try:
-            _measure_front(found, gatherer, on_event, interrupted)
+            _measure_front(found, collector, on_event, interrupted)
         finally:  # hours of search are worth a front even if these last measurements fail
             found.notes = _notes(spec, facts, executor, interrupted, started, searched)
             front = assembly.assemble(found)
@@ -112,7 +112,7 @@ def run_study(spec: StudySpec, *, on_event: OnEvent = ignore, backend: str = "au
 
 def _executor(spec: StudySpec, backend: str, on_event: OnEvent) -> Executor:
     if spec.workers.count == 0:
-        return InProcessExecutor(spec, backend)
+        return LocalExecutor(spec, backend)
     return RayExecutor(spec, backend, on_event)
 
 
@@ -145,9 +145,9 @@ def _refuse_another_study(spec: StudySpec) -> None:
         )
 
 
-def _dense(found: Found, gatherer: Gatherer, interrupted: Interrupted) -> list[SampleResult]:
+def _dense(found: Found, collector: Collector, interrupted: StopRequest) -> list[SampleResult]:
     data = found.inputs.calibration
-    failed = gatherer.measure(found.key("calibration"), "calibration", [_DENSE], data.size, data.size, 1)
+    failed = collector.measure(found.key("calibration"), "calibration", [_DENSE], data.size, data.size, 1)
     dense = found.results("calibration", _DENSE)
     if dense is None and interrupted():
         raise KeyboardInterrupt
@@ -159,7 +159,7 @@ def _dense(found: Found, gatherer: Gatherer, interrupted: Interrupted) -> list[S
     return dense
 
 
-def _measure_front(found: Found, gatherer: Gatherer, on_event: OnEvent, interrupted: Interrupted) -> None:
+def _measure_front(found: Found, collector: Collector, on_event: OnEvent, interrupted: StopRequest) -> None:
     """Controls, held-out figures and times of what the front will show; skipped after Ctrl-C."""
     shown = assembly.shown_schedules(found)
     arms = [arm for _, _, arm in assembly.controls_of(found)]
@@ -167,12 +167,12 @@ def _measure_front(found: Found, gatherer: Gatherer, on_event: OnEvent, interrup
     failed: dict[str, str] = {}
     if not interrupted():
         on_event(Event("phase", "control arms"))
-        failed |= gatherer.measure(found.key("calibration"), "calibration", arms, data.size, data.size, together=4)
+        failed |= collector.measure(found.key("calibration"), "calibration", arms, data.size, data.size, together=4)
     held_out = found.inputs.validation
     if held_out and not interrupted():
         on_event(Event("phase", "validation"))
         everything = [*shown, *arms]
-        failed |= gatherer.measure(
+        failed |= collector.measure(
             found.key("validation"), "validation", everything, held_out.size, _VALIDATION_CHUNK, len(everything)
         )
     for reason in dict.fromkeys(failed.values()):
@@ -180,7 +180,7 @@ def _measure_front(found: Found, gatherer: Gatherer, on_event: OnEvent, interrup
     if not interrupted():
         on_event(Event("phase", "latency"))
         points = [assembly.schedule_of(t) for t in assembly.front_trials(found.spec, found.trials)]
-        found.latencies = gatherer.latencies(_worth_timing(found, points))
+        found.latencies = collector.latencies(_worth_timing(found, points))
 
 
 def _worth_timing(found: Found, shown: Sequence[Schedule]) -> list[Schedule]:
@@ -206,7 +206,7 @@ def _notes(
     spec: StudySpec,
     facts: EngineFacts,
     executor: Executor,
-    interrupted: Interrupted,
+    interrupted: StopRequest,
     started: float,
     searched: float,
 ) -> dict[str, Any]:

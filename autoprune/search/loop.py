@@ -1,4 +1,4 @@
-"""The search loop: candidates out, results in, every trial told exactly once."""
+"""The search loop: candidates out, results in, every trial ended exactly once."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from autoprune.errors import AutopruneError, EvaluationError
 from autoprune.evaluate.results import SampleResult, summarise
 from autoprune.schedule import Schedule
 from autoprune.search import objectives, sampler
-from autoprune.search.events import Event, OnEvent
+from autoprune.search.incumbents import Incumbents
 from autoprune.search.ledger import DataKey, Ledger
 from autoprune.search.racing import looks
-from autoprune.search.rivals import Rivals
 from autoprune.search.spec import StudySpec
-from autoprune.search.tasks import Done, Executor, SplitFacts, Task
 from autoprune.search.trials import (
     COUNTED,
     DUPLICATE_OF,
@@ -29,6 +27,7 @@ from autoprune.search.trials import (
     is_distinct,
     measured_of,
 )
+from autoprune.search.workers.protocol import Event, Executor, OnEvent, SplitFacts, Task, TaskResult
 
 LOSSES_ALLOWED = 1
 """Workers that may die with one candidate; with one more it is to blame."""
@@ -37,8 +36,8 @@ _RESTLESS_DRAWS, _EXHAUSTED_DRAWS = 5, 100
 
 
 @dataclass(frozen=True)
-class Told:
-    """How the first trial of a schedule ended; what a duplicate is told."""
+class EndedTrial:
+    """How the first trial of a schedule ended; its duplicates end alike."""
 
     number: int
     state: TrialState
@@ -69,9 +68,9 @@ class SearchLoop:
         self._spec, self._trials, self._executor, self._ledger = spec, trials, executor, ledger
         self._key, self._data, self._dense, self._on_event, self._stopping = key, data, dense, on_event, stopping
         self._looks = looks(data.size) if spec.search.racing else [data.size]
-        self._rivals = Rivals(spec, data.groups)
-        self._rivals.add("dense", dense, {"prefill_ms": 1.0, "prefill_dense_ms": 1.0})
-        self._told: dict[str, Told] = {}
+        self._incumbents = Incumbents(spec, data.groups)
+        self._incumbents.add("dense", dense, {"prefill_ms": 1.0, "prefill_dense_ms": 1.0})
+        self._ended: dict[str, EndedTrial] = {}
         self._running: dict[int, Candidate] = {}
         self._by_key: dict[str, Candidate] = {}
         self._ready: list[Candidate] = []
@@ -100,7 +99,7 @@ class SearchLoop:
                 self._handle(done)
 
     def _next(self) -> Candidate | None:
-        """A candidate with work to do; those without are told on the way."""
+        """A candidate with work to do; those without are ended on the way."""
         if self._ready:
             return self._ready.pop(0)
         while self._may_start():
@@ -129,9 +128,9 @@ class SearchLoop:
         return sum(self._counts[s] for s in COUNTED) + running < self._spec.search.trials
 
     def _is_repeat(self, candidate: Candidate) -> bool:
-        """Tells a duplicate what its schedule was told, or lets it wait for the one that runs."""
+        """Ends a duplicate like the first trial of its schedule, or lets it wait for the one that runs."""
         key = candidate.schedule.key
-        first = self._told.get(key)
+        first = self._ended.get(key)
         if first is None and key not in self._by_key:
             return False
         self._repeats += 1
@@ -155,7 +154,7 @@ class SearchLoop:
         verb: Any = "latency" if needs_time else "evaluate"
         self._executor.submit(Task(self._tasks, verb, (candidate.schedule,), "calibration", start, stop))
 
-    def _handle(self, done: Done) -> None:
+    def _handle(self, done: TaskResult) -> None:
         candidate = self._running.pop(done.task.number)
         if done.bug is not None:
             raise AutopruneError(
@@ -182,10 +181,10 @@ class SearchLoop:
             else:
                 self._ready.insert(0, candidate)
 
-    def _note_attempt(self, done: Done, candidate: Candidate, outcome: str, reason: str = "") -> None:
+    def _note_attempt(self, done: TaskResult, candidate: Candidate, outcome: str, reason: str = "") -> None:
         self._ledger.add_attempt(self._spec.name, candidate.number, done.worker, outcome, reason)
 
-    def _add(self, candidate: Candidate, done: Done) -> None:
+    def _add(self, candidate: Candidate, done: TaskResult) -> None:
         if done.task.verb == "latency":
             candidate.latency = done.value[0]
         else:
@@ -203,7 +202,7 @@ class SearchLoop:
             return True
         if count not in self._looks or candidate.origin == "baseline":
             return False
-        winner = self._rivals.stop(candidate.results, candidate.latency)
+        winner = self._incumbents.winner_over(candidate.results, candidate.latency)
         if winner is None:
             return False
         reason = f"after {count} samples {winner} costs no more and is better with confidence"
@@ -212,7 +211,7 @@ class SearchLoop:
 
     def _complete(self, candidate: Candidate) -> None:
         values = objectives.values(self._spec, summarise(candidate.results), candidate.latency)
-        self._rivals.add(f"trial {candidate.number}", candidate.results, candidate.latency)
+        self._incumbents.add(f"trial {candidate.number}", candidate.results, candidate.latency)
         self._end(candidate, TrialState.COMPLETE, values, self._measured(candidate))
 
     def _measured(self, candidate: Candidate, reason: str | None = None) -> dict[str, Any]:
@@ -236,30 +235,30 @@ class SearchLoop:
     def _end(
         self, candidate: Candidate, state: TrialState, values: list[float] | None, attributes: dict[str, Any]
     ) -> None:
-        told = Told(candidate.number, state, values, attributes)
-        self._told[candidate.schedule.key] = told
+        ended = EndedTrial(candidate.number, state, values, attributes)
+        self._ended[candidate.schedule.key] = ended
         self._by_key.pop(candidate.schedule.key, None)
         self._counts[state] += 1
-        self._tell(candidate, told, attributes)
+        self._tell(candidate, ended, attributes)
         for follower in candidate.followers:
-            self._tell_like(follower, told)
+            self._tell_like(follower, ended)
 
-    def _tell_like(self, duplicate: Candidate, first: Told) -> None:
+    def _tell_like(self, duplicate: Candidate, first: EndedTrial) -> None:
         self._tell(duplicate, first, {**first.attributes, DUPLICATE_OF: first.number})
 
-    def _tell(self, candidate: Candidate, told: Told, attributes: dict[str, Any]) -> None:
-        if told.state == TrialState.COMPLETE and told.values is not None:
-            self._trials.complete(candidate, told.values, attributes)
-        elif told.state == TrialState.PRUNED:
+    def _tell(self, candidate: Candidate, ended: EndedTrial, attributes: dict[str, Any]) -> None:
+        if ended.state == TrialState.COMPLETE and ended.values is not None:
+            self._trials.complete(candidate, ended.values, attributes)
+        elif ended.state == TrialState.PRUNED:
             self._trials.prune(candidate, attributes)
         else:
             self._trials.fail(candidate, attributes)
-        state, reason = told.state.name, attributes[MEASURED].get("reason")
+        state, reason = ended.state.name, attributes[MEASURED].get("reason")
         data = {
             "trial": candidate.number,
             "state": state,
             "name": candidate.name,
-            "values": told.values,
+            "values": ended.values,
             "reason": reason,
             "duplicate_of": attributes.get(DUPLICATE_OF),
             "schedule": candidate.schedule.to_json_dict(),
@@ -269,15 +268,15 @@ class SearchLoop:
         self._on_event(Event("trial", message, done, self._spec.search.trials, data))
 
     def _remember(self, trial: FrozenTrial) -> None:
-        """Takes up a trial that an earlier run has told."""
+        """Takes up a trial that an earlier run has ended."""
         if not trial.state.is_finished() or not is_distinct(trial):
             return
         key = candidate_of(trial)["key"]
-        self._told[key] = Told(trial.number, trial.state, trial.values, _reported(trial))
+        self._ended[key] = EndedTrial(trial.number, trial.state, trial.values, _reported(trial))
         self._counts[trial.state] += 1
         if trial.state == TrialState.COMPLETE:
             results = self._ledger.results(self._key, Schedule.model_validate(candidate_of(trial)["schedule"]))
-            self._rivals.add(f"trial {trial.number}", results, measured_of(trial).get("latency"))
+            self._incumbents.add(f"trial {trial.number}", results, measured_of(trial).get("latency"))
 
 
 def _reported(trial: FrozenTrial) -> dict[str, Any]:

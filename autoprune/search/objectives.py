@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from autoprune.evaluate.results import SampleResult, Summary, compare
-from autoprune.search.racing import Runner
+from autoprune.search.racing import ObjectiveSamples
 from autoprune.search.spec import StudySpec
 
 Direction = Literal["minimize", "maximize"]
@@ -36,8 +36,10 @@ def minimised(spec: StudySpec, given: Sequence[float]) -> list[float]:
     return [-v if name in _MAXIMISED else v for name, v in zip(spec.objectives, given, strict=True)]
 
 
-def runner(spec: StudySpec, results: Sequence[SampleResult], latency: dict[str, Any] | None) -> Runner:
-    """A candidate as racing sees it."""
+def objective_samples(
+    spec: StudySpec, results: Sequence[SampleResult], latency: dict[str, Any] | None
+) -> ObjectiveSamples:
+    """Every objective of each sample, for racing."""
     costs: dict[str, list[float]] = {
         "flops": [r.flops for r in results],
         "kv_bytes": [r.kv_bytes for r in results],
@@ -48,7 +50,7 @@ def runner(spec: StudySpec, results: Sequence[SampleResult], latency: dict[str, 
         "agreement": [r.agreement for r in results],
         "kl": [-r.kl for r in results],
     }
-    return Runner([costs[name] for name in spec.costs], [qualities[name] for name in spec.qualities])
+    return ObjectiveSamples([costs[name] for name in spec.costs], [qualities[name] for name in spec.qualities])
 
 
 def violations(spec: StudySpec, dense: Sequence[SampleResult], results: Sequence[SampleResult]) -> list[float]:

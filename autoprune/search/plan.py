@@ -8,11 +8,11 @@ from typing import Any
 
 from autoprune.errors import StudyError
 from autoprune.schedule import ModelIdentity
-from autoprune.search import backend as real_backend
-from autoprune.search.baselines import openings
+from autoprune.search.initial import initial_schedules
 from autoprune.search.space import SearchSpace
 from autoprune.search.spec import StudySpec
-from autoprune.search.tasks import Inputs
+from autoprune.search.workers import engine as real_backend
+from autoprune.search.workers.protocol import Inputs
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def plan_study(spec: StudySpec) -> StudyPlan:
     inputs = real_backend.read_inputs(spec)
     check_against_data(spec, inputs)
     space = SearchSpace.of(spec.space, inputs.num_layers)
-    origins = [o.origin for o in openings(spec.baselines, space, inputs.num_layers)]
+    origins = [o.origin for o in initial_schedules(spec.baselines, space, inputs.num_layers)]
     return StudyPlan(
         name=spec.name,
         model=spec.model.path,

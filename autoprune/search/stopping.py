@@ -8,24 +8,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from autoprune.search.events import Event, OnEvent
+from autoprune.search.workers.protocol import Event, OnEvent
 
 
-class Interrupted:
+class StopRequest:
     """Whether Ctrl-C was pressed."""
 
     def __init__(self) -> None:
         self.yes = False
 
     def __call__(self) -> bool:
-        """The answer."""
+        """Whether the study should stop."""
         return self.yes
 
 
 @contextmanager
-def noticing_interrupts(on_event: OnEvent) -> Iterator[Interrupted]:
+def noticing_interrupts(on_event: OnEvent) -> Iterator[StopRequest]:
     """Notes Ctrl-C while the block runs; only the main thread can hear it."""
-    interrupted = Interrupted()
+    interrupted = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield interrupted
         return

@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from autoprune.errors import StorageError, StudyError
-from autoprune.search.events import Event, OnEvent
+from autoprune.search.workers.protocol import Event, OnEvent
 
 PATIENCE_S = 900.0
 """How long a study waits for its database before it gives up."""

@@ -1,4 +1,4 @@
-"""The trials of a study in Optuna's tables: asked, told, queued and taken up again."""
+"""The trials of a study in Optuna's tables: drawn, ended, queued and taken up again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autoprune.errors import StudyError
 from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
 from autoprune.search import objectives, sampler
-from autoprune.search.baselines import Opening, Origin
+from autoprune.search.initial import InitialSchedule, Origin
 from autoprune.search.space import SearchSpace
 from autoprune.search.spec import StudySpec
 from autoprune.search.storage import Database
@@ -34,7 +34,7 @@ class Candidate:
         losses: Workers that died with it.
         results: Samples measured so far.
         latency: Measured times, where the study asks for them.
-        followers: Running trials that drew the same schedule; they are told with it.
+        followers: Running trials that drew the same schedule; they end with it.
     """
 
     trial: Trial
@@ -89,15 +89,15 @@ class Trials:
         """All trials, in the order of their numbers."""
         return self._database.patiently(lambda: self._study.get_trials(deepcopy=False))
 
-    def enqueue(self, openings: Sequence[Opening]) -> None:
+    def enqueue(self, initial: Sequence[InitialSchedule]) -> None:
         """Queues the candidates that the study does not have yet."""
 
         def once() -> None:
             known = {candidate_of(t).get("key") for t in self._study.get_trials(deepcopy=False)}
-            for opening in openings:
-                if opening.schedule.key not in known:
-                    described = {CANDIDATE: _described(opening.schedule, opening.name, opening.origin)}
-                    self._study.enqueue_trial(self._space.params(opening.schedule) or {}, user_attrs=described)
+            for candidate in initial:
+                if candidate.schedule.key not in known:
+                    described = {CANDIDATE: _described(candidate.schedule, candidate.name, candidate.origin)}
+                    self._study.enqueue_trial(self._space.params(candidate.schedule) or {}, user_attrs=described)
 
         self._database.patiently(once)
 
@@ -199,7 +199,7 @@ def candidate_of(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def measured_of(trial: FrozenTrial) -> dict[str, Any]:
-    """The figures of a told trial, and the reason if it did not complete."""
+    """The figures of a finished trial, and the reason if it did not complete."""
     measured: dict[str, Any] = trial.user_attrs.get(MEASURED, {})
     return measured
 

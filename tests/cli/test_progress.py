@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from autoprune.cli.progress import StudyView
-from autoprune.search.events import Event
+from autoprune.search.workers.protocol import Event
 
 
 def trial(number, flops, accuracy, state="COMPLETE", **more):

@@ -19,9 +19,9 @@ from autoprune import presets
 from autoprune.errors import AutopruneError, DataError, EvaluationError, StudyError
 from autoprune.schedule import Schedule
 from autoprune.search.driver import RunOutcome, run_study
-from autoprune.search.events import Event
 from autoprune.search.lock import driver_lock
 from autoprune.search.spec import StudySpec
+from autoprune.search.workers.protocol import Event
 
 COMPLETE, PRUNED, FAIL = (optuna.trial.TrialState[name] for name in ("COMPLETE", "PRUNED", "FAIL"))
 
@@ -259,7 +259,10 @@ def test_resuming_continues_and_a_finished_study_measures_nothing_more(tmp_path:
 
 
 def test_a_resumed_sampler_does_not_repeat_its_draws(tmp_path: Path) -> None:
-    few: dict[str, Any] = {"baselines": [], "space": {"criteria": ["text"]}}  # few openings, so the sampler soon draws
+    few: dict[str, Any] = {
+        "baselines": [],
+        "space": {"criteria": ["text"]},
+    }  # so few initial schedules that the sampler soon draws
     run(tiny_spec(tmp_path, search={"trials": 16, "sampler": "random"}, **few))
     stop = len(stored(tiny_spec(tmp_path, **few)))
     longer = tiny_spec(tmp_path, search={"trials": 22, "sampler": "random"}, **few)

@@ -18,7 +18,7 @@ from support.trials import assert_all_told, attempts, stored, told_twice
 from autoprune import presets
 from autoprune.errors import EvaluationError
 from autoprune.search.driver import run_study
-from autoprune.search.events import Event
+from autoprune.search.workers.protocol import Event
 
 TESTS = Path(__file__).parents[1]
 

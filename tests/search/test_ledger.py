@@ -19,9 +19,9 @@ from autoprune.errors import StorageError
 from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
 from autoprune.search.driver import run_study
-from autoprune.search.events import Event
 from autoprune.search.ledger import DataKey, Ledger
 from autoprune.search.storage import Database
+from autoprune.search.workers.protocol import Event
 
 KEY = DataKey("model", "data", "1", "calibration")
 FASTV = presets.fastv()

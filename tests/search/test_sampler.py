@@ -5,7 +5,7 @@ import pytest
 from support import fake_backend
 
 from autoprune.schedule import Schedule
-from autoprune.search.baselines import openings
+from autoprune.search.initial import initial_schedules
 from autoprune.search.sampler import make_sampler
 from autoprune.search.sections import Space
 from autoprune.search.space import SearchSpace
@@ -32,8 +32,8 @@ def search(kind: Any, seed: int) -> float:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(directions=["minimize"] * 2, sampler=make_sampler(kind, seed, 0))
     points = []
-    for opening in openings(["vtw", "fastv", "himap", "pyramiddrop"], SPACE, fake_backend.LAYERS):
-        study.enqueue_trial(SPACE.params(opening.schedule) or {}, user_attrs={"s": opening.schedule.to_json_dict()})
+    for initial in initial_schedules(["vtw", "fastv", "himap", "pyramiddrop"], SPACE, fake_backend.LAYERS):
+        study.enqueue_trial(SPACE.params(initial.schedule) or {}, user_attrs={"s": initial.schedule.to_json_dict()})
     for _ in range(TRIALS):
         trial = study.ask()
         fixed = trial.user_attrs.get("s")

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from autoprune import presets
 from autoprune.schedule import Keep, Schedule, Stage, parse_criterion
-from autoprune.search.baselines import openings
 from autoprune.search.sections import Space
 from autoprune.search.space import SearchSpace, criterion_label
 
@@ -92,17 +91,3 @@ def test_labels_tell_criteria_apart() -> None:
     ]
     labels = [criterion_label(parse_criterion(c)) for c in given_criteria]
     assert labels == ["text", "last", "random", "random seed=3", "text at=current"]
-
-
-def test_openings_start_where_the_literature_ends() -> None:
-    found = openings(["vtw", "fastv", "himap", "pyramiddrop"], DEFAULT, 10)
-    assert [o.name for o in found[:4]] == ["vtw", "fastv", "himap", "pyramiddrop"]
-    keys = [o.schedule.key for o in found]
-    assert len(set(keys)) == len(keys)
-    withdrawals = {
-        o.schedule.stages[0].layer for o in found if len(o.schedule.stages) == 1 and o.schedule.stages[0].withdraws
-    }
-    assert withdrawals == set(range(10))
-    probes = [o.schedule.stages[0] for o in found if o.origin == "probe"]
-    assert {s.criterion for s in probes} == set(DEFAULT.criteria.values())
-    assert len(found) <= 30

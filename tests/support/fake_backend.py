@@ -22,7 +22,7 @@ from autoprune.errors import EvaluationError
 from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import ModelIdentity, Schedule
 from autoprune.search.spec import StudySpec
-from autoprune.search.tasks import EngineFacts, Inputs, Split, SplitFacts
+from autoprune.search.workers.protocol import EngineFacts, Inputs, Split, SplitFacts
 
 LAYERS, VISUAL, TEXT = 8, 100, 20
 SIZES = {"calibration": 128, "validation": 96}

@@ -1,4 +1,4 @@
-"""What a study tries before it samples: published methods, the withdrawal sweep, single-stage probes."""
+"""Initial schedules, tried before any is drawn: published methods, the withdrawal sweep, single-stage probes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Origin = Literal["baseline", "sweep", "probe", "sampler"]
 
 
 @dataclass(frozen=True)
-class Opening:
-    """A candidate that is tried first.
+class InitialSchedule:
+    """A schedule that is tried before any is drawn.
 
     Attributes:
-        name: For people; empty where the schedule says it all.
-        origin: Why it is tried.
+        name: For people; empty for the sweep and the probes.
+        origin: Why it is tried; kept in the database.
     """
 
     name: str
@@ -29,31 +29,31 @@ class Opening:
     schedule: Schedule
 
 
-def openings(names: Sequence[str], space: SearchSpace, num_layers: int) -> list[Opening]:
-    """All opening candidates, baselines first; of two that prune alike the first stays."""
-    by_key: dict[str, Opening] = {}
-    for opening in (*_baselines(names, num_layers), *_sweep(num_layers), *_probes(space)):
-        if opening.schedule.stages:  # dense is measured anyway, as the reference
-            by_key.setdefault(opening.schedule.key, opening)
+def initial_schedules(names: Sequence[str], space: SearchSpace, num_layers: int) -> list[InitialSchedule]:
+    """All initial schedules, baselines first; of two that prune alike the first stays."""
+    by_key: dict[str, InitialSchedule] = {}
+    for initial in (*_baselines(names, num_layers), *_sweep(num_layers), *_probes(space)):
+        if initial.schedule.stages:  # dense is measured anyway, as the reference
+            by_key.setdefault(initial.schedule.key, initial)
     return list(by_key.values())
 
 
 def baseline_name(name: str) -> str:
-    """What a baseline is called: the preset's name or the file's."""
+    """Name of a baseline for people: the preset's name or the file's."""
     return name if name in presets.NAMES else Path(name).stem
 
 
-def _baselines(names: Sequence[str], num_layers: int) -> Iterator[Opening]:
+def _baselines(names: Sequence[str], num_layers: int) -> Iterator[InitialSchedule]:
     for name in names:
-        yield Opening(baseline_name(name), "baseline", presets.resolve(name, num_layers))
+        yield InitialSchedule(baseline_name(name), "baseline", presets.resolve(name, num_layers))
 
 
-def _sweep(num_layers: int) -> Iterator[Opening]:
+def _sweep(num_layers: int) -> Iterator[InitialSchedule]:
     for layer in range(num_layers):
-        yield Opening("", "sweep", Schedule(stages=(Stage(layer=layer, keep=Keep(ratio=0.0)),)))
+        yield InitialSchedule("", "sweep", Schedule(stages=(Stage(layer=layer, keep=Keep(ratio=0.0)),)))
 
 
-def _probes(space: SearchSpace) -> Iterator[Opening]:
+def _probes(space: SearchSpace) -> Iterator[InitialSchedule]:
     """Every criterion at a quarter and at half of the depth, at a small and at a middle keep."""
     shares = [keep for keep in space.keep if keep > 0]
     if not shares:
@@ -64,6 +64,6 @@ def _probes(space: SearchSpace) -> Iterator[Opening]:
         for layer in layers:
             for criterion in space.criteria.values():
                 if layer > 0 or acts_at_input(criterion):
-                    yield Opening(
+                    yield InitialSchedule(
                         "", "probe", Schedule(stages=(Stage(layer=layer, keep=Keep(ratio=keep), criterion=criterion),))
                     )

@@ -1,9 +1,8 @@
-"""The real work of a worker: a transformers model measured on the study's data."""
+"""The engine of a worker: a transformers model measured on the study's data."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -22,9 +21,10 @@ from autoprune.evaluate.results import SampleResult
 from autoprune.models.loading import LoadedModel, load_model
 from autoprune.pricing.cost import CONVENTION
 from autoprune.schedule import Criterion, ModelIdentity, Schedule
+from autoprune.search.racing import race_order
 from autoprune.search.sections import DataSet
 from autoprune.search.spec import StudySpec
-from autoprune.search.tasks import EngineFacts, Inputs, Split, SplitFacts
+from autoprune.search.workers.protocol import EngineFacts, Inputs, Split, SplitFacts
 
 BATCH_SIZE = 16
 MAX_NEW_TOKENS = 32
@@ -58,11 +58,6 @@ def open_engine(spec: StudySpec) -> ModelEngine:
         EvaluationError: the dense model itself fails.
     """
     return ModelEngine(spec)
-
-
-def race_order(count: int) -> list[int]:
-    """A fixed shuffle: the first samples of a race must not be one task, as they are in a sorted file."""
-    return sorted(range(count), key=lambda i: hashlib.sha256(f"race:{i}".encode()).digest())
 
 
 class ModelEngine:

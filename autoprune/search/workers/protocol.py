@@ -1,15 +1,42 @@
-"""What a worker is asked to do, what it answers, and what runs workers: one protocol, two implementations."""
+"""The values that driver and workers exchange, and the protocols of engine, backend and executor."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
 
 Split = Literal["calibration", "validation"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One step of a running study, for whoever shows its progress.
+
+    Attributes:
+        kind: ``phase`` = a part of the study begins (`message` names it); ``progress`` = the phase got further;
+            ``trial`` = a trial ended (`data`: trial, state, name, values, reason); ``warning`` = something to know.
+        message: One line for people.
+        done: How much of the current phase is done.
+        total: Of how much, if that is known.
+        data: The same for programs.
+    """
+
+    kind: Literal["phase", "progress", "trial", "warning"]
+    message: str
+    done: int = 0
+    total: int | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+OnEvent = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """The listener that does nothing."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +63,7 @@ class SplitFacts:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is known of a study before a model is loaded.
+    """Configuration and data of a study, read before a model is loaded.
 
     Attributes:
         config: The model's configuration (transformers), for identities and costs.
@@ -53,7 +80,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """What a worker knows once its model is loaded.
+    """Facts of a loaded model and of how it is measured.
 
     Attributes:
         fingerprint: Of the model's weights and configuration.
@@ -97,7 +124,7 @@ class Task:
 
     Attributes:
         number: Unique within a run.
-        verb: ``evaluate`` answers results per schedule, ``latency`` a dictionary per schedule.
+        verb: ``evaluate`` returns results per schedule, ``latency`` a dictionary per schedule.
         schedules: The candidates.
         split: Of the data.
         start: First sample.
@@ -113,15 +140,15 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Done:
-    """The answer to a task: exactly one of `value`, `failure`, `lost` and `bug` is set.
+class TaskResult:
+    """How a task ended: exactly one of `value`, `failure`, `lost` and `bug` is set.
 
     Attributes:
-        value: The answer.
-        failure: The candidate cannot be evaluated, and why.
-        lost: The worker died, and what is known of it.
-        bug: The exception nobody expected.
-        worker: Who worked on it.
+        value: What the engine returned.
+        failure: Why the candidate cannot be evaluated.
+        lost: What is known of the death of the worker.
+        bug: The exception that no candidate can be blamed for.
+        worker: Name of the worker.
     """
 
     task: Task
@@ -144,8 +171,8 @@ class Executor(Protocol):
     def submit(self, task: Task) -> None:
         """Gives a task to a free worker."""
 
-    def wait(self, timeout: float) -> list[Done]:
-        """What got done, at the latest after `timeout` seconds; dead workers are replaced meanwhile."""
+    def wait(self, timeout: float) -> list[TaskResult]:
+        """Tasks that ended, at the latest after `timeout` seconds; dead workers are replaced meanwhile."""
 
     def restarts(self) -> int:
         """How many workers were replaced."""

@@ -15,9 +15,10 @@ from autoprune.errors import DataError
 from autoprune.evaluate.generate import generate_and_score
 from autoprune.models.loading import load_model
 from autoprune.schedule import Schedule
-from autoprune.search.backend import MAX_NEW_TOKENS, ModelEngine, open_engine, race_order, read_inputs
 from autoprune.search.plan import plan_study
+from autoprune.search.racing import race_order
 from autoprune.search.spec import StudySpec
+from autoprune.search.workers.engine import MAX_NEW_TOKENS, ModelEngine, open_engine, read_inputs
 
 SCHEDULES = [presets.for_depth(name, 6) for name in ("himap", "vtw", "pyramiddrop")]
 

@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from autoprune.errors import AutopruneError
 from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
-from autoprune.search.events import Event, OnEvent
 from autoprune.search.ledger import DataKey, Ledger
 from autoprune.search.loop import LOSSES_ALLOWED
-from autoprune.search.tasks import Done, Executor, Split, Task
+from autoprune.search.workers.protocol import Event, Executor, OnEvent, Split, Task, TaskResult
 
 
 @dataclass
@@ -21,7 +20,7 @@ class _Chunk:
     losses: int = 0
 
 
-class Gatherer:
+class Collector:
     """Fills the ledger with whole results; what it has already is not measured again.
 
     Args:
@@ -98,7 +97,7 @@ class Gatherer:
                 self._on_event(Event("progress", "measured", finished, total))
         return failed
 
-    def _settle(self, key: DataKey, chunk: _Chunk, done: Done, failed: dict[str, str]) -> list[_Chunk]:
+    def _settle(self, key: DataKey, chunk: _Chunk, done: TaskResult, failed: dict[str, str]) -> list[_Chunk]:
         """Writes results down; returns what must be tried again."""
         self._raise_bug(done)
         task = chunk.task
@@ -122,12 +121,12 @@ class Gatherer:
             self._executor.wait(timeout=1.0)
         return True
 
-    def _one(self) -> Done:
+    def _one(self) -> TaskResult:
         while True:
             for done in self._executor.wait(timeout=1.0):
                 return done
 
-    def _raise_bug(self, done: Done) -> None:
+    def _raise_bug(self, done: TaskResult) -> None:
         if done.bug is not None:
             raise AutopruneError(
                 f"measuring the front stopped: {type(done.bug).__name__}: {done.bug}",

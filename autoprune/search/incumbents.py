@@ -1,4 +1,4 @@
-"""The measured points that a candidate races against."""
+"""Incumbents: the measured points that a candidate races against."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 from autoprune.evaluate.results import SampleResult
 from autoprune.search import objectives
-from autoprune.search.racing import Runner, is_beaten
+from autoprune.search.racing import ObjectiveSamples, is_beaten
 from autoprune.search.spec import StudySpec
 
 
-class Rivals:
+class Incumbents:
     """Points with all their samples.
 
     A candidate is tested against ONE of them, the best of those that cost no more: were it tested against each, chance
     alone would sooner or later find one that looks better. The choice rests on all samples of the points, not on those
-    the candidate was seen on.
+    that the candidate has been measured on.
     """
 
     def __init__(self, spec: StudySpec, groups: Sequence[str]) -> None:
@@ -24,19 +24,19 @@ class Rivals:
         self._points: list[tuple[str, list[SampleResult], dict[str, Any] | None, float]] = []
 
     def add(self, name: str, results: list[SampleResult], latency: dict[str, Any] | None) -> None:
-        """A point with all samples; `name` is how a stopped candidate refers to it."""
-        quality = sum(objectives.runner(self._spec, results, latency).qualities[0])
+        """Adds a point with all samples; `name` is how a stopped candidate refers to it."""
+        quality = sum(objectives.objective_samples(self._spec, results, latency).qualities[0])
         self._points.append((name, results, latency, quality))
 
-    def stop(self, results: Sequence[SampleResult], latency: dict[str, Any] | None) -> str | None:
+    def winner_over(self, results: Sequence[SampleResult], latency: dict[str, Any] | None) -> str | None:
         """Name of the point that beats a candidate with these first samples, or None."""
-        seen, count = objectives.runner(self._spec, results, latency), len(results)
-        best: tuple[float, str, Runner] | None = None
+        candidate, count = objectives.objective_samples(self._spec, results, latency), len(results)
+        best: tuple[float, str, ObjectiveSamples] | None = None
         for name, whole, its_latency, quality in self._points:
-            rival = objectives.runner(self._spec, whole[:count], its_latency)
-            affordable = all(sum(b) <= sum(a) for a, b in zip(seen.costs, rival.costs, strict=True))
-            if affordable and (best is None or quality > best[0]):
-                best = (quality, name, rival)
-        if best and is_beaten(seen, best[2], self._groups[:count], len(self._groups)):
+            incumbent = objectives.objective_samples(self._spec, whole[:count], its_latency)
+            costs = zip(candidate.costs, incumbent.costs, strict=True)
+            if all(sum(b) <= sum(a) for a, b in costs) and (best is None or quality > best[0]):
+                best = (quality, name, incumbent)
+        if best and is_beaten(candidate, best[2], self._groups[:count], len(self._groups)):
             return best[1]
         return None

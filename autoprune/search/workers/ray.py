@@ -12,9 +12,8 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
 
 from autoprune.errors import EvaluationError, StudyError
-from autoprune.search.events import Event, OnEvent
-from autoprune.search.ray_actor import Worker
-from autoprune.search.tasks import Done, EngineFacts, Task
+from autoprune.search.workers.local import open_engine, run_task
+from autoprune.search.workers.protocol import Engine, EngineFacts, Event, OnEvent, Task, TaskResult
 
 if TYPE_CHECKING:
     from autoprune.search.spec import StudySpec
@@ -24,20 +23,48 @@ _OBJECT_STORE_BYTES = 128 * 1024**2
 _RECHECK_S = 2.0
 
 
+class EngineActor:
+    """The engine of one worker process; `load` comes first. Plain Python, which the executor makes a Ray actor."""
+
+    def __init__(self, backend: str, spec: StudySpec, name: str) -> None:
+        self._backend, self._spec, self._name = backend, spec, name
+        self._engine: Engine | None = None
+
+    def load(self) -> EngineFacts:
+        """Loads the model."""
+        self._engine = open_engine(self._backend, self._spec)
+        return self._engine.facts()
+
+    def ping(self) -> None:
+        """Returns if this worker is alive."""
+
+    def run(self, task: Task) -> TaskResult:
+        """Does a task."""
+        assert self._engine is not None, "load() comes first"
+        return run_task(self._engine, task, self._name)
+
+
 @dataclass
-class _Seat:
-    """A place for a worker; the actor in it may change.
+class _Worker:
+    """A worker of the executor and what it is busy with.
 
     Attributes:
-        loading: Answer of the actor's start, until it came.
-        answer: Answer of the task that it works on.
+        actor: Ray's handle of its `EngineActor`.
+        loading: Reference to the facts that `load` returns, until the model is loaded.
+        task: What it works on.
+        running: Reference to the result of `task`.
     """
 
     name: str
     actor: Any
     loading: Any
     task: Task | None = None
-    answer: Any = None
+    running: Any = None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it has loaded the model and has nothing to do."""
+        return self.loading is None and self.task is None
 
 
 class RayExecutor:
@@ -45,7 +72,7 @@ class RayExecutor:
 
     def __init__(self, spec: StudySpec, backend: str, on_event: OnEvent) -> None:
         self._spec, self._backend, self._on_event = spec, backend, on_event
-        self._seats: list[_Seat] = []
+        self._workers: list[_Worker] = []
         self._facts: EngineFacts | None = None
         self._restarts = self._deaths_at_start = 0
         self._own_ray = False
@@ -55,26 +82,26 @@ class RayExecutor:
         """Starts Ray and the workers; returns when the first one has loaded the model."""
         self._own_ray = _init_ray(self._spec)
         _check_room(self._spec)
-        self._seats = [self._hire(f"worker-{i}") for i in range(self._spec.workers.count)]
+        self._workers = [self._start_worker(f"worker-{i}") for i in range(self._spec.workers.count)]
         while self._facts is None:
-            self._welcome(timeout=1.0)
+            self._take_loaded(timeout=1.0)
         return self._facts
 
     def free(self) -> int:
         """Workers that have loaded the model and have nothing to do."""
-        return sum(seat.loading is None and seat.task is None for seat in self._seats)
+        return sum(worker.is_free for worker in self._workers)
 
     def submit(self, task: Task) -> None:
         """Gives a task to a free worker."""
-        seat = next(s for s in self._seats if s.loading is None and s.task is None)
-        seat.task, seat.answer = task, seat.actor.run.remote(task)
+        worker = next(w for w in self._workers if w.is_free)
+        worker.task, worker.running = task, worker.actor.run.remote(task)
 
-    def wait(self, timeout: float) -> list[Done]:
-        """What got done; meanwhile replaces the workers that died, also those that had nothing to do."""
-        self._welcome(timeout=0.0)
+    def wait(self, timeout: float) -> list[TaskResult]:
+        """Tasks that ended; meanwhile replaces the workers that died, also those that had nothing to do."""
+        self._take_loaded(timeout=0.0)
         self._replace_idle_dead()
-        pending = {seat.answer: seat for seat in self._seats if seat.task is not None}
-        pending |= {seat.loading: seat for seat in self._seats if seat.loading is not None}
+        pending = {worker.running: worker for worker in self._workers if worker.task is not None}
+        pending |= {worker.loading: worker for worker in self._workers if worker.loading is not None}
         ready, _ = ray.wait(list(pending), num_returns=1, timeout=timeout) if pending else ([], [])
         # Whatever else is ready by now comes along.
         if len(pending) > 1:
@@ -87,39 +114,39 @@ class RayExecutor:
 
     def close(self) -> None:
         """Ends the workers, and Ray if it was started here."""
-        for seat in self._seats:
-            ray.kill(seat.actor, no_restart=True)
-        self._seats = []
+        for worker in self._workers:
+            ray.kill(worker.actor, no_restart=True)
+        self._workers = []
         if self._own_ray:
             ray.shutdown()
 
-    def _hire(self, name: str) -> _Seat:
+    def _start_worker(self, name: str) -> _Worker:
         workers = self._spec.workers
         decorate: Any = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus, max_restarts=0, max_task_retries=0)
-        actor = decorate(Worker).remote(self._backend, self._spec)
-        return _Seat(name, actor, actor.load.remote())
+        actor = decorate(EngineActor).remote(self._backend, self._spec, name)
+        return _Worker(name, actor, actor.load.remote())
 
-    def _replace(self, seat: _Seat) -> None:
+    def _replace(self, worker: _Worker) -> None:
         self._restarts += 1
-        ray.kill(seat.actor, no_restart=True)
-        self._seats[self._seats.index(seat)] = self._hire(seat.name)
+        ray.kill(worker.actor, no_restart=True)
+        self._workers[self._workers.index(worker)] = self._start_worker(worker.name)
 
-    def _welcome(self, timeout: float) -> None:
-        """Takes in workers that have loaded the model.
+    def _take_loaded(self, timeout: float) -> None:
+        """Marks the workers that have loaded the model as free.
 
         Raises:
             AutopruneError: what kept one from it.
             EvaluationError: workers die again and again before they are ready.
         """
-        loading = {seat.loading: seat for seat in self._seats if seat.loading is not None}
+        loading = {worker.loading: worker for worker in self._workers if worker.loading is not None}
         if not loading:
             return
         ready, _ = ray.wait(list(loading), num_returns=len(loading), timeout=timeout)
         for ref in ready:
-            seat = loading[ref]
+            worker = loading[ref]
             try:
                 self._facts = ray.get(ref)
-                seat.loading = None
+                worker.loading = None
                 self._deaths_at_start = 0
             except RayActorError as error:
                 self._deaths_at_start += 1
@@ -128,8 +155,8 @@ class RayExecutor:
                         f"workers die while they load the model, {self._deaths_at_start} in a row: {_words(error)}",
                         remedy="this is often memory: use fewer workers (workers.count)",
                     ) from error
-                self._on_event(Event("warning", f"{seat.name} died while it loaded the model: {_words(error)}"))
-                self._replace(seat)
+                self._on_event(Event("warning", f"{worker.name} died while it loaded the model: {_words(error)}"))
+                self._replace(worker)
             except RayTaskError as error:
                 raise _cause(error) from error
 
@@ -137,26 +164,25 @@ class RayExecutor:
         if time.monotonic() - self._checked < _RECHECK_S:
             return
         self._checked = time.monotonic()
-        idle = [seat for seat in self._seats if seat.loading is None and seat.task is None]
-        for seat in idle:
+        for worker in [w for w in self._workers if w.is_free]:
             try:
-                ray.get(seat.actor.ping.remote(), timeout=10)
+                ray.get(worker.actor.ping.remote(), timeout=10)
             except (ActorDiedError, ActorUnavailableError) as error:
-                self._on_event(Event("warning", f"{seat.name} died while it had nothing to do: {_words(error)}"))
-                self._replace(seat)
+                self._on_event(Event("warning", f"{worker.name} died while it had nothing to do: {_words(error)}"))
+                self._replace(worker)
 
-    def _finish(self, seat: _Seat) -> Done:
-        task, answer = seat.task, seat.answer
-        assert task is not None, "only seats with a task get here"
-        seat.task = seat.answer = None
+    def _finish(self, worker: _Worker) -> TaskResult:
+        task, running = worker.task, worker.running
+        assert task is not None, "only workers with a task get here"
+        worker.task = worker.running = None
         try:
-            kind, value = ray.get(answer)
-            return Done(task, **{kind: value}, worker=seat.name)
+            result: TaskResult = ray.get(running)
         except RayActorError as error:
-            self._replace(seat)
-            return Done(task, lost=_words(error), worker=seat.name)
+            self._replace(worker)
+            return TaskResult(task, lost=_words(error), worker=worker.name)
         except RayTaskError as error:
-            return Done(task, bug=_cause(error), worker=seat.name)
+            return TaskResult(task, bug=_cause(error), worker=worker.name)
+        return result
 
 
 def _init_ray(spec: StudySpec) -> bool:
