@@ -1,8 +1,7 @@
 """How fast a schedule really is: dense and pruned runs side by side, and where the time goes that is not saved."""
 
-from autoprune.bench.choice import choose_schedules
-from autoprune.bench.plan import Plan
+from autoprune.bench.plan import BenchPlan, choose_schedules
 from autoprune.bench.results import Benchmark
 from autoprune.bench.run import benchmark
 
-__all__ = ["Benchmark", "Plan", "benchmark", "choose_schedules"]
+__all__ = ["BenchPlan", "Benchmark", "benchmark", "choose_schedules"]

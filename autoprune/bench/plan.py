@@ -1,20 +1,24 @@
-"""What is to be timed, checked before a model is loaded."""
+"""The plan of a benchmark: schedules, batch sizes and token counts, checked before a model is loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from autoprune import presets
 from autoprune.errors import DataError, ModelError, ScheduleError
 from autoprune.pricing.architecture import Architecture
 from autoprune.pricing.cost import cost
-from autoprune.schedule import EncoderCriterion, Schedule
+from autoprune.schedule import Reads, Schedule
+
+_PUBLISHED = ("vtw", "fastv", "himap", "pyramiddrop")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a benchmark runs.
+class BenchPlan:
+    """What a benchmark times.
 
     Attributes:
         schedules: By the name under which each is shown.
@@ -55,7 +59,7 @@ class Plan:
         architecture, _ = priced(config)
         for name, schedule in self.schedules.items():
             schedule.check_model(config)
-            if any(stage.selects and isinstance(stage.criterion, EncoderCriterion) for stage in schedule.stages):
+            if any(stage.selects and stage.criterion.reads is Reads.TOWER for stage in schedule.stages):
                 raise ScheduleError(
                     "is scored by the vision tower, which a benchmark of the text model does not run",
                     field="schedule",
@@ -73,3 +77,26 @@ def priced(config: Any) -> tuple[Architecture | None, str]:
         return Architecture.from_config(config), ""
     except ModelError as error:
         return None, f"no FLOPs: {error}"
+
+
+def choose_schedules(names: Sequence[str], depth: int) -> dict[str, Schedule]:
+    """Schedules by the name under which they are shown.
+
+    Args:
+        names: Schedule files and names of presets; none = the published methods that a model of this depth can hold.
+        depth: Decoder layers, to which the layers of presets are mapped.
+
+    Raises:
+        ScheduleError: a name is neither, is given twice, or the model is too shallow for it.
+    """
+    chosen: dict[str, Schedule] = {}
+    if not names:
+        for name in _PUBLISHED:
+            with suppress(ScheduleError):  # too shallow: said where the user asks for it
+                chosen[name] = presets.for_depth(name, depth)
+        return chosen
+    for name in names:
+        if name in chosen:
+            raise ScheduleError("is given twice", field="schedule", value=name, remedy="give each schedule once")
+        chosen[name] = presets.resolve(name, depth)
+    return chosen

@@ -1,11 +1,12 @@
-"""What a benchmark found, as values and as one JSON object."""
+"""Results of a benchmark, as values and as one JSON object."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from autoprune.bench.memory import Memory
+from autoprune.bench.workload import Memory
 from autoprune.evaluate.timing import Spread
 
 DEFINITIONS = {
@@ -29,7 +30,7 @@ DEFINITIONS = {
 
 @dataclass(frozen=True)
 class Overhead:
-    """Time that one arm takes longer than another, in the same round.
+    """Additional time that one arm takes over another, in the same round.
 
     Attributes:
         ms: Milliseconds.
@@ -38,6 +39,12 @@ class Overhead:
 
     ms: Spread
     share: Spread
+
+    @classmethod
+    def of(cls, longer: Sequence[float], shorter: Sequence[float], dense: Sequence[float]) -> Overhead:
+        """From times of the same rounds."""
+        extra = [a - b for a, b in zip(longer, shorter, strict=True)]
+        return cls(Spread.of(extra), Spread.of([e / d for e, d in zip(extra, dense, strict=True)]))
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Pruned:
+class PrunedTimes:
     """A schedule beside the dense run.
 
     Attributes:
@@ -102,7 +109,7 @@ class Setting:
     text_tokens: int
     new_tokens: int
     dense: Arm
-    pruned: list[Pruned]
+    pruned: list[PrunedTimes]
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,31 @@
-"""The prompt that is timed: made-up embeddings straight into the text model, so that its token counts are free."""
+"""The prompt that is timed, and the time and memory that one run of it takes.
+
+The prompt is made-up embeddings straight into the text model, so that its token counts are free.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import itertools
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from autoprune.evaluate.timing import synchronize
+from autoprune.evaluate.timing import now
 from autoprune.runtime.decoder import find_decoder
+
+_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+_RESET_PEAK = "5"
 
 
 @dataclass(frozen=True)
-class Times:
-    """One run, for the whole batch.
+class RunTimes:
+    """Times of one run, for the whole batch.
 
     Attributes:
         decoder_ms: Prefill of the text model: all that stands between embeddings and the last norm.
@@ -43,6 +52,7 @@ class Workload:
     """
 
     def __init__(self, model: Any, batch_size: int, visual_tokens: int, text_tokens: int, new_tokens: int) -> None:
+        self.batch_size, self.visual_tokens = batch_size, visual_tokens
         self.decoder: Any = find_decoder(model)
         self._head = model.get_output_embeddings()
         self._steps = new_tokens - 1
@@ -53,7 +63,7 @@ class Workload:
         self._prompt, self._token = numbers[:, :length].contiguous(), numbers[:, length:].contiguous()
         self.visual_mask = (torch.arange(length, device=self.device) < visual_tokens).expand(batch_size, -1)
 
-    def run(self, decode: bool = True) -> tuple[Times, Any]:
+    def run(self, decode: bool = True) -> tuple[RunTimes, Any]:
         """Prefill once, and decode if asked to.
 
         Returns:
@@ -61,16 +71,16 @@ class Workload:
         """
         steps = self._steps if decode else 0
         with torch.no_grad():
-            marks = [self._now()]
+            marks = [now(self.device)]
             cache, last = self.prefill()
-            marks.append(self._now())
+            marks.append(now(self.device))
             self._read(last)
-            marks.append(self._now())
+            marks.append(now(self.device))
             for _ in range(steps):
                 self._read(self.decoder(inputs_embeds=self._token, past_key_values=cache, use_cache=True)[0])
-            marks.append(self._now())
+            marks.append(now(self.device))
         decoder, head, rest = (1000 * (after - before) for before, after in itertools.pairwise(marks))
-        return Times(decoder, decoder + head, rest / steps if steps else None), cache
+        return RunTimes(decoder, decoder + head, rest / steps if steps else None), cache
 
     def prefill(self) -> tuple[Any, Tensor]:
         """The text model on the prompt: its cache, and the last hidden state of each prompt [B, S or less, d]."""
@@ -81,12 +91,65 @@ class Workload:
     def _read(self, hidden: Tensor) -> None:
         self._head(hidden[:, -1:])
 
-    def _now(self) -> float:
-        synchronize(self.device)
-        return time.perf_counter()
-
 
 def kv_bytes(cache: Any) -> int:
     """Bytes of all keys and values that a cache holds."""
     layers = [layer for layer in cache.layers if getattr(layer, "keys", None) is not None]
     return sum(t.numel() * t.element_size() for layer in layers for t in (layer.keys, layer.values))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peak memory of one call.
+
+    Attributes:
+        peak_bytes: The most that was held at once, weights included; None where nothing counts it.
+        growth_bytes: That, less what was held before the call.
+        how: Who counted.
+    """
+
+    peak_bytes: int | None
+    growth_bytes: int | None
+    how: str
+
+
+def measure_memory(device: torch.device, call: Callable[[], Any]) -> Memory:
+    """Run a call and measure its peak memory.
+
+    On CUDA this is what PyTorch's allocator handed out. On a CPU it is the peak of the process's resident memory, which
+    Linux keeps and lets us reset; elsewhere nothing exact is at hand, and nothing is claimed.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        torch.cuda.synchronize(device)
+        peak = torch.cuda.max_memory_allocated(device)
+        return Memory(peak, peak - before, "PyTorch's CUDA allocator")
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if _STATUS.exists() else None
+    if trim is None or not _reset_peak():
+        call()
+        return Memory(None, None, "not measured: the operating system keeps no peak that can be reset")
+    trim(0)  # freed pages that the allocator kept would hide what the call takes
+    _reset_peak()
+    before = _resident("VmRSS")
+    call()
+    peak = _resident("VmHWM")
+    return Memory(peak, peak - before, "resident memory of the process, Linux")
+
+
+def _reset_peak() -> bool:
+    try:
+        _CLEAR.write_text(_RESET_PEAK, encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def _resident(name: str) -> int:
+    for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith(f"{name}:"):
+            return 1024 * int(line.split()[1])
+    return 0

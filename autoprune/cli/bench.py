@@ -43,7 +43,7 @@ def bench(
     """Time dense and pruned runs side by side: prefill, decode, memory, KV cache, and what pruning itself costs."""
     if layers is not None and not random_init:
         raise InputError("needs --random-init", field="--layers", value=layers, remedy="add --random-init")
-    from autoprune.bench import Plan, benchmark, choose_schedules
+    from autoprune.bench import BenchPlan, benchmark, choose_schedules
     from autoprune.cli.bench_table import show
     from autoprune.cli.models import open_model
     from autoprune.models.random_init import random_model, read_config
@@ -51,7 +51,7 @@ def bench(
 
     config = read_config(model, layers)
     depth = config.get_text_config(decoder=True).num_hidden_layers
-    plan = Plan(
+    plan = BenchPlan(
         choose_schedules(schedules or [], depth),
         batch_size or [1],
         visual_tokens or [576],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from autoprune.bench.results import Arm, Benchmark, Overhead, Pruned, Setting
+from autoprune.bench.results import Arm, Benchmark, Overhead, PrunedTimes, Setting
 from autoprune.cli.output import stdout, table
 from autoprune.evaluate.timing import Spread
 from autoprune.report.words import percent
@@ -71,7 +71,7 @@ def _arm(name: str, arm: Arm) -> tuple[str, ...]:
     )
 
 
-def _floor(pruned: Pruned) -> str:
+def _floor(pruned: PrunedTimes) -> str:
     saved = pruned.floor_saved_ratio
     return _share(pruned.floor_ratio) + (f", saved ÷ {saved.median:.2f}" if saved else "")
 

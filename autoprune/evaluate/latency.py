@@ -1,21 +1,18 @@
-"""Milliseconds of dense and pruned runs, measured side by side.
-
-All arms take turns inside every round, so that a machine that slows down or warms up does so for all of them.
-"""
+"""Latency of prefill and generation under several schedules, measured side by side."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from autoprune.errors import DataError
-from autoprune.evaluate.timing import Spread, synchronize
+from autoprune.evaluate.timing import Spread, milliseconds, take_turns
 from autoprune.runtime import apply
 from autoprune.schedule import Schedule
 
@@ -45,14 +42,16 @@ def time_prefill(
     warmup: int = 1,
     new_tokens: int = 0,
 ) -> list[Latency]:
-    """Time a prefill, and a whole generation if new tokens are asked for, under each schedule.
+    """Time a prefill, and a whole generation if new tokens are asked for, under each schedule in turn.
 
     Args:
         model: A stock model; a patch that it has is removed, and it is left without one.
         inputs: Model inputs, optionally with ``visual_mask`` for inputs that do not mark their visual tokens.
         schedules: The arms; None is the dense, unpatched model.
         repeats: Timed rounds.
-        warmup: Rounds before them that are not timed.
+        warmup: Prefills that are not timed, in each turn before the one that is, under the same patch. The first
+            prefill of a patch that scores by the vision tower encodes the images twice, to learn where their patches
+            go; a served model does that once per image shape, not once per prompt.
         new_tokens: Tokens to generate in the end-to-end run; 0 = time the prefill only.
 
     Returns:
@@ -66,19 +65,23 @@ def time_prefill(
             raise DataError(f"must be at least {least}", field=field, value=value)
     given = dict(inputs)
     visual_mask = given.pop("visual_mask", None)
+    device = next(model.parameters()).device
     apply(model, Schedule()).remove()  # replaces a patch left on the model, which would pass for dense
-    prefill: list[list[float]] = [[] for _ in schedules]
-    end_to_end: list[list[float]] = [[] for _ in schedules]
-    for turn in range(warmup + repeats):
-        for position in range(len(schedules)):
-            arm = (position + turn) % len(schedules)  # nobody is always the one after the dense run
-            with _patched(model, schedules[arm], visual_mask):
-                first = _milliseconds(model, lambda: model(**given, use_cache=True, logits_to_keep=1))
-                whole = _milliseconds(model, lambda: _generate(model, given, new_tokens)) if new_tokens else None
-            if turn >= warmup:
-                prefill[arm].append(first)
-                end_to_end[arm].extend([] if whole is None else [whole])
-    return [_summary(*times) for times in zip(prefill, end_to_end, strict=True)]
+
+    def prefill() -> None:
+        model(**given, use_cache=True, logits_to_keep=1)
+
+    def measure(schedule: Schedule | None) -> tuple[float, float | None]:
+        with _patched(model, schedule, visual_mask), torch.no_grad():
+            for _ in range(warmup):
+                prefill()
+            first = milliseconds(device, prefill)
+            if not new_tokens:
+                return first, None
+            return first, milliseconds(device, partial(_generate, model, given, new_tokens))
+
+    arms = {i: partial(measure, schedule) for i, schedule in enumerate(schedules)}
+    return [_summary(times) for times in take_turns(arms, repeats).values()]
 
 
 def _patched(model: nn.Module, schedule: Schedule | None, visual_mask: Any) -> AbstractContextManager[Any]:
@@ -89,21 +92,13 @@ def _generate(model: Any, inputs: Mapping[str, Any], new_tokens: int) -> None:
     model.generate(**inputs, max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False, num_beams=1)
 
 
-def _milliseconds(model: nn.Module, call: Callable[[], Any]) -> float:
-    device = next(model.parameters()).device
-    with torch.no_grad():
-        synchronize(device)
-        started = time.perf_counter()
-        call()
-        synchronize(device)
-        return 1000 * (time.perf_counter() - started)
-
-
-def _summary(prefill: Sequence[float], end_to_end: Sequence[float]) -> Latency:
-    first, whole = Spread.of(prefill), Spread.of(end_to_end) if end_to_end else None
+def _summary(times: Sequence[tuple[float, float | None]]) -> Latency:
+    prefill = Spread.of([first for first, _ in times])
+    generated = [whole for _, whole in times if whole is not None]
+    whole = Spread.of(generated) if generated else None
     return Latency(
-        prefill_ms=first.median,
+        prefill_ms=prefill.median,
         end_to_end_ms=whole.median if whole else None,
-        spread=first.iqr,
+        spread=prefill.iqr,
         end_to_end_spread=whole.iqr if whole else None,
     )

@@ -19,7 +19,7 @@ import torch
 from transformers import LlamaConfig
 
 from autoprune import apply, presets
-from autoprune.bench.floor import shortened
+from autoprune.bench.variants import shortened
 from autoprune.models.random_init import random_model
 
 LAYERS, VISUAL, TEXT, ROUNDS = 28, 64, 16, 200

@@ -10,7 +10,7 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, Llama
 
 import autoprune
 from autoprune import presets
-from autoprune.bench import Plan, benchmark
+from autoprune.bench import BenchPlan, benchmark
 from autoprune.errors import DataError, ModelError, ScheduleError
 from autoprune.runtime import apply, scoring
 from autoprune.schedule import Schedule
@@ -40,9 +40,9 @@ def _gemma() -> Any:
     return Gemma3ForCausalLM(Gemma3TextConfig(**SIZES, head_dim=8, sliding_window=12, layer_types=kinds)).eval()
 
 
-def _plan(schedules: dict[str, Schedule], **options: Any) -> Plan:
+def _plan(schedules: dict[str, Schedule], **options: Any) -> BenchPlan:
     counts = {"visual_tokens": (VISUAL,), "text_tokens": TEXT, "new_tokens": STEPS + 1, "repeats": 2, "warmup": 1}
-    return Plan(schedules, **{**counts, **options})
+    return BenchPlan(schedules, **{**counts, **options})
 
 
 @pytest.fixture
@@ -136,6 +136,14 @@ def test_a_count_that_depends_on_the_input_is_priced_by_what_was_kept() -> None:
     assert 0 < kept < VISUAL
     assert pruned.flops_ratio == autoprune.cost(model.config, MASS, VISUAL, TEXT, kept=[kept]).ratio
     assert pruned.arm.kv_bytes == pruned.arm.kv_bytes_plan
+
+
+def test_stages_that_merge_are_timed_with_variants_that_merge() -> None:
+    stage = {"layer": 1, "keep": {"ratio": 0.5}, "criterion": {"name": "attention", "rows": "text"}, "merge": "mean"}
+    merging = Schedule.model_validate({"stages": [stage]})
+    (setting,) = benchmark(_llama(), _plan({"merging": merging}, repeats=1, warmup=0)).settings
+    assert setting.pruned[0].stages[0]["merge"] == "mean"
+    assert setting.pruned[0].overheads["scorer"] is not None
 
 
 def test_eager_attention_whose_masks_are_tensors() -> None:

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from autoprune import presets
-from autoprune.bench import choose_schedules, memory
-from autoprune.bench.memory import measure_memory
+from autoprune.bench import choose_schedules, workload
 from autoprune.bench.variants import evenly_chosen, keeping_all
+from autoprune.bench.workload import measure_memory
 from autoprune.errors import ScheduleError
-from autoprune.evaluate.timing import Spread
+from autoprune.schedule import Schedule
 
 CPU = torch.device("cpu")
 
@@ -32,7 +32,7 @@ def test_the_peak_of_a_call_not_what_is_left_of_it() -> None:
 
 
 def test_nothing_is_claimed_where_no_peak_can_be_reset(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_CLEAR", Path("/nowhere/clear_refs"))
+    monkeypatch.setattr(workload, "_CLEAR", Path("/nowhere/clear_refs"))
     ran = []
     found = measure_memory(CPU, lambda: ran.append(1))
     assert ran == [1]
@@ -52,6 +52,15 @@ def test_variants_differ_in_one_thing() -> None:
     assert [s.keep.ratio for s in keeping_all(withdrawn, 16).stages] == [1.0]
 
 
+def test_variants_keep_every_other_option_of_the_schedule() -> None:
+    """Merging and renumbering take time with any survivors: in the variant too, they do not pass for scoring."""
+    stage = {"layer": 1, "keep": {"ratio": 0.5}, "criterion": {"name": "attention", "rows": "text"}, "merge": "mean"}
+    schedule = Schedule.model_validate({"stages": [stage], "positions": "compact"})
+    for variant in (evenly_chosen(schedule, [8]), keeping_all(schedule, 16)):
+        assert variant.positions == "compact"
+        assert [s.merge for s in variant.stages] == ["mean"]
+
+
 def test_schedules_by_file_by_name_and_by_default(tmp_path: Path) -> None:
     presets.vtw(5).save(tmp_path / "mine.json")
     mine = str(tmp_path / "mine.json")
@@ -67,8 +76,3 @@ def test_schedules_by_file_by_name_and_by_default(tmp_path: Path) -> None:
 def test_schedules_that_are_not_there(names: list[str], said: str) -> None:
     with pytest.raises(ScheduleError, match=said):
         choose_schedules(names, 2)
-
-
-def test_the_spread_of_repeats() -> None:
-    assert Spread.of([3.0]) == Spread(3.0, 0.0)
-    assert Spread.of([1.0, 2.0, 3.0, 4.0, 100.0]) == Spread(3.0, 2.0)

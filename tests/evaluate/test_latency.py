@@ -9,8 +9,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from autoprune import presets
+from autoprune.data.synthetic import synthetic_sample
 from autoprune.errors import DataError, PatchError
+from autoprune.evaluate.encoding import encode
 from autoprune.evaluate.latency import Latency, time_prefill
+from autoprune.models.loading import LoadedModel
 from autoprune.runtime import apply
 
 LENGTH, VISUAL = 24, 16
@@ -48,7 +51,7 @@ def test_arms_take_turns_in_every_round() -> None:
     half, none = presets.fastv(1, 0.5), presets.vtw(2)
     times = time_prefill(model, _inputs(), [None, half, none], repeats=2, warmup=1)
     dense, halved, withdrawn = LENGTH, LENGTH - VISUAL // 2, LENGTH - VISUAL
-    assert seen == [dense, halved, withdrawn, halved, withdrawn, dense, withdrawn, dense, halved]
+    assert seen == [n for n in (dense, halved, withdrawn, halved, withdrawn, dense) for _ in ("untimed", "timed")]
     assert [type(t) for t in times] == [Latency] * 3
     assert all(t.prefill_ms > 0 and t.spread >= 0 for t in times)
     assert all(t.end_to_end_ms is None and t.end_to_end_spread is None for t in times)
@@ -62,6 +65,22 @@ def test_generation_makes_exactly_the_tokens_asked_for() -> None:
     assert dense.end_to_end_ms is not None
     assert dense.end_to_end_ms > 0
     assert (dense.spread, dense.end_to_end_spread) == (0.0, 0.0)
+
+
+def test_the_timed_prefill_encodes_the_images_once(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a new patch must first learn about the vision tower is not in the figures."""
+    inputs = encode(loaded.processor, [synthetic_sample(loaded.config)])
+    events: list[str] = []
+    handle = loaded.model.get_decoder().register_forward_pre_hook(lambda *_: events.append("decoder"))
+    tower = next(m for name, m in loaded.model.named_modules() if name.endswith("vision_tower"))
+    watch = tower.register_forward_hook(lambda *_: events.append("tower"))
+    monkeypatch.setattr("time.perf_counter", lambda: float(events.append("clock") or 0))
+    time_prefill(loaded.model, inputs, [None, presets.visionzip()], repeats=2)
+    handle.remove()
+    watch.remove()
+    marks = [i for i, event in enumerate(events) if event == "clock"]
+    timed = [events[start + 1 : end] for start, end in zip(marks[::2], marks[1::2], strict=True)]
+    assert timed == 4 * [["tower", "decoder"]]
 
 
 def test_median_and_interquartile_range(monkeypatch: pytest.MonkeyPatch) -> None:
