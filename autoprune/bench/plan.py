@@ -59,7 +59,8 @@ class BenchPlan:
         architecture, _ = priced(config)
         for name, schedule in self.schedules.items():
             schedule.check_model(config)
-            if any(stage.selects and stage.criterion.reads is Reads.TOWER for stage in schedule.stages):
+            scored = [stage.criterion for stage in schedule.stages if stage.selects]
+            if any(criterion is not None and criterion.reads is Reads.TOWER for criterion in scored):
                 raise ScheduleError(
                     "is scored by the vision tower, which a benchmark of the text model does not run",
                     field="schedule",
