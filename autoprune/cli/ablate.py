@@ -1,4 +1,4 @@
-"""``autoprune ablate``: HiMAP's layers, shares and voters over a grid, against other voters and none."""
+"""``autoprune ablate``: HiMAP's two stages over a grid of layers, shares and attention rows, with control arms."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli.options import Debug, Json, Model
-from autoprune.cli.output import emit, note, stderr, stdout, table
-from autoprune.cli.targets import check_target
+from autoprune.cli.options import BatchSize, Data, Debug, Force, Json, Model, SamplesForIntervals, output
+from autoprune.cli.output import emit, note, stdout, table
+from autoprune.cli.prologue import Target, check_targets, opened
 
 if TYPE_CHECKING:
     from autoprune.analysis.ablation import Ablation
@@ -18,45 +18,42 @@ if TYPE_CHECKING:
 
 def ablate(
     model: Model,
-    data: Annotated[str, typer.Option("--data", metavar="D", help="Rows: a JSONL or Parquet file, or a name.")],
-    output: Annotated[str, typer.Option("-o", "--output", metavar="FILE", help="Report page (.html); CSV beside it.")],
-    samples: Annotated[int | None, typer.Option("--samples", min=2, help="Draw this many rows; default: all.")] = None,
+    data: Data,
+    output: Annotated[str, output("Report page to write (.html); a CSV goes beside it.")],
+    samples: SamplesForIntervals = None,
     k1: Annotated[list[int] | None, typer.Option("--k1", help="Layer of the first stage; may be repeated.")] = None,
     k2: Annotated[list[int] | None, typer.Option("--k2", help="Layer of the second stage; may be repeated.")] = None,
     keep1: Annotated[
         list[float] | None,
-        typer.Option("--keep1", help="Share of the visual tokens after the first stage; repeatable."),
+        typer.Option("--keep1", help="Share of the visual tokens after the first stage; may be repeated."),
     ] = None,
     keep2: Annotated[
-        list[float] | None, typer.Option("--keep2", help="Share of them after the second stage; repeatable.")
+        list[float] | None,
+        typer.Option("--keep2", help="Share of the visual tokens after the second stage; may be repeated."),
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows of a batch.")] = 16,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    batch_size: BatchSize = 16,
+    force: Force = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Compare HiMAP's two stages with swapped, equal, random and even choice, over a grid of layers and shares."""
+    """Ablate HiMAP's two stages against swapped, equal, random and even choice, over layers and shares."""
     page, sheet = Path(output), Path(output).with_suffix(".csv")
-    check_target(page, "--output", force, ".html")
-    check_target(sheet, "--output", force)
+    check_targets(force, Target("--output", page, ".html"), Target("--output", sheet))
     from autoprune.analysis.ablation import ablate as run
     from autoprune.analysis.ablation import grid
-    from autoprune.cli.models import open_model
     from autoprune.data.samples import load_samples
     from autoprune.report.ablation_page import ablation_csv, ablation_page
-    from autoprune.schedule import Schedule
 
     rows = load_samples(data, samples=samples)
-    with stderr().status("loading the model") as status:
-        loaded = open_model(model, Schedule())
-        depth = loaded.config.get_text_config(decoder=True).num_hidden_layers
+    with opened(model) as job:
+        depth = job.model.config.get_text_config(decoder=True).num_hidden_layers
         cells = grid(depth, k1 or (), k2 or (), keep1 or (), keep2 or ())
         found = run(
-            loaded,
+            job.model,
             rows,
             cells,
             batch_size=batch_size,
-            on_cell=lambda done, total: status.update(f"running every arm: setting {done} of {total}"),
+            on_cell=job.counts("running every arm", "setting"),
         )
     ablation_page(found, page, model)
     ablation_csv(found, sheet)

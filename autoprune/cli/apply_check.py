@@ -1,14 +1,13 @@
-"""``autoprune apply-check``: does the schedule fit the model, fire, and come off again?"""
+"""``autoprune apply-check``: a schedule applied for one prefill, checked, and undone."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from autoprune.cli.failures import FAILED
-from autoprune.cli.options import Debug, Json, Model, ScheduleFile
-from autoprune.cli.output import emit, stderr, stdout, table
+from autoprune.cli.options import DataForPrompts, Debug, Json, Model, ScheduleFile
+from autoprune.cli.output import emit, stdout, table
+from autoprune.cli.prologue import opened
 
 if TYPE_CHECKING:
     from autoprune.doctor.inspection import Inspection
@@ -17,23 +16,20 @@ if TYPE_CHECKING:
 def apply_check(
     model: Model,
     schedule: ScheduleFile,
-    data: Annotated[
-        str | None,
-        typer.Option("--data", metavar="D", help="Take the first row of this data set, not a made-up image."),
-    ] = None,
+    data: DataForPrompts = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Apply a schedule for one prefill: tokens and cache entries per layer, FLOPs, and a bit-exact undo."""
-    from autoprune.cli.models import open_model
+    """Check a schedule on a model in one prefill: tokens and KV entries per layer, FLOPs, bit-exact undo."""
     from autoprune.data.samples import load_samples
     from autoprune.doctor.inspection import inspect_schedule
     from autoprune.schedule import Schedule
 
     loaded_schedule = Schedule.load(schedule)
     sample = load_samples(data)[0] if data else None
-    with stderr().status("loading the model and running it three times"):
-        found = inspect_schedule(open_model(model, loaded_schedule), loaded_schedule, sample)
+    with opened(model, loaded_schedule) as job:
+        job.say("running the model three times")
+        found = inspect_schedule(job.model, loaded_schedule, sample)
     if as_json:
         emit({"model": model, "schedule": schedule, **found.to_dict()})
     else:

@@ -1,4 +1,4 @@
-"""``autoprune bench``: how much time and memory a schedule really saves, and where the rest goes."""
+"""``autoprune bench``: time and memory of dense and pruned runs, side by side."""
 
 from __future__ import annotations
 
@@ -7,47 +7,47 @@ from typing import Annotated
 import typer
 
 from autoprune.cli.failures import InputError
-from autoprune.cli.options import Debug, Json, Model
+from autoprune.cli.options import Debug, Json, ModelOrConfig, RandomInit
 from autoprune.cli.output import emit, stderr
-
-_SOME = "; may be given several times"
+from autoprune.cli.prologue import open_model
 
 
 def bench(
-    model: Model,
+    model: ModelOrConfig,
     schedules: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[SCHEDULE]...", help="Schedule files and preset names; default: the published methods."
         ),
     ] = None,
-    batch_size: Annotated[list[int] | None, typer.Option("--batch-size", min=1, help=f"Default 1{_SOME}.")] = None,
-    visual_tokens: Annotated[
-        list[int] | None, typer.Option("--visual-tokens", min=1, help=f"Of one prompt; default 576{_SOME}.")
+    batch_size: Annotated[
+        list[int] | None, typer.Option("--batch-size", min=1, help="Prompts in a batch; default 1; may be repeated.")
     ] = None,
-    text_tokens: Annotated[int, typer.Option("--text-tokens", min=1, help="Of one prompt.")] = 64,
-    new_tokens: Annotated[int, typer.Option("--new-tokens", min=1, help="To generate; 1 = no decode steps.")] = 16,
+    visual_tokens: Annotated[
+        list[int] | None,
+        typer.Option("--visual-tokens", min=1, help="Visual tokens of a prompt; default 576; may be repeated."),
+    ] = None,
+    text_tokens: Annotated[int, typer.Option("--text-tokens", min=1, help="Text tokens of a prompt.")] = 64,
+    new_tokens: Annotated[
+        int, typer.Option("--new-tokens", min=1, help="Tokens to generate; 1 = no decode steps.")
+    ] = 16,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed rounds.")] = 5,
-    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Rounds before them.")] = 1,
-    random_init: Annotated[
-        bool, typer.Option("--random-init", help="Random weights; MODEL may be a config.json alone.")
-    ] = False,
+    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Rounds before the timed ones.")] = 1,
+    random_init: RandomInit = False,
     layers: Annotated[
         int | None, typer.Option("--layers", min=1, help="Only the first decoder layers, with --random-init.")
     ] = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda:<number>.")] = "auto",
+    dtype: Annotated[str, typer.Option("--dtype", help="Number type: auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str, typer.Option("--device", help="Device: auto, cpu or cuda:<number>.")] = "auto",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Time dense and pruned runs side by side: prefill, decode, memory, KV cache, and what pruning itself costs."""
+    """Time dense beside pruned runs: prefill, decode, memory, KV cache, and what pruning itself costs."""
     if layers is not None and not random_init:
         raise InputError("needs --random-init", field="--layers", value=layers, remedy="add --random-init")
     from autoprune.bench import BenchPlan, benchmark, choose_schedules
     from autoprune.cli.bench_table import show
-    from autoprune.cli.models import open_model
     from autoprune.models.random_init import random_model, read_config
-    from autoprune.schedule import Schedule
 
     config = read_config(model, layers)
     depth = config.get_text_config(decoder=True).num_hidden_layers
@@ -65,7 +65,7 @@ def bench(
         built = (
             random_model(config, dtype=dtype, device=device)
             if random_init
-            else open_model(model, Schedule(), dtype, device).model
+            else open_model(model, dtype=dtype, device=device).model
         )
         found = benchmark(built, plan, status.update)
     described = {

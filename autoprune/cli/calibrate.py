@@ -31,7 +31,7 @@ def calibrate(
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Search the front of a study and write its report; the same command resumes a study that was stopped."""
+    """Search the cost–accuracy front of a study and write its report; run again to resume."""
     from autoprune.search.spec import StudySpec
 
     spec = StudySpec.load(study, trials=trials, workers=workers, storage=storage, output=output)

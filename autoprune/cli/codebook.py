@@ -1,4 +1,4 @@
-"""``autoprune codebook``: visual tokens that say nothing in any image, as prototypes to prune by before layer 0."""
+"""``autoprune codebook``: a codebook of redundant visual tokens, to prune by before layer 0."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli.failures import InputError
-from autoprune.cli.options import Debug, Json, Model
-from autoprune.cli.output import emit, stderr, stdout, table
-from autoprune.cli.targets import check_target
+from autoprune.cli.options import Data, Debug, Force, Json, Model, Samples, output
+from autoprune.cli.output import emit, stdout, table
+from autoprune.cli.prologue import Target, check_targets, opened
 
 if TYPE_CHECKING:
     from autoprune.analysis.codebook.build import Codebook
@@ -19,55 +18,51 @@ if TYPE_CHECKING:
 
 def codebook(
     model: Model,
-    data: Annotated[
-        str, typer.Option("--data", metavar="D", help="Training rows with images: a JSONL or Parquet file, or a name.")
-    ],
-    output: Annotated[
-        str, typer.Option("-o", "--output", metavar="FILE", help="Codebook to write (.safetensors; JSON beside it).")
-    ],
+    data: Data,
+    output: Annotated[str, output("Codebook to write (.safetensors); its JSON goes beside it.")],
     schedule: Annotated[
-        str | None, typer.Option("--schedule", metavar="FILE", help="Write a schedule that uses it, too.")
+        str | None, typer.Option("--schedule", metavar="FILE", help="Schedule to write that prunes by the codebook.")
     ] = None,
     keep: Annotated[
         float, typer.Option("--keep", min=0.0, max=1.0, help="Share of the visual tokens that this schedule keeps.")
     ] = 0.2,
-    samples: Annotated[int | None, typer.Option("--samples", min=1, help="Draw this many rows; default: all.")] = None,
+    samples: Samples = None,
     probes: Annotated[int, typer.Option("--probes", min=1, help="Visual tokens to probe in each image.")] = 96,
     prompt: Annotated[
-        str | None, typer.Option("--prompt", metavar="TEXT", help="Ask this about every image, not the row's question.")
+        str | None, typer.Option("--prompt", metavar="TEXT", help="Question to ask about every image, not the row's.")
     ] = None,
     variant: Annotated[
-        str, typer.Option("--variant", help="sound, or paper: measures as in the code released with the paper.")
+        str, typer.Option("--variant", help="Measures: sound, or paper = as in the code released with the paper.")
     ] = "sound",
     quantile: Annotated[
-        float, typer.Option("--quantile", help="Of what meaningless tokens do: redundant tokens do no more.")
+        float,
+        typer.Option("--quantile", help="Quantile of what mean visual tokens do; redundant ones do no more."),
     ] = 0.95,
     clusters: Annotated[
-        int | None, typer.Option("--clusters", min=1, help="Default: the square root of the number of probed tokens.")
+        int | None,
+        typer.Option("--clusters", min=1, help="Clusters; default: square root of the number of probed tokens."),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Most prototypes.")] = 512,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Largest number of prototypes.")] = 512,
+    force: Force = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Find visual tokens that say nothing in any image, and save them as a codebook to prune by before layer 0."""
+    """Build a codebook of visual tokens that are redundant in every image, to prune by before layer 0."""
     target = Path(output)
-    check_target(target, "--output", force, ".safetensors")
-    check_target(target.with_suffix(".json"), "--output", force)
-    check_target(schedule, "--schedule", force)
-    if schedule and Path(schedule).absolute() in (target.absolute(), target.with_suffix(".json").absolute()):
-        raise InputError("is a file of the codebook", field="--schedule", value=schedule, remedy="name another")
+    check_targets(
+        force,
+        Target("--output", target, ".safetensors"),
+        Target("--output", target.with_suffix(".json")),
+        Target("--schedule", schedule),
+    )
     from autoprune.analysis.codebook.build import build_codebook, checked_variant
-    from autoprune.cli.models import open_model
     from autoprune.data.samples import load_samples
-    from autoprune.schedule import Schedule
 
     rows = load_samples(data, samples=samples)
     known = checked_variant(variant, quantile, rows)
-    with stderr().status("loading the model") as status:
-        loaded = open_model(model, Schedule())
+    with opened(model) as job:
         found = build_codebook(
-            loaded,
+            job.model,
             rows,
             variant=known,
             probes=probes,
@@ -75,11 +70,11 @@ def codebook(
             clusters=clusters,
             limit=limit,
             prompt=prompt,
-            on_sample=lambda done, total: status.update(f"probing visual tokens: row {done} of {total}"),
+            on_sample=job.counts("probing visual tokens"),
         )
     criterion = found.save(target)
     if schedule is not None:
-        found.schedule(loaded, criterion, keep).save(schedule)
+        found.schedule(job.model, criterion, keep).save(schedule)
     if as_json:
         facts = {k: v for k, v in found.facts.items() if k not in ("images", "image_of_prototype")}
         emit({**facts, "output": output, "schedule": schedule, "criterion": criterion.model_dump(mode="json")})

@@ -1,4 +1,4 @@
-"""``autoprune doctor``: is pruning exact on this very model and machine?"""
+"""``autoprune doctor``: checks that pruning is exact on a model and machine."""
 
 from __future__ import annotations
 
@@ -9,31 +9,26 @@ import typer
 from rich.markup import escape
 
 from autoprune.cli.failures import FAILED
-from autoprune.cli.options import Debug, Json, Model
+from autoprune.cli.options import DataForPrompts, Debug, Json, ModelOrConfig, RandomInit
 from autoprune.cli.output import emit, stderr, stdout, table
+from autoprune.cli.prologue import open_model
 
 if TYPE_CHECKING:
     from autoprune.doctor import Examination
 
 
 def doctor(
-    model: Model,
+    model: ModelOrConfig,
     schedule: Annotated[
         str | None,
         typer.Argument(metavar="[SCHEDULE]", help="Schedule file (JSON); default: three made for this model."),
     ] = None,
-    random_init: Annotated[
-        bool, typer.Option("--random-init", help="Random weights; MODEL may be a config.json alone.")
-    ] = False,
-    data: Annotated[
-        str | None,
-        typer.Option("--data", metavar="D", help="Ask the first two rows of this data set, not made-up questions."),
-    ] = None,
+    random_init: RandomInit = False,
+    data: DataForPrompts = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Check that pruning computes what it should: against a masked reference, padded, without cache, and undone."""
-    from autoprune.cli.models import open_model
+    """Check that pruning is exact on a model: against a masked reference, padded, without cache, after its undo."""
     from autoprune.data.samples import load_samples
     from autoprune.doctor import default_schedules, examine, random_subject, subject_of
     from autoprune.models.random_init import read_config
@@ -47,7 +42,7 @@ def doctor(
             (given or Schedule()).check_model(config)
             subject = random_subject(model, config, samples)
         else:
-            subject = subject_of(open_model(model, given or Schedule()), samples)
+            subject = subject_of(open_model(model, given), samples)
         made = {Path(schedule).stem: given} if schedule and given else None
         schedules = made or default_schedules(subject.model, subject.prompts.rows[0])
         found = examine(subject, schedules, status.update)

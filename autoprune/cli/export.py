@@ -1,4 +1,4 @@
-"""``autoprune export``: take one point of the front home as a schedule file."""
+"""``autoprune export``: one point of a front as a schedule file."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from autoprune.cli.failures import InputError
-from autoprune.cli.options import Debug, Json, Run
+from autoprune.cli.options import Debug, Force, Json, Run, output
 from autoprune.cli.output import emit, stdout
-from autoprune.cli.targets import check_target
+from autoprune.cli.prologue import Target, check_targets
 
 
 def export(
     run: Run,
-    output: Annotated[str, typer.Option("-o", "--output", metavar="FILE", help="Schedule file to write.")],
+    output: Annotated[str, output("Schedule file to write.")],
     max_drop: Annotated[
         str | None,
         typer.Option(
@@ -27,18 +27,18 @@ def export(
     max_flops: Annotated[
         float | None, typer.Option("--max-flops", metavar="X", help="Best point with at most this share of the FLOPs.")
     ] = None,
-    trial: Annotated[int | None, typer.Option("--trial", metavar="N", help="Exactly this trial.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    trial: Annotated[int | None, typer.Option("--trial", metavar="N", help="The point of this trial.")] = None,
+    force: Force = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write the schedule of one point: the cheapest within a loss, the best within a budget, or a trial."""
+    """Save one point of a front as a schedule: the cheapest within a loss, the best within a budget, or a trial."""
     from autoprune.report.export import exported_schedule, select_point
     from autoprune.report.reading import drop_of, flops_of, load_front, quality_of
     from autoprune.report.words import percent, point_name, points, stage_words
 
     target = Path(output)
-    check_target(target, "--output", force)
+    check_targets(force, Target("--output", target))
     front = load_front(run)
     task, bound = _bound(max_drop)
     point = select_point(front, max_drop=bound, task=task, max_flops=max_flops, trial=trial)

@@ -1,4 +1,4 @@
-"""``autoprune fitprune``: a recipe for every layer from attention statistics, under a FLOPs budget."""
+"""``autoprune fitprune``: FitPrune's schedule from attention statistics, under a FLOPs budget."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli.options import Debug, Json, Model
-from autoprune.cli.output import emit, stderr, stdout, table
-from autoprune.cli.targets import check_target
+from autoprune.cli.options import Data, Debug, Force, Json, Model, Samples, output
+from autoprune.cli.output import emit, stdout, table
+from autoprune.cli.prologue import Target, check_targets, opened
 
 if TYPE_CHECKING:
     from autoprune.analysis.fitprune import Recipe
@@ -16,31 +16,22 @@ if TYPE_CHECKING:
 
 def fitprune(
     model: Model,
-    data: Annotated[
-        str, typer.Option("--data", metavar="D", help="Calibration rows: a JSONL or Parquet file, or a name.")
-    ],
-    output: Annotated[str, typer.Option("-o", "--output", metavar="FILE", help="Schedule file to write.")],
-    budget: Annotated[float, typer.Option("--budget", help="Prefill FLOPs over dense.")] = 0.5,
-    samples: Annotated[int | None, typer.Option("--samples", min=1, help="Draw this many rows; default: all.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    data: Data,
+    output: Annotated[str, output("Schedule file to write.")],
+    budget: Annotated[float, typer.Option("--budget", help="Prefill FLOPs, pruned over dense.")] = 0.5,
+    samples: Samples = None,
+    force: Force = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write FitPrune's recipe: what attention needs least leaves layer by layer, until the budget is met."""
-    check_target(output, "--output", force)
+    """Fit FitPrune's schedule: in each layer the tokens leave that attention needs least, until a FLOPs budget is met."""
+    check_targets(force, Target("--output", output))
     from autoprune.analysis.fitprune import fit_recipe
-    from autoprune.cli.models import open_model
     from autoprune.data.samples import load_samples
-    from autoprune.schedule import Schedule
 
     rows = load_samples(data, samples=samples)
-    with stderr().status("loading the model") as status:
-        recipe = fit_recipe(
-            open_model(model, Schedule()),
-            rows,
-            budget=budget,
-            on_sample=lambda done, total: status.update(f"attention statistics: row {done} of {total}"),
-        )
+    with opened(model) as job:
+        recipe = fit_recipe(job.model, rows, budget=budget, on_sample=job.counts("attention statistics"))
     recipe.schedule.save(output)
     if as_json:
         emit({"model": model, "data": data, "samples": len(rows), "output": output, **_fields(recipe)})

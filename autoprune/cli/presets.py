@@ -15,7 +15,7 @@ def presets(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List the presets as schedules, mapped to a model's depth."""
+    """List the published methods as schedules, mapped to a model's depth."""
     from autoprune import presets as library
     from autoprune.errors import ScheduleError
     from autoprune.report.words import stage_words

@@ -8,7 +8,7 @@ from autoprune.cli.output import emit, note, stdout
 
 
 def report(run: Run, as_json: Json = False, debug: Debug = False) -> None:
-    """Write report.html and front.png from a study's front.json, and print the front."""
+    """Write report.html and front.png again from the front.json of a study, and print the front."""
     from autoprune.report.files import write_report
     from autoprune.report.reading import load_front
 

@@ -1,4 +1,4 @@
-"""``autoprune sweep``: before which layer can all visual tokens be withdrawn, and is there one at all?"""
+"""``autoprune sweep``: withdrawal of all visual tokens before every layer, and the layer to take (VTW)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli.options import Debug, Json, Model
-from autoprune.cli.output import emit, note, stderr, stdout, table
-from autoprune.cli.targets import check_target
+from autoprune.cli.options import Data, Debug, Force, Json, Model, Plot, Samples, output
+from autoprune.cli.output import emit, note, stdout, table
+from autoprune.cli.prologue import Target, check_targets, opened
 
 if TYPE_CHECKING:
     from autoprune.analysis.sweep_result import Curve, SweepResult
@@ -16,51 +16,42 @@ if TYPE_CHECKING:
 
 def sweep(
     model: Model,
-    data: Annotated[
-        str, typer.Option("--data", metavar="D", help="Calibration rows: a JSONL or Parquet file, or a name.")
-    ],
-    samples: Annotated[
-        int | None, typer.Option("--samples", min=1, help="Draw this many rows (VTW: 20); default: all.")
-    ] = None,
+    data: Data,
+    samples: Samples = None,
     rule: Annotated[
-        str, typer.Option("--rule", help="robust: this and all deeper layers surely below eta; or vtw-compat.")
+        str,
+        typer.Option("--rule", help="robust: this and all deeper layers surely below eta; or vtw-compat, the paper's."),
     ] = "robust",
     eta: Annotated[
-        float, typer.Option("--eta", metavar="NATS", help="Bound of the rule; VTW's for LLaVA-1.5-7B is the default.")
+        float, typer.Option("--eta", metavar="NATS", help="Bound of the rule; the default is VTW's for LLaVA-1.5-7B.")
     ] = 0.003,
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=1, help="Longest answer to compare on; 1 = its first token only.")
+        int, typer.Option("--max-new-tokens", min=1, help="Longest answer to compare; 1 = its first token only.")
     ] = 32,
-    output: Annotated[
-        str | None, typer.Option("-o", "--output", metavar="FILE", help="Save the choice as a schedule.")
-    ] = None,
-    plot: Annotated[str | None, typer.Option("--plot", metavar="FILE", help="Draw the curves (PNG).")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    output: Annotated[str | None, output("Schedule file to write: withdrawal before the chosen layer.")] = None,
+    plot: Plot = None,
+    force: Force = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Measure the withdrawal of all visual tokens before every layer at once, and choose a layer (VTW)."""
-    check_target(output, "--output", force)
-    check_target(plot, "--plot", force, ".png")
+    check_targets(force, Target("--output", output), Target("--plot", plot, ".png"))
     from autoprune.analysis.sweep import checked_rule
     from autoprune.analysis.sweep import sweep as run_sweep
-    from autoprune.cli.models import open_model
     from autoprune.data.samples import load_samples
-    from autoprune.schedule import Schedule
 
     rows = load_samples(data, samples=samples)
     known = checked_rule(rule, eta, rows)
-    with stderr().status("loading the model") as status:
-        loaded = open_model(model, Schedule())
+    with opened(model) as job:
         result = run_sweep(
-            loaded,
+            job.model,
             rows,
             rule=known,
             eta=eta,
             max_new_tokens=max_new_tokens,
-            on_sample=lambda done, total: status.update(f"sweeping all layers: row {done} of {total}"),
+            on_sample=job.counts("sweeping all layers"),
         )
-    schedule = result.schedule(loaded)
+    schedule = result.schedule(job.model)
     if output is not None:
         schedule.save(output)
     if plot is not None:

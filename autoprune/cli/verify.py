@@ -1,14 +1,13 @@
-"""``autoprune verify``: does the schedule keep its promise on rows that no search has seen?"""
+"""``autoprune verify``: a schedule's claim checked on held-out rows."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from autoprune.cli.failures import FAILED
-from autoprune.cli.options import Debug, Json, Model, ScheduleFile
-from autoprune.cli.output import emit, stderr, stdout, table
+from autoprune.cli.options import BatchSize, Data, Debug, Json, Model, Samples, ScheduleFile
+from autoprune.cli.output import emit, stdout, table
+from autoprune.cli.prologue import opened
 
 if TYPE_CHECKING:
     from autoprune.evaluate.verify import Verification
@@ -17,25 +16,21 @@ if TYPE_CHECKING:
 def verify(
     model: Model,
     schedule: ScheduleFile,
-    data: Annotated[
-        str, typer.Option("--data", metavar="D", help="Held-out rows: a JSONL or Parquet file, or a name.")
-    ],
-    samples: Annotated[int | None, typer.Option("--samples", min=1, help="Draw this many rows; default: all.")] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows of a batch.")] = 16,
+    data: Data,
+    samples: Samples = None,
+    batch_size: BatchSize = 16,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Compare dense and pruned answers on held-out rows with what the schedule's evidence claims."""
-    from autoprune.cli.models import open_model
+    """Check a schedule's claimed loss of accuracy on held-out rows."""
     from autoprune.data.samples import load_samples
     from autoprune.evaluate.verify import verify_schedule
     from autoprune.schedule import Schedule
 
     loaded_schedule = Schedule.load(schedule)
     rows = load_samples(data, samples=samples)
-    with stderr().status("loading the model") as status:
-        loaded = open_model(model, loaded_schedule)
-        result = verify_schedule(loaded, loaded_schedule, rows, batch_size=batch_size, on_step=status.update)
+    with opened(model, loaded_schedule) as job:
+        result = verify_schedule(job.model, loaded_schedule, rows, batch_size=batch_size, on_step=job.say)
     if as_json:
         emit({"model": model, "schedule": schedule, "data": data, **result.to_dict()})
     else:

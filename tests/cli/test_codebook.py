@@ -40,7 +40,7 @@ def test_codebook_json_and_schedule(cli, tiny, rows, tmp_path):
         (("--variant", "best"), "variant: no such variant"),
         (("--quantile", 1.5), "quantile: must lie between 0 and 1"),
         (("--samples", 1), "samples: what recurs in other images cannot be told from one"),
-        (("--schedule", "book.json"), "--schedule: is a file of the codebook"),
+        (("--schedule", "book.json"), "--schedule: names a file that --output writes"),
         (("--quantile", 0.5, "--clusters", 1), "data: no kind of visual token is redundant in other images too"),
     ],
 )

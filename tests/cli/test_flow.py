@@ -52,8 +52,8 @@ def test_people_get_every_layer_both_cuts_and_the_two_layers(cli, tiny, own):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--measure", "sum"], ["--measure", "sum", "share, summed"]),
-        (["--loss", "all"], ["--loss", "first, answer"]),
+        (["--measure", "sum"], ["--measure", "sum", "share", "per-token"]),
+        (["--loss", "all"], ["--loss", "first", "answer"]),
         (["--window", "7"], ["window", "1 to 6"]),
         (["--samples", "1"], ["--samples"]),
         (["--plot", "flow.pdf"], ["--plot", ".png"]),

@@ -1,0 +1,119 @@
+"""What commands do before their own work: check the files to write, open the model, say how far they are."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoprune.cli.failures import InputError
+from autoprune.cli.output import stderr
+
+if TYPE_CHECKING:
+    from autoprune.models.loading import LoadedModel
+    from autoprune.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file that a command is asked to write.
+
+    Attributes:
+        option: The option that names it.
+        file: None = nothing to write.
+        suffix: The suffix that it must have; empty = any.
+    """
+
+    option: str
+    file: str | Path | None
+    suffix: str = ""
+
+
+def check_targets(force: bool, *targets: Target) -> None:
+    """Refuse files that cannot be written, that exist, or that are named twice, before any compute is spent.
+
+    Raises:
+        InputError: naming the option and the remedy.
+    """
+    taken: dict[Path, str] = {}
+    for target in targets:
+        if target.file is None:
+            continue
+        _check_target(target, Path(target.file), force)
+        place = Path(target.file).resolve()
+        if place in taken:
+            said = f"names a file that {taken[place]} writes"
+            raise InputError(said, field=target.option, value=str(target.file), remedy="name another file")
+        taken[place] = target.option
+
+
+def _check_target(target: Target, file: Path, force: bool) -> None:
+    def refused(message: str, remedy: str) -> InputError:
+        return InputError(message, field=target.option, value=str(target.file), remedy=remedy)
+
+    folder = file.resolve().parent  # of what a link leads to
+    if target.suffix and file.suffix.lower() != target.suffix:
+        raise refused(f"must end in {target.suffix}", "name it so")
+    if not folder.is_dir():
+        raise refused("the folder does not exist", "create it first")
+    if file.is_dir():
+        raise refused("is a folder", "name a file")
+    if file.exists() and not file.is_file():
+        return  # a device or a pipe
+    if file.exists() and not force:
+        raise refused("exists", "add --force to replace it")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise refused(f"cannot be written: {error.strerror}", "name a file in a folder that can be written") from None
+
+
+@dataclass(frozen=True)
+class Job:
+    """An open model and the line on stderr that says what is being done.
+
+    Attributes:
+        model: The model with its processor.
+        say: Shows a text on the line.
+    """
+
+    model: LoadedModel
+    say: Callable[[str], None]
+
+    def counts(self, what: str, unit: str = "row") -> Callable[[int, int], None]:
+        """A listener of (done, total) that shows, say, ``what: row 3 of 20``."""
+        return lambda done, total: self.say(f"{what}: {unit} {done} of {total}")
+
+
+@contextmanager
+def opened(path: str, schedule: Schedule | None = None) -> Iterator[Job]:
+    """An open model for as long as a command works on it.
+
+    Raises:
+        ModelError: the model cannot be loaded, or the schedule is not for it.
+    """
+    with stderr().status("loading the model") as status:
+        yield Job(open_model(path, schedule), status.update)
+
+
+def open_model(path: str, schedule: Schedule | None = None, dtype: str = "auto", device: str = "auto") -> LoadedModel:
+    """The model, loaded after its config has shown that the schedule fits it.
+
+    Raises:
+        ModelError: the model cannot be loaded, or the schedule is not for it.
+    """
+    from transformers import AutoConfig
+    from transformers.utils import logging
+
+    from autoprune.models.loading import load_model
+
+    logging.disable_progress_bar()  # the command shows its own
+    config: Any = None
+    with suppress(OSError, ValueError):  # what is wrong with a model, `load_model` says better
+        config = AutoConfig.from_pretrained(path)
+    if config is not None and schedule is not None:
+        schedule.check_model(config)
+    return load_model(path, dtype=dtype, device=device)

@@ -1,0 +1,49 @@
+"""The files that a command is asked to write are checked before it spends any compute."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from autoprune.cli.failures import InputError
+from autoprune.cli.prologue import Target, check_targets
+
+
+def test_new_files_old_ones_with_force_and_none_are_fine(tmp_path):
+    (tmp_path / "old.json").write_text("old")
+    check_targets(False, Target("--output", tmp_path / "new.json"), Target("--plot", None, ".png"))
+    check_targets(True, Target("--output", tmp_path / "old.json", ".json"))
+    assert [p.name for p in tmp_path.iterdir()] == ["old.json"]
+    assert (tmp_path / "old.json").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("old.json", "--force"),
+        ("new.txt", "must end in .json"),
+        ("no/new.json", "the folder does not exist"),
+        ("folder.json", "is a folder"),
+        ("loose.json", "the folder does not exist"),
+        ("/proc/new.json", "cannot be written"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(tmp_path, file, said):
+    (tmp_path / "old.json").write_text("old")
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "loose.json").symlink_to(tmp_path / "gone" / "s.json")
+    with pytest.raises(InputError, match=said) as caught:
+        check_targets(False, Target("--output", tmp_path / file, ".json"))
+    assert caught.value.field == "--output"
+
+
+def test_one_file_is_not_written_twice(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "a.json")
+    with pytest.raises(InputError, match="--output writes"):
+        check_targets(False, Target("--output", tmp_path / "a.json"), Target("--plot", tmp_path / "link"))
+
+
+def test_a_pipe_needs_no_force(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    check_targets(False, Target("--output", tmp_path / "pipe"))
