@@ -24,7 +24,7 @@ def fitprune(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Fit FitPrune's schedule: in each layer the tokens leave that attention needs least, until a FLOPs budget is met."""
+    """Fit FitPrune's schedule: from each layer on, what attention needs least leaves, until a FLOPs budget is met."""
     check_targets(force, Target("--output", output))
     from autoprune.analysis.fitprune import fit_recipe
     from autoprune.data.samples import load_samples
