@@ -95,7 +95,7 @@ def test_all_errors_come_in_one_line(tmp_path: Path) -> None:
         ({"space": {"layers": []}}, "space.layers: must not be empty"),
         ({"space": {"keep": [0.5, 1.0]}}, "space.keep[1]: Input should be less than 1"),
         ({"space": {"keep": "0.5"}}, "space.keep"),
-        ({"space": {"criteria": [{"name": "attention", "rows": "text", "head": "max"}]}}, "criterion.attention.head"),
+        ({"space": {"criteria": [{"name": "attention", "rows": "text", "head": "max"}]}}, "criterion.head"),
         ({"search": {"trials": "many"}}, "search.trials"),
         ({"search": {"sampler": "tpee"}}, "search.sampler"),
         ({"constraints": {"max_drop": {"*": 1.5}}}, "constraints.max_drop"),
