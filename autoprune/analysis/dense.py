@@ -17,11 +17,11 @@ from transformers import DynamicCache
 from autoprune.errors import DataError, ModelError
 from autoprune.evaluate.greedy import reference_answers
 from autoprune.runtime import record
+from autoprune.runtime.call import without_first
 from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
-from autoprune.runtime.frame import take
 from autoprune.runtime.recording import Recording
 from autoprune.runtime.replay import collected_outputs, hooked
-from autoprune.runtime.request import without_first
+from autoprune.runtime.survivors import take
 
 
 @dataclass

@@ -8,7 +8,8 @@ from typing import Any
 
 from transformers.utils import logging
 
-from autoprune.runtime.decoder import SUPPORTED_ATTENTION, find_decoder
+from autoprune.runtime.decoder import find_decoder
+from autoprune.runtime.refusals import SUPPORTED_ATTENTION
 
 
 @contextmanager

@@ -9,10 +9,9 @@ from torch import nn
 
 from autoprune.errors import ModelError
 from autoprune.runtime.families import family_of
-from autoprune.runtime.structure import check_layer, check_model, check_structure
+from autoprune.runtime.refusals import check_layer, check_model, check_structure
 
 _VISUAL_ID_KEYS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
-SUPPORTED_ATTENTION = ("eager", "sdpa")
 
 
 def find_decoder(model: nn.Module) -> nn.Module:
@@ -71,40 +70,6 @@ def attention_of(decoder: nn.Module, layer: nn.Module) -> nn.Module | None:
     """The self-attention of a decoder layer; None in a recurrent one."""
     attention: nn.Module | None = getattr(layer, family_of(decoder.config).attention, None)
     return attention
-
-
-def check_attention(decoder: nn.Module) -> None:
-    """Refuse attention implementations whose masks cannot express pruned layers.
-
-    Raises:
-        ModelError: the decoder runs something else than eager or sdpa attention.
-    """
-    parts: Any = decoder
-    implementation = parts.config._attn_implementation
-    if implementation not in SUPPORTED_ATTENTION:
-        raise ModelError(
-            "pruning is proven exact with eager and sdpa attention only",
-            field="attn_implementation",
-            value=implementation,
-            remedy='call model.set_attn_implementation("sdpa"), which runs flash kernels where no mask is needed',
-        )
-
-
-def check_checkpointing(decoder: nn.Module) -> None:
-    """Refuse gradient checkpointing where it would run the hooks of a layer a second time in the backward pass.
-
-    Raises:
-        ModelError: the installed transformers checkpoints the call of a layer, hooks included, not its forward.
-    """
-    layers: Any = decoder.layers
-    inside = any(type(layer).__call__ is not nn.Module.__call__ for layer in layers)
-    if inside and decoder.training and any(getattr(m, "gradient_checkpointing", False) for m in decoder.modules()):
-        raise ModelError(
-            "this release of transformers repeats pruning when it recomputes a checkpointed layer",
-            field="gradient_checkpointing",
-            value=True,
-            remedy="train without checkpointing, or with a release that checkpoints the forward of a layer (5.23 does)",
-        )
 
 
 def visual_token_ids(config: Any) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from autoprune.errors import PatchError
-from autoprune.runtime.frame import Frame, take
+from autoprune.runtime.survivors import Frame, take
 
 
 def pruned_mask(

@@ -15,40 +15,37 @@ from torch import Tensor, nn
 
 from autoprune.errors import PatchError
 from autoprune.runtime.cache import check_cache, past_length
-from autoprune.runtime.context import Context, VisualMask, find_visual, read_valid
-from autoprune.runtime.decoder import (
-    check_attention,
-    check_checkpointing,
-    decoder_layers,
-    find_decoder,
-    visual_mask_names,
-    visual_token_ids,
+from autoprune.runtime.call import (
+    Calls,
+    Context,
+    VisualMask,
+    find_visual,
+    forward_arguments,
+    named_arguments,
+    prompt_columns,
+    prompt_length,
+    read_request,
+    read_valid,
+    refuse_later_turn,
+    without_first,
 )
+from autoprune.runtime.decoder import decoder_layers, find_decoder, visual_mask_names, visual_token_ids
 from autoprune.runtime.encoder import Encoder, EncoderPass
 from autoprune.runtime.guard import guard
-from autoprune.runtime.modes import (
+from autoprune.runtime.plan import Plan, ScoreKey, make_plan
+from autoprune.runtime.positions import Renumberer
+from autoprune.runtime.pruner import Pruner
+from autoprune.runtime.refusals import (
     REFUSED_METHODS,
+    check_attention,
+    check_checkpointing,
     check_pass,
     check_places,
     check_whole,
     refuse_method,
     refuse_options,
 )
-from autoprune.runtime.plan import Plan, ScoreKey, make_plan
-from autoprune.runtime.positions import Renumberer
-from autoprune.runtime.pruner import Pruner
-from autoprune.runtime.report import Report
-from autoprune.runtime.reporting import Seen
-from autoprune.runtime.request import (
-    Calls,
-    forward_arguments,
-    named_arguments,
-    prompt_columns,
-    prompt_length,
-    read_request,
-    refuse_later_turn,
-    without_first,
-)
+from autoprune.runtime.report import Report, Seen
 from autoprune.schedule import Schedule
 
 _ACTIVE: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Patch]] = weakref.WeakKeyDictionary()

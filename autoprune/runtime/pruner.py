@@ -23,16 +23,14 @@ from autoprune.runtime.cache import (
     mask_width,
     pruned_layer,
 )
-from autoprune.runtime.context import Context
+from autoprune.runtime.call import Context
 from autoprune.runtime.criteria import Softmax, rater_rows
 from autoprune.runtime.decoder import attention_of
-from autoprune.runtime.frame import Frame
 from autoprune.runtime.masks import pruned_mask, recurrent_mask
-from autoprune.runtime.merging import merged
 from autoprune.runtime.plan import AttentionKey, Plan, ScoreKey
 from autoprune.runtime.positions import Renumberer
 from autoprune.runtime.scoring import observer, score_current, score_without_attention, text_rows, unseen
-from autoprune.runtime.selection import survivors
+from autoprune.runtime.survivors import Frame, merged, survivors
 from autoprune.runtime.tap import tapped
 from autoprune.schedule import AttentionCriterion, EncoderCriterion, Stage
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from torch import Tensor, nn
 
 from autoprune.errors import ModelError, PatchError
-from autoprune.runtime.context import VisualMask
+from autoprune.runtime.call import VisualMask
 from autoprune.runtime.decoder import decoder_layers, find_decoder
 from autoprune.runtime.patch import Patch, active_patch
 from autoprune.runtime.plan import AttentionKey, Plan, ScoreKey

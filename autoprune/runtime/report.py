@@ -1,11 +1,18 @@
-"""What a patch did in the last prefill."""
+"""What a patch did in the last prefill: noted as the pass ends, read back from the device when somebody asks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from autoprune.runtime.cache import entries_before, layer_at, pruned_layer
+from autoprune.runtime.call import Context
+from autoprune.runtime.pruner import Pruner
 
 
 @dataclass(frozen=True)
@@ -26,3 +33,71 @@ class Report:
     visual_tokens: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.long))
     kept: dict[int, list[Tensor]] = field(default_factory=dict)
     kv_entries: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.long))
+
+
+Entries = tuple[Tensor, int]
+"""Which entries are of tokens, BoolTensor[B, N], and how many of the last ones a cache layer holds."""
+
+
+class Seen:
+    """What a pass left behind, as it was when the pass ended.
+
+    Args:
+        pruner: The pass.
+        num_layers: Decoder layers.
+        has_stages: Whether the schedule prunes at all.
+        attention_mask: Of the call, [B, past + S] or anything else.
+    """
+
+    def __init__(self, pruner: Pruner, num_layers: int, has_stages: bool, attention_mask: Any) -> None:
+        context = pruner.context
+        self._active = has_stages and context.is_prefill
+        self._valid, self._visual, self._fired = context.valid, context.visual, sorted(context.fired)
+        # A pass without stages notes nothing layer by layer.
+        self._alive = [pruner.alive_at.get(i, context.alive) for i in range(num_layers)]
+        unpruned = _of_tokens(context, attention_mask)
+        self._entries = [_entries(context, i, unpruned) for i in range(num_layers)]
+
+    @cached_property
+    def report(self) -> Report:
+        """What the pass kept, layer by layer."""
+        positions = self._valid.cumsum(1) - 1
+        return Report(
+            active=self._active,
+            tokens=_counts(self._alive),
+            visual_tokens=_counts(self._alive, self._visual),
+            kept={k: [p[alive].cpu() for p, alive in zip(positions, self._alive[k], strict=True)] for k in self._fired},
+            kv_entries=self._kv_entries(),
+        )
+
+    def _kv_entries(self) -> Tensor:
+        """LongTensor[L, B]; layers that hold the same are counted once."""
+        counted = {
+            (id(filled), held): filled[:, filled.shape[1] - held :].sum(1).cpu() for filled, held in self._entries
+        }
+        return torch.stack([counted[id(filled), held] for filled, held in self._entries])
+
+
+def _counts(masks: Sequence[Tensor], among: Tensor | None = None) -> Tensor:
+    """LongTensor[L, B]; layers between two stages share one mask, which is counted once."""
+    counted = {id(mask): (mask if among is None else mask & among).sum(1) for mask in masks}
+    return torch.stack([counted[id(mask)] for mask in masks]).cpu()
+
+
+def _of_tokens(context: Context, attention_mask: Any) -> Tensor:
+    """BoolTensor[B, N]: which entries of a layer that was not pruned are of tokens, not of padding."""
+    total = context.past + context.length
+    if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2:
+        return attention_mask[:, :total].bool().to(context.valid.device)
+    return torch.nn.functional.pad(context.valid, (context.past, 0), value=True)
+
+
+def _entries(context: Context, i: int, unpruned: Tensor) -> Entries:
+    cached = layer_at(context.cache, i)
+    if cached is None:
+        return unpruned, 0
+    total = context.past + context.length
+    layer = pruned_layer(context.cache, i)
+    if layer is not None:
+        unpruned = layer.filled if layer.next_column == total else layer.logical(total)[1]
+    return unpruned, min(int(cached.keys.shape[-2]), entries_before(context.cache, i, total))

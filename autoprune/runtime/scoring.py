@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autoprune.errors import PatchError
 from autoprune.runtime.cache import cached_keys
-from autoprune.runtime.context import Context
+from autoprune.runtime.call import Context
 from autoprune.runtime.criteria import (
     Softmax,
     attention_received,

@@ -7,7 +7,7 @@ import torch
 
 from autoprune.errors import PatchError
 from autoprune.runtime.criteria import Softmax, attention_received, uniform_scores
-from autoprune.runtime.selection import survivors
+from autoprune.runtime.survivors import survivors
 from autoprune.schedule import Keep, parse_criterion
 
 

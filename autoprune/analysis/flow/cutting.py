@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from autoprune.analysis.flow.edges import cut_edges, random_edges, visible_edges, without_edges
 from autoprune.errors import DataError
 from autoprune.evaluate.prefix import DensePrefix
+from autoprune.runtime.call import without_first
 from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
 from autoprune.runtime.replay import hooked
-from autoprune.runtime.request import without_first
 
 
 class Scissors:

@@ -1,9 +1,13 @@
-"""The shortened view of a sequence in which a pruned layer runs."""
+"""Survivors of a stage: chosen by score, gathered into a shorter sequence, written back, or merged into each other."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
+
+from autoprune.errors import PatchError
+from autoprune.schedule import Keep
 
 
 def take(tensor: Tensor, index: Tensor, dim: int) -> Tensor:
@@ -79,3 +83,77 @@ class Frame:
             starts = torch.arange(len(self.index), device=self.index.device)[:, None] * self.alive.shape[1]
             self._flat[full.device] = (self.index + starts).reshape(-1).to(full.device)
         return self._flat[full.device]
+
+
+def survivors(scores: Tensor, candidates: Tensor, keep: Keep, n_visual: list[int]) -> Tensor:
+    """Which candidates are kept: the best of each sample, ties to the earlier token.
+
+    Args:
+        scores: FloatTensor[B, S], higher = kept first.
+        candidates: BoolTensor[B, S], the visual tokens alive.
+        keep: The rule.
+        n_visual: Visual tokens of each sample before any stage.
+
+    Returns:
+        BoolTensor[B, S], a subset of `candidates`.
+
+    Raises:
+        PatchError: non-finite scores, or `mass` of a sample whose scores are all zero.
+    """
+    if not bool(torch.isfinite(scores[candidates]).all()):
+        raise PatchError("a criterion gave non-finite scores", remedy="check the model's weights and precision")
+    ranked = scores.masked_fill(~candidates, float("-inf"))
+    order = ranked.argsort(dim=1, descending=True, stable=True)
+    rank = torch.empty_like(order).scatter_(
+        1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
+    )
+    return candidates & (rank < _targets(ranked, order, candidates, keep, n_visual)[:, None])
+
+
+def _targets(ranked: Tensor, order: Tensor, candidates: Tensor, keep: Keep, n_visual: list[int]) -> Tensor:
+    """LongTensor[B]: how many candidates of each sample are kept."""
+    alive = candidates.sum(1)
+    if keep.kind in ("ratio", "count"):
+        counts = [keep.target(n, a) for n, a in zip(n_visual, alive.tolist(), strict=True)]
+        return torch.tensor(counts, device=ranked.device)
+    if keep.threshold is not None:
+        return torch.minimum((ranked >= keep.threshold).sum(1).clamp(min=1), alive)
+    assert keep.mass is not None
+    best_first = ranked.gather(1, order).double().clamp(min=0)
+    total = best_first.sum(1)
+    if bool(((total <= 0) & (alive > 0)).any()):
+        raise PatchError(
+            "all scores of a sample are zero, so that no token holds a share of them",
+            field="keep.mass",
+            value=keep.mass,
+            remedy="use keep.ratio, or other attention rows",
+        )
+    short = (best_first.cumsum(1) < keep.mass * total[:, None]).sum(1) + 1
+    return torch.minimum(short, alive)
+
+
+def merged(hidden: Tensor, kept: Tensor, dropped: Tensor) -> Tensor:
+    """Hidden states in which each kept token is the mean of itself and the dropped tokens most similar to it.
+
+    After VisionZip (CVPR 2025, section 3.2). There contextual tokens are new ones, and a target is added to the mean of
+    the others; here they stay a subset of the visual tokens, at their own positions, and everything weighs the same.
+
+    Args:
+        hidden: [B, S, d], entering the stage's layer.
+        kept: BoolTensor[B, S], visual tokens that stay.
+        dropped: BoolTensor[B, S], visual tokens that this stage drops.
+
+    Returns:
+        [B, S, d], new at `kept`; similarity is the cosine, ties go to the earlier token.
+    """
+    result = hidden.clone()
+    for b in range(len(hidden)):
+        stay, leave = kept[b].to(hidden.device), dropped[b].to(hidden.device)
+        if not bool(stay.any()) or not bool(leave.any()):
+            continue
+        into, gone = hidden[b, stay].float(), hidden[b, leave].float()
+        nearest = (normalize(gone, dim=1) @ normalize(into, dim=1).T).argmax(1)
+        total = into.index_add(0, nearest, gone)
+        members = torch.ones(len(into), device=into.device).index_add(0, nearest, torch.ones_like(gone[:, 0]))
+        result[b, stay] = (total / members[:, None]).to(hidden.dtype)
+    return result
