@@ -48,7 +48,7 @@ class Schedule(Part):
         try:
             super().__init__(**data)
         except ValidationError as error:
-            raise explained(error, "") from None
+            raise explained(error, Schedule, ScheduleError) from None
 
     @model_validator(mode="after")
     def _stages_in_order(self) -> Self:
@@ -85,7 +85,7 @@ class Schedule(Part):
         try:
             return super().model_validate(obj, **options)
         except ValidationError as error:
-            raise explained(error, "") from None
+            raise explained(error, Schedule, ScheduleError) from None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

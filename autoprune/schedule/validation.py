@@ -1,15 +1,18 @@
-"""Frozen, strict models, their canonical form, and their findings in our own words."""
+"""Frozen, strict models, their canonical form, and pydantic's errors in our own words."""
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Strict, ValidationError
 
-from autoprune.errors import ScheduleError
+from autoprune.errors import AutopruneError
 
+Problem = TypeVar("Problem", bound=AutopruneError)
 Int = Annotated[int, Strict()]
 Float = Annotated[float, Strict()]
 
@@ -25,32 +28,72 @@ def canonical(values: Any) -> bytes:
     return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def explained(error: ValidationError, root: str) -> ScheduleError:
-    """All findings of pydantic as one error in our words."""
-    texts = []
+def explained(
+    error: ValidationError, kind: Any, raised: type[Problem], root: str = "", where: str | None = None
+) -> Problem:
+    """Everything that pydantic refused, as one error in our words.
+
+    Args:
+        error: Of pydantic. What a validator raised as an `AutopruneError` keeps its value and remedy.
+        kind: The model, or another annotation, that the values were checked against.
+        raised: Class of the result.
+        root: Field that the values stand in.
+        where: Field of the result if more than one thing is wrong, such as the name of the file.
+    """
+    found = []
     for item in error.errors():
-        message = re.sub("^Value error, ", "", item["msg"])
-        if item["type"] == "extra_forbidden":
-            message = "unknown key: remove it or correct its spelling"
+        field, keys = _place(kind, item["loc"], root)
+        cause = item.get("ctx", {}).get("error")
+        message, value, remedy = re.sub("^Value error, ", "", item["msg"]), None, None
+        if isinstance(cause, AutopruneError):
+            message, value, remedy = cause.message, cause.value, cause.remedy
+            if cause.field and field:
+                message = f"{cause.field}: {message}"
+            field = field or cause.field or ""
+        elif item["type"] == "extra_forbidden":
+            message, remedy = "unknown key", _correction(str(item["loc"][-1]), keys)
         elif item["type"] == "missing":
             message = "is missing"
-        got = f" (got {item['input']!r})" if item["type"] not in ("missing", "value_error") else ""
-        field = _path(item["loc"], root)
-        texts.append(f"{field}: {message}{got}" if field else f"{message}{got}")
-    if len(texts) > 1:
-        return ScheduleError(" | ".join(texts), remedy="correct these fields")
-    field = _path(error.errors()[0]["loc"], root)
-    return ScheduleError(texts[0].removeprefix(f"{field}: "), field=field or None)
+        elif item["type"] != "value_error":
+            value = item["input"]
+            message += " (got None)" if value is None else ""
+        found.append(raised(message, field=field or None, value=value, remedy=remedy))
+    lines = list(dict.fromkeys(map(str, found)))
+    if len(lines) == 1:
+        return found[0]
+    return raised(f"{len(lines)} errors: {' | '.join(lines)}", field=where, remedy="correct these fields")
 
 
-def _path(loc: tuple[int | str, ...], root: str) -> str:
-    """``stages[1].criterion.rows`` from pydantic's location, without the union tags."""
-    path = root
-    for before, part in zip((root, *loc), loc, strict=False):
+def _correction(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, 1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"the keys are {', '.join(known)}" if known else "remove it or correct its spelling"
+
+
+def _place(kind: Any, loc: tuple[int | str, ...], root: str) -> tuple[str, list[str]]:
+    """``stages[1].criterion.rows`` from pydantic's location, without names of union members, and its sibling keys."""
+    path, kinds, keys = root, [kind], []
+    for part in loc:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif before == "criterion":
-            continue  # the tag of the union, which is the criterion's name
-        else:
-            path += f".{part}" if path else part
-    return path
+            continue
+        models = [model for k in kinds for model in _models(k)]
+        members = [m for m in models if any(field.default == part for field in m.model_fields.values())]
+        keys = list(dict.fromkeys(name for model in models for name in model.model_fields))
+        if part in keys:
+            kinds = [m.model_fields[part].annotation for m in models if part in m.model_fields]
+        elif len(models) > 1 and members:
+            kinds = list(members)
+            continue
+        elif re.fullmatch(r"[a-z-]+\[.*\]", part) and not any(get_origin(k) is dict for k in kinds):
+            continue
+        path += f".{part}" if path else part
+    return path, keys
+
+
+def _models(kind: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield kind
+    for part in get_args(kind):
+        yield from _models(part)

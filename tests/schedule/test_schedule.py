@@ -89,6 +89,13 @@ def test_bad_content_is_one_line_that_names_the_field(name: str) -> None:
         Schedule(**content)
 
 
+def test_an_unknown_key_is_told_from_the_nearest_one() -> None:
+    stages = [stage(criterion={**TEXT, "head": "max"})]
+    with pytest.raises(ScheduleError) as caught:
+        Schedule.model_validate({"stages": stages})
+    assert (caught.value.field, caught.value.remedy) == ("stages[0].criterion.head", "did you mean 'heads'?")
+
+
 def test_all_errors_come_at_once() -> None:
     with pytest.raises(ScheduleError) as caught:
         Schedule.model_validate({"version": 3, "colour": 1, "stages": [stage(ratio=7)]})

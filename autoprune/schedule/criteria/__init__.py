@@ -75,7 +75,7 @@ def parse_criterion(obj: str | dict[str, Any]) -> Criterion:
     try:
         return _CRITERION.validate_python(obj)
     except ValidationError as error:
-        raise explained(error, "criterion") from None
+        raise explained(error, AnyCriterion, ScheduleError, "criterion") from None
 
 
 __all__ = [
