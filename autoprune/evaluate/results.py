@@ -1,4 +1,4 @@
-"""What is known about one sample under one schedule, and what is said about many."""
+"""Results of one sample under one schedule, and their summary over a data set."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
-from autoprune.evaluate.statistics import paired_drop, wilson
+from autoprune.evaluate.objectives import FIGURES
+from autoprune.evaluate.statistics import Interval, paired_drop, wilson
 
 
 @dataclass(frozen=True)
@@ -60,54 +62,103 @@ class SampleResult:
         return cls(**data)
 
 
-@dataclass(frozen=True)
-class TaskSummary:
-    """Quality over the samples of one task, or over all of them."""
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CostRatios(_Part):
+    """What a schedule costs on a data set: the sum over the samples, over the same sum of the dense model."""
+
+    flops_ratio: float
+    flops_ratio_end_to_end: float
+    kv_ratio: float
+
+
+class Quality(_Part):
+    """How good a schedule is on the samples of one task, or on all of them.
+
+    Attributes:
+        accuracy: Mean verdict, in [0, 1].
+        accuracy_ci: Its 95 % interval (Wilson).
+        agreement: Share of samples answered as by the dense model.
+        kl: KL(dense ‖ pruned), nats, mean.
+        samples: How many.
+        drop: Accuracy lost against dense, absolute; None where it was not compared.
+        drop_ci: Its 95 % interval, paired bootstrap over groups.
+        drop_se: Its standard error.
+    """
 
     accuracy: float
     accuracy_ci: tuple[float, float]
     agreement: float
     kl: float
     samples: int
+    drop: float | None = None
+    drop_ci: tuple[float, float] | None = None
+    drop_se: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """The summary as a JSON object."""
-        return {**dataclasses.asdict(self), "accuracy_ci": list(self.accuracy_ci)}
+
+class Summary(Quality, CostRatios):
+    """Cost and quality of one schedule over a data set.
+
+    Attributes:
+        kl_p90: 90th percentile of the samples' KL.
+        tasks: Quality by task, for samples that have one.
+    """
+
+    kl_p90: float
+    tasks: dict[str, Quality]
 
 
 @dataclass(frozen=True)
-class Summary(TaskSummary):
-    """Cost and quality of one schedule over a data set; ratios are the sum of pruned over the sum of dense."""
+class Comparison:
+    """What is lost from dense to pruned on the same samples: absolute accuracy, over all and by task."""
 
-    flops_ratio: float
-    flops_ratio_end_to_end: float
-    kv_ratio: float
-    kl_p90: float
-    tasks: dict[str, TaskSummary]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The keys that a point of ``front.json`` has."""
-        tasks = {name: task.to_dict() for name, task in self.tasks.items()}
-        return {**dataclasses.asdict(self), "accuracy_ci": list(self.accuracy_ci), "tasks": tasks}
+    overall: Interval
+    tasks: dict[str, Interval]
 
 
-def summarise(results: Sequence[SampleResult]) -> Summary:
-    """Aggregates the results of one schedule.
+def summarise(results: Sequence[SampleResult], dense: Sequence[SampleResult] = ()) -> Summary:
+    """Cost and quality of one schedule from its results.
+
+    Args:
+        results: Results of the schedule.
+        dense: Results of the dense model on the same samples, for the drops; without them there are none.
 
     Raises:
-        ValueError: there are no results.
+        ValueError: there are no results, or a sample has no dense result.
     """
-    tasks = sorted({result.task for result in results if result.task is not None})
-    return Summary(
-        **_quality(results),
-        flops_ratio=_ratio([r.flops for r in results], [r.flops_dense for r in results]),
-        flops_ratio_end_to_end=_ratio(
-            [r.flops_end_to_end for r in results], [r.flops_end_to_end_dense for r in results]
-        ),
-        kv_ratio=_ratio([r.kv_bytes for r in results], [r.kv_bytes_dense for r in results]),
-        kl_p90=float(np.quantile([r.kl for r in results], 0.9)),
-        tasks={task: TaskSummary(**_quality([r for r in results if r.task == task])) for task in tasks},
-    )
+    if not results:
+        raise ValueError("no results to summarise")
+    lost = compare(dense, results) if dense else None
+    figures = {row.figure: row.of(results) for row in FIGURES}
+    tasks = {
+        task: Quality.model_validate(
+            {row.figure: row.of(own) for row in FIGURES if row.figure in Quality.model_fields}
+            | _certainty(own, lost.tasks[task] if lost else None)
+        )
+        for task, own in _by_task(results).items()
+    }
+    return Summary.model_validate({**figures, **_certainty(results, lost.overall if lost else None), "tasks": tasks})
+
+
+def compare(dense: Sequence[SampleResult], pruned: Sequence[SampleResult], seed: int = 0) -> Comparison:
+    """What is lost from dense to pruned on the same samples, over all and per task.
+
+    Args:
+        dense: Results of the dense model; more than those of `pruned` are allowed.
+        pruned: Results of the schedule.
+        seed: Of the bootstrap.
+
+    Raises:
+        ValueError: a pruned sample has no dense result.
+    """
+    before = {result.index: result for result in dense}
+    missing = [result.index for result in pruned if result.index not in before]
+    if missing:
+        raise ValueError(f"samples without a dense result: {missing[:5]}")
+    tasks = {task: _drop(before, own, seed) for task, own in _by_task(pruned).items()}
+    return Comparison(_drop(before, pruned, seed), tasks)
 
 
 def flops_quantiles(results: Sequence[SampleResult]) -> dict[str, float]:
@@ -120,50 +171,20 @@ def flops_quantiles(results: Sequence[SampleResult]) -> dict[str, float]:
     return {"p10": p10, "p50": p50, "p90": p90, "max": max(ratios)}
 
 
-def compare(dense: Sequence[SampleResult], pruned: Sequence[SampleResult], seed: int = 0) -> dict[str, Any]:
-    """What is lost from dense to pruned on the same samples, over all and per task.
-
-    Args:
-        dense: Results of the dense model; more than those of `pruned` are allowed.
-        pruned: Results of the schedule.
-        seed: Of the bootstrap.
-
-    Returns:
-        ``{"drop", "drop_ci": [low, high], "drop_se", "tasks": {task: the same three}}``, absolute accuracy.
-
-    Raises:
-        ValueError: a pruned sample has no dense result.
-    """
-    before = {result.index: result for result in dense}
-    missing = [result.index for result in pruned if result.index not in before]
-    if missing:
-        raise ValueError(f"samples without a dense result: {missing[:5]}")
-    tasks = sorted({result.task for result in pruned if result.task is not None})
-    return {
-        **_drop(before, pruned, seed),
-        "tasks": {task: _drop(before, [r for r in pruned if r.task == task], seed) for task in tasks},
-    }
+def _by_task(results: Sequence[SampleResult]) -> dict[str, list[SampleResult]]:
+    tasks = sorted({result.task for result in results if result.task is not None})
+    return {task: [r for r in results if r.task == task] for task in tasks}
 
 
-def _quality(results: Sequence[SampleResult]) -> dict[str, Any]:
-    if not results:
-        raise ValueError("no results to summarise")
-    correct = sum(result.correct for result in results)
-    return {
-        "accuracy": correct / len(results),
-        "accuracy_ci": wilson(correct, len(results)),
-        "agreement": float(np.mean([result.agreement for result in results])),
-        "kl": float(np.mean([result.kl for result in results])),
-        "samples": len(results),
-    }
+def _certainty(results: Sequence[SampleResult], lost: Interval | None) -> dict[str, Any]:
+    """Number of samples, interval of the accuracy, and the drop where it is known."""
+    known = {"accuracy_ci": wilson(sum(r.correct for r in results), len(results)), "samples": len(results)}
+    if lost is None:
+        return known
+    return {**known, "drop": lost.estimate, "drop_ci": (lost.low, lost.high), "drop_se": lost.se}
 
 
-def _ratio(pruned: list[int], dense: list[int]) -> float:
-    return sum(pruned) / sum(dense)
-
-
-def _drop(dense: dict[int, SampleResult], pruned: Sequence[SampleResult], seed: int) -> dict[str, Any]:
-    drop = paired_drop(
+def _drop(dense: dict[int, SampleResult], pruned: Sequence[SampleResult], seed: int) -> Interval:
+    return paired_drop(
         [dense[r.index].correct for r in pruned], [r.correct for r in pruned], [r.group for r in pruned], seed
     )
-    return {"drop": drop.estimate, "drop_ci": [drop.low, drop.high], "drop_se": drop.se}

@@ -12,6 +12,7 @@ from autoprune.evaluate.encoding import encode, to_device
 from autoprune.evaluate.generate import generate_and_score
 from autoprune.evaluate.latency import time_prefill
 from autoprune.evaluate.results import compare, flops_quantiles, summarise
+from autoprune.evaluate.statistics import Interval
 from autoprune.models.loading import LoadedModel
 from autoprune.schedule import Schedule
 
@@ -42,7 +43,7 @@ class Verification:
     accuracy_dense: float
     accuracy: float
     drop: float
-    drop_ci: list[float]
+    drop_ci: tuple[float, float]
     drop_se: float
     claimed_drop: float | None
     allowed: float | None
@@ -89,21 +90,26 @@ def verify_schedule(
     inputs = to_device(encode(loaded.processor, rows), loaded.model.device)
     times = time_prefill(loaded.model, inputs, [None, schedule])
     lost, summary = compare(dense, pruned), summarise(pruned)
-    claimed, allowed = claim(schedule, lost["drop_se"])
+    claimed, allowed = claim(schedule, lost.overall.se)
     return Verification(
         samples=len(data),
         accuracy_dense=summarise(dense).accuracy,
         accuracy=summary.accuracy,
-        **lost,
+        **_fields(lost.overall),
+        tasks={name: _fields(drop) for name, drop in lost.tasks.items()},
         claimed_drop=claimed,
         allowed=allowed,
-        holds=None if claimed is None or allowed is None else abs(lost["drop"] - claimed) <= allowed,
+        holds=None if claimed is None or allowed is None else abs(lost.overall.estimate - claimed) <= allowed,
         flops_ratio=summary.flops_ratio,
         flops_quantiles=flops_quantiles(pruned),
         prefill_dense_ms=times[0].prefill_ms,
         prefill_ms=times[1].prefill_ms,
         batch=len(rows),
     )
+
+
+def _fields(lost: Interval) -> dict[str, Any]:
+    return {"drop": lost.estimate, "drop_ci": (lost.low, lost.high), "drop_se": lost.se}
 
 
 def claim(schedule: Schedule, drop_se: float) -> tuple[float | None, float | None]:

@@ -9,11 +9,12 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprune import presets
-from autoprune.evaluate.results import SampleResult
+from autoprune.evaluate.objectives import ACCURACY, FLOPS, OBJECTIVES
+from autoprune.evaluate.results import SampleResult, Summary, summarise
 from autoprune.schedule import ModelIdentity, Schedule
 from autoprune.search import objectives
 from autoprune.search.controls import control_arms
-from autoprune.search.front import Control, FrontFile, Measures, Point, measures
+from autoprune.search.front import Control, FrontFile, Point
 from autoprune.search.importance import importances
 from autoprune.search.initial import baseline_name
 from autoprune.search.ledger import DataKey, Ledger
@@ -125,9 +126,9 @@ def _point(found: Found, schedule: Schedule, trial: int | None, name: str) -> Po
     dense, mine = found.results("calibration", _DENSE), found.results("calibration", schedule)
     if dense is None or mine is None:
         return None
-    figures = measures(dense, mine)
+    figures = summarise(mine, dense)
     held_dense, held = found.results("validation", _DENSE), found.results("validation", schedule)
-    validation = measures(held_dense, held) if held_dense and held else None
+    validation = summarise(held, held_dense) if held_dense and held else None
     stamped = schedule.with_model(found.inputs.config, found.spec.model_name)
     evidence = _evidence(found, trial, figures, validation)
     stamped = Schedule(**{**dict(stamped), "evidence": {**schedule.evidence, **evidence}})
@@ -141,10 +142,10 @@ def _point(found: Found, schedule: Schedule, trial: int | None, name: str) -> Po
     )
 
 
-def _evidence(found: Found, trial: int | None, figures: Measures, validation: Measures | None) -> dict[str, Any]:
+def _evidence(found: Found, trial: int | None, figures: Summary, validation: Summary | None) -> dict[str, Any]:
     split = "validation" if validation else "calibration"
     best = validation or figures
-    names = ("flops_ratio", "accuracy", "drop", "drop_ci", "drop_se", "samples")
+    names = (FLOPS.figure, ACCURACY.figure, "drop", "drop_ci", "drop_se", "samples")
     return {
         "study": found.spec.name,
         "trial": trial,
@@ -188,18 +189,8 @@ def _study(found: Found) -> dict[str, Any]:
 
 def _listed(trial: FrozenTrial) -> dict[str, Any]:
     known = {**candidate_of(trial), **measured_of(trial), **trial.user_attrs}
-    shown = (
-        "origin",
-        "schedule",
-        "flops_ratio",
-        "kv_ratio",
-        "accuracy",
-        "agreement",
-        "kl",
-        "samples",
-        "reason",
-        "duplicate_of",
-    )
+    figures = [row.figure for row in OBJECTIVES.values() if row.figure]
+    shown = ("origin", "schedule", *figures, "samples", "reason", "duplicate_of")
     name = known.get("name") or f"trial {trial.number}"
     return {
         "trial": trial.number,
@@ -239,6 +230,6 @@ def _beats(spec: StudySpec, point: Point, baseline: Point) -> bool:
         ours, theirs = point.validation, baseline.validation
     else:
         ours, theirs = point, baseline
-    quality = spec.qualities[0]
-    ahead = getattr(ours, quality) - getattr(theirs, quality)
-    return ours.flops_ratio < theirs.flops_ratio and (ahead <= 0 if quality == "kl" else ahead >= 0)
+    quality = OBJECTIVES[spec.qualities[0]]
+    lost = quality.lost(getattr(theirs, quality.figure), getattr(ours, quality.figure))
+    return ours.flops_ratio < theirs.flops_ratio and lost <= 0

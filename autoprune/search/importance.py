@@ -8,8 +8,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import PedAnovaImportanceEvaluator
 
+from autoprune.evaluate.objectives import Direction
 from autoprune.schedule import Schedule
-from autoprune.search.objectives import Direction
 from autoprune.search.space import criterion_label
 
 LEAST_TRIALS = 16

@@ -10,6 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprune.errors import AutopruneError, EvaluationError
+from autoprune.evaluate.objectives import FIGURES
 from autoprune.evaluate.results import SampleResult, summarise
 from autoprune.schedule import Schedule
 from autoprune.search import objectives, sampler
@@ -148,7 +149,7 @@ class SearchLoop:
     def _submit(self, candidate: Candidate) -> None:
         self._tasks += 1
         self._running[self._tasks] = candidate
-        needs_time = "latency" in self._spec.costs and candidate.latency is None
+        needs_time = objectives.is_timed(self._spec) and candidate.latency is None
         start = len(candidate.results)
         stop = self._data.size if candidate.origin == "baseline" else next(n for n in self._looks if n > start)
         verb: Any = "latency" if needs_time else "evaluate"
@@ -194,7 +195,7 @@ class SearchLoop:
 
     def _finish_if_decided(self, candidate: Candidate) -> bool:
         """Completes or stops a candidate if its samples say so."""
-        if "latency" in self._spec.costs and candidate.latency is None:
+        if objectives.is_timed(self._spec) and candidate.latency is None:
             return False
         count = len(candidate.results)
         if count == self._data.size:
@@ -216,8 +217,7 @@ class SearchLoop:
 
     def _measured(self, candidate: Candidate, reason: str | None = None) -> dict[str, Any]:
         summary = summarise(candidate.results)
-        names = ("samples", "flops_ratio", "flops_ratio_end_to_end", "kv_ratio", "accuracy", "agreement", "kl")
-        figures = {name: getattr(summary, name) for name in names}
+        figures = {row.figure: getattr(summary, row.figure) for row in FIGURES} | {"samples": summary.samples}
         attributes: dict[str, Any] = {MEASURED: {**figures, "latency": candidate.latency, "reason": reason}}
         if self._spec.constraints.max_drop:
             attributes[sampler.CONSTRAINTS] = objectives.violations(self._spec, self._dense, candidate.results)

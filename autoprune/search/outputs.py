@@ -8,22 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from autoprune.evaluate.objectives import ACCURACY, FIGURES
+from autoprune.evaluate.results import Summary
 from autoprune.schedule.files import write_whole
-from autoprune.search.front import Control, FrontFile, Measures, Point
+from autoprune.search.front import Control, FrontFile, Point
 from autoprune.search.spec import StudySpec
 
-_FIGURES = (
-    "flops_ratio",
-    "flops_ratio_end_to_end",
-    "kv_ratio",
-    "accuracy",
-    "agreement",
-    "kl",
-    "kl_p90",
-    "samples",
-    "drop",
-    "drop_se",
-)
+_COLUMNS = (*(row.figure for row in FIGURES), "samples", "drop", "drop_se")
+_ENDS = (f"{ACCURACY.figure}_low", f"{ACCURACY.figure}_high")
 
 
 def write_outputs(front: FrontFile, folder: Path, spec: StudySpec) -> None:
@@ -50,7 +42,7 @@ def _all(front: FrontFile) -> Iterator[tuple[str, Point]]:
 
 
 def _columns() -> list[str]:
-    figures = [*_FIGURES, "accuracy_low", "accuracy_high"]
+    figures = [*_COLUMNS, *_ENDS]
     times = ["prefill_ms", "prefill_dense_ms", "end_to_end_ms", "end_to_end_dense_ms"]
     return ["kind", "trial", "name", "of", "stages", *figures, *(f"validation_{f}" for f in figures), *times]
 
@@ -65,10 +57,9 @@ def _row(point: Point) -> dict[str, Any]:
     return row | {name: value for name, value in times.items() if name.endswith("_ms") and "spread" not in name}
 
 
-def _figures(measured: Measures, prefix: str) -> dict[str, Any]:
-    low, high = measured.accuracy_ci
-    figures = {name: getattr(measured, name) for name in _FIGURES}
-    return {f"{prefix}{k}": v for k, v in (figures | {"accuracy_low": low, "accuracy_high": high}).items()}
+def _figures(measured: Summary, prefix: str) -> dict[str, Any]:
+    figures = {name: getattr(measured, name) for name in _COLUMNS}
+    return {f"{prefix}{k}": v for k, v in (figures | dict(zip(_ENDS, measured.accuracy_ci, strict=True))).items()}
 
 
 def _stage(stage: dict[str, Any]) -> str:

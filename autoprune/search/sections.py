@@ -11,10 +11,6 @@ from autoprune.schedule.criteria import AnyCriterion
 
 Int = Annotated[int, Strict()]
 Float = Annotated[float, Strict()]
-Cost = Literal["flops", "latency", "kv_bytes"]
-Quality = Literal["accuracy", "agreement", "kl"]
-COSTS: tuple[Cost, ...] = ("flops", "latency", "kv_bytes")
-QUALITIES: tuple[Quality, ...] = ("accuracy", "agreement", "kl")
 
 
 class Section(BaseModel):

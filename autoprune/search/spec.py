@@ -10,15 +10,12 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from autoprune.errors import StudyError
+from autoprune.evaluate.objectives import ACCURACY, COSTS, FLOPS, QUALITIES
 from autoprune.search import spec_problems as problems
 from autoprune.search.sections import (
-    COSTS,
-    QUALITIES,
     Constraints,
-    Cost,
     DataSection,
     ModelSection,
-    Quality,
     Search,
     Section,
     Space,
@@ -39,7 +36,7 @@ class StudySpec(Section):
     name: Annotated[str, Field(min_length=1)]
     model: ModelSection
     data: DataSection
-    objectives: tuple[Cost | Quality, ...] = ("flops", "accuracy")
+    objectives: tuple[str, ...] = (FLOPS.name, ACCURACY.name)
     constraints: Constraints = Constraints()
     space: Space = Space()
     baselines: tuple[str, ...] = ("vtw", "fastv", "himap", "pyramiddrop")
@@ -100,12 +97,12 @@ class StudySpec(Section):
         return self.storage or f"sqlite:///{(self.output_path / 'study.db').as_posix()}"
 
     @property
-    def costs(self) -> tuple[Cost, ...]:
+    def costs(self) -> tuple[str, ...]:
         """The cost objectives."""
         return tuple(o for o in COSTS if o in self.objectives)
 
     @property
-    def qualities(self) -> tuple[Quality, ...]:
+    def qualities(self) -> tuple[str, ...]:
         """The quality objectives."""
         return tuple(o for o in QUALITIES if o in self.objectives)
 

@@ -13,19 +13,22 @@ from transformers import AutoConfig
 
 from autoprune import presets
 from autoprune.errors import AutopruneError
+from autoprune.evaluate.objectives import COSTS, OBJECTIVES, QUALITIES
 from autoprune.schedule import AttentionCriterion, CodebookCriterion, ModelIdentity
-from autoprune.search.sections import COSTS, QUALITIES, DataSection, DataSet, ModelSection, Space
+from autoprune.search.sections import DataSection, DataSet, ModelSection, Space
 
 _FILE_SUFFIXES = (".jsonl", ".json", ".parquet")
 _DATABASES = ("sqlite", "postgresql")
 
 
 def checked_objectives(given: tuple[str, ...]) -> tuple[str, ...]:
-    """The objectives, if at least one is a cost and one a quality and none is named twice.
+    """The objectives, if all are known, at least one is a cost and one a quality, and none is named twice.
 
     Raises:
         ValueError: they are not.
     """
+    if unknown := [name for name in given if name not in OBJECTIVES]:
+        raise ValueError(f"must be of {', '.join(OBJECTIVES)} (got {unknown[0]!r})")
     if len(set(given)) != len(given):
         raise ValueError("names an objective twice")
     for kind, names in (("cost", COSTS), ("quality", QUALITIES)):

@@ -40,11 +40,10 @@ def main() -> None:
     print(f"{options.rows} test rows, dense {100 * summarise(dense).accuracy:.1f}\n")
     print("| keep | FLOPs % | " + " | ".join(ARMS) + " | codebook - random [95 %] |\n" + "|---" * 7 + "|")
     for keep in KEEPS:
-        lead = compare(found[keep, "codebook"], found[keep, "random"])
+        lead = compare(found[keep, "codebook"], found[keep, "random"]).overall
         accuracies = " | ".join(f"{100 * summarise(found[keep, arm]).accuracy:.1f}" for arm in ARMS)
         flops = 100 * summarise(found[keep, "codebook"]).flops_ratio
-        low, high = lead["drop_ci"]
-        ends = f"{100 * lead['drop']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        ends = f"{100 * lead.estimate:.1f} [{100 * lead.low:.1f}, {100 * lead.high:.1f}]"
         print(f"| {keep:.0%} | {flops:.1f} | {accuracies} | {ends} |")
 
 

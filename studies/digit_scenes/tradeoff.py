@@ -62,9 +62,9 @@ def criteria(evaluator: Evaluator, depth: int, keep: float) -> str:
         accuracy = {arm: summarise(found[layer, arm]).accuracy for arm in arms}
         accuracy["random"] = sum(accuracy[f"random {seed}"] for seed in SEEDS) / len(SEEDS)
         best = max(ROWS, key=accuracy.__getitem__)
-        gain = compare(found[layer, best], found[layer, "random 0"])
+        gain = compare(found[layer, best], found[layer, "random 0"]).overall
         cells = [percent(accuracy[name]) for name in (*ROWS, "uniform", "random")]
-        interval = f"{percent(gain['drop'])} ± {percent(gain['drop_se'])}"
+        interval = f"{percent(gain.estimate)} ± {percent(gain.se)}"
         lines.append([str(layer), *cells, best, interval])
     header = ["prune before", *ROWS, "uniform", "random", "best", "best - random (seed 0) ± SE"]
     return table(header, lines)

@@ -32,7 +32,8 @@ def test_ratios_are_sums_over_sums():
 
 
 def test_the_keys_are_those_of_a_point():
-    point = summarise([result(i, correct=float(i % 2), task="ab"[i % 2], kl=i / 10) for i in range(10)]).to_dict()
+    results = [result(i, correct=float(i % 2), task="ab"[i % 2], kl=i / 10) for i in range(10)]
+    point = json.loads(summarise(results).model_dump_json(exclude_none=True))
     assert set(point) == {
         "flops_ratio", "flops_ratio_end_to_end", "kv_ratio", "accuracy", "accuracy_ci", "agreement", "kl", "kl_p90",
         "samples", "tasks",
@@ -43,7 +44,11 @@ def test_the_keys_are_those_of_a_point():
     assert set(point["tasks"]) == {"a", "b"}
     assert set(point["tasks"]["a"]) == {"accuracy", "accuracy_ci", "agreement", "kl", "samples"}
     assert point["tasks"]["a"]["accuracy"] == 0.0
-    assert json.loads(json.dumps(point)) == point
+    compared = json.loads(summarise(results, results).model_dump_json())
+    for part in (compared, *compared["tasks"].values()):
+        assert part["drop"] == 0.0
+        assert part["drop_ci"][0] < 0 < part["drop_ci"][1]
+        assert part["drop_se"] > 0
 
 
 def test_samples_without_a_task_count_only_in_the_total():
@@ -56,11 +61,14 @@ def test_the_drop_is_paired_by_index():
     dense = [result(i, correct=1.0, task="ab"[i % 2]) for i in range(8)]
     pruned = [result(i, correct=float(i % 2), task="ab"[i % 2]) for i in (3, 2, 1, 0)]
     drop = compare(dense, pruned)
-    assert drop["drop"] == 0.5
-    assert drop["tasks"]["a"]["drop"] == 1.0
-    assert drop["tasks"]["b"]["drop"] == 0.0
-    assert drop["drop_ci"][0] < 0.5 < drop["drop_ci"][1]
-    assert drop["drop_se"] > 0
+    assert drop.overall.estimate == 0.5
+    assert drop.tasks["a"].estimate == 1.0
+    assert drop.tasks["b"].estimate == 0.0
+    assert drop.overall.low < 0.5 < drop.overall.high
+    assert drop.overall.se > 0
+    summary = summarise(pruned, dense)
+    assert (summary.drop, summary.drop_se) == (drop.overall.estimate, drop.overall.se)
+    assert summary.tasks["a"].drop == 1.0
     with pytest.raises(ValueError, match="without a dense result"):
         compare(dense[:2], pruned)
 
