@@ -1,206 +1,203 @@
-"""A prepared batch: its dense answers, and the answers of a candidate to the same samples."""
+"""A batch of samples, prepared once: encoded, answered by the dense model, laid out for teacher forcing, counted.
+
+Both ways of scoring start from it. The evaluator replays schedules on a recorded dense pass; `generate_and_score` runs
+the patched model on the same prompts. What they share is the arithmetic from logits and tokens to results.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
+from torch import Tensor
 
 from autoprune.data.rows import Sample
 from autoprune.data.samples import SampleSet
-from autoprune.errors import ModelError
 from autoprune.evaluate.encoding import Forced, choice_tokens, encode, force, render, to_device
-from autoprune.evaluate.greedy import OpenRows, end_tokens, padding_token, reference_answers
-from autoprune.evaluate.prefix import DensePrefix, Replay
+from autoprune.evaluate.greedy import GreedyAnswers, padding_token, reference_answers
+from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.verdicts import (
     Answer,
     best_choices,
     check_finite,
-    first_mismatch,
     near_ties,
     row_kl,
+    sample_result,
     summed_log_probabilities,
 )
-from autoprune.evaluate.vision import shared_features
 from autoprune.models.loading import LoadedModel
-from autoprune.pricing.pricer import PromptCounts, count_prompts
-from autoprune.runtime.plan import ScoreKey
-from autoprune.schedule import EncoderCriterion, Schedule
+from autoprune.pricing.pricer import Pricer, PromptCounts, count_prompts
+from autoprune.schedule import Schedule
 
 
-@dataclass
-class Scored:
-    """A candidate's answers to the samples of a batch.
+class DensePass(Protocol):
+    """A forward pass of the dense model over a batch laid out for teacher forcing."""
 
-    Attributes:
-        answers: The answers; an open one holds the text up to where it parts from the dense model's.
-        kept: For each sample, the visual tokens alive after each stage.
-        open_rows: What is needed to finish the open ones, or None.
-    """
+    @property
+    def logits(self) -> Tensor:
+        """[B, width, vocabulary], the columns that predict the continuations."""
 
-    answers: list[Answer]
-    kept: list[list[int]]
-    open_rows: OpenRows | None
+    @property
+    def visual_mask(self) -> Tensor:
+        """BoolTensor[B, S], visual tokens of the prompts."""
 
 
-class ScoredBatch:
+PassT = TypeVar("PassT", bound=DensePass)
+
+
+class PreparedBatch(Generic[PassT]):
     """Samples of one kind (all with choices, or none), with the dense model's answers to them.
+
+    A sample takes one row, or one row for each of its choices.
+
+    Args:
+        loaded: The model.
+        data: The set that the samples are taken from.
+        indices: Their places in it.
+        max_new_tokens: Longest answer.
+        dense_pass: Runs the dense model on the batch.
 
     Attributes:
         indices: Places of the samples in their set.
         samples: The samples.
-        prefix: The recorded dense pass.
+        inputs: Their encoded prompts [B, S], left-padded.
+        reference: The dense model's greedy answers; None with choices.
+        continuations: Tokens that follow each prompt: the dense model's answer, or the choice of that row.
+        forced: Prompts and continuations, laid out for teacher forcing.
+        dense_pass: The dense pass over them.
+        reference_rows: For each sample, the row that holds its dense answer.
         dense: The dense model's answer to each sample.
         counts: Token counts of each sample.
-        ends: Tokens that end an answer.
-        near_ties: For each sample, whether its dense answer hangs on a margin below kernel noise.
+
+    Raises:
+        EvaluationError: non-finite logits.
+        ModelError: an answer holds the placeholder of an image.
     """
 
     def __init__(
         self,
         loaded: LoadedModel,
+        data: SampleSet,
         indices: Sequence[int],
-        samples: Sequence[Sample],
-        keys: Sequence[ScoreKey],
         max_new_tokens: int,
+        dense_pass: Callable[[Forced], PassT],
     ) -> None:
-        self.indices, self.samples = tuple(indices), tuple(samples)
-        self._model, self._tokenizer = loaded.model, loaded.processor.tokenizer
-        self.ends = end_tokens(self._model)
-        self._max_new_tokens = max_new_tokens
-        self._chosen = samples[0].choices is not None
-        owners = [sample for sample in samples for _ in range(rows(sample))]
-        inputs = to_device(encode(loaded.processor, owners), self._model.device)
-        padding = padding_token(self._model, loaded.processor)
-        # Scores of the vision tower are read while it runs, so then the recorded pass encodes the images once more.
-        watched = any(isinstance(criterion, EncoderCriterion) for _, criterion in keys)
-        with nullcontext() if watched else shared_features(self._model):
-            if self._chosen:
-                continuations = [tokens for sample in samples for tokens in choice_tokens(loaded.processor, sample)]
-            else:
-                reference = reference_answers(self._model, inputs, max_new_tokens, padding)
-                continuations = reference.tokens
-            self.prefix = DensePrefix(self._model, force(inputs, continuations, padding), keys)
-        self._continuations = continuations
-        check_finite(self.prefix.logits, self._forced)
-        self._reference_rows = self._first_rows()
-        if self._chosen:
-            picks = best_choices(summed_log_probabilities(self.prefix.logits, self._forced), samples)
-            self._reference_rows = [row + pick for row, pick in zip(self._reference_rows, picks, strict=True)]
-            self.dense = [_chosen(sample, pick, pick, 0.0) for sample, pick in zip(samples, picks, strict=True)]
+        self.indices = tuple(indices)
+        self.samples = tuple(data[index] for index in indices)
+        self._tokenizer = loaded.processor.tokenizer
+        padding = padding_token(loaded.model, loaded.processor)
+        owners = [sample for sample in self.samples for _ in range(rows(sample))]
+        self.inputs = to_device(encode(loaded.processor, owners), loaded.model.device)
+        self.reference: GreedyAnswers | None = None
+        if self.has_choices:
+            self.continuations = [tokens for s in self.samples for tokens in choice_tokens(loaded.processor, s)]
         else:
-            self._check_forcing(reference.log_probabilities)
-            self.dense = [Answer(self.text(tokens), None, 1.0, 0.0, True) for tokens in continuations]
-        ties = near_ties(self.prefix.logits, self._forced)
-        self.near_ties = [ties[row] for row in self._reference_rows]
+            self.reference = reference_answers(loaded.model, self.inputs, max_new_tokens, padding)
+            self.continuations = self.reference.tokens
+        self.forced = force(self.inputs, self.continuations, padding)
+        self.dense_pass = dense_pass(self.forced)
+        check_finite(self.dense_pass.logits, self.forced)
+        self.reference_rows, self.dense = self._dense_answers()
         self.counts = self._count()
 
     @property
-    def _forced(self) -> Forced:
-        return self.prefix.forced
+    def has_choices(self) -> bool:
+        """Whether the samples are scored by the log-probability of their choices."""
+        return self.samples[0].choices is not None
 
-    def text(self, tokens: Sequence[int]) -> str:
-        """Tokens as text."""
+    @property
+    def near_ties(self) -> list[bool]:
+        """For each sample, whether its dense answer hangs on a margin below kernel noise."""
+        ties = near_ties(self.dense_pass.logits, self.forced)
+        return [ties[row] for row in self.reference_rows]
+
+    def kl(self, logits: Tensor) -> list[float]:
+        """KL(dense ‖ pruned) of each sample in nats, mean over the tokens of its dense answer.
+
+        Args:
+            logits: [B, width, vocabulary] of the pruned model.
+        """
+        kl = row_kl(self.dense_pass.logits, logits, self.forced.valid)
+        return [kl[row] for row in self.reference_rows]
+
+    def kept(self, schedule: Schedule, visual_tokens: Tensor) -> list[list[int]]:
+        """For each sample, the visual tokens alive after each stage.
+
+        Args:
+            schedule: The schedule that ran on the batch.
+            visual_tokens: LongTensor[L, B], visual tokens alive in each layer.
+        """
+        alive = visual_tokens[[stage.layer for stage in schedule.stages]].T.tolist()
+        return [alive[row] for row in self.reference_rows]
+
+    def choice_answers(self, logits: Tensor) -> list[Answer]:
+        """The most probable choice of each sample.
+
+        Args:
+            logits: [B, width, vocabulary] of the pruned model.
+        """
+        picks = best_choices(summed_log_probabilities(logits, self.forced), self.samples)
+        given = zip(self.samples, picks, self.dense, self.kl(logits), strict=True)
+        return [_choice(sample, pick, dense.choice, kl) for sample, pick, dense, kl in given]
+
+    def text_answers(
+        self, tokens: Sequence[Sequence[int]], kl: Sequence[float], decided: Sequence[bool]
+    ) -> list[Answer]:
+        """Greedy answers of the pruned model.
+
+        Args:
+            tokens: Of each answer, the end token included.
+            kl: Of each sample, see `kl`.
+            decided: For each sample, whether teacher forcing alone settled its answer.
+        """
+        same = [list(own) == dense for own, dense in zip(tokens, self.continuations, strict=True)]
+        return [
+            Answer(self._text(own), None, float(agrees), nats, settled)
+            for own, agrees, nats, settled in zip(tokens, same, kl, decided, strict=True)
+        ]
+
+    def results(
+        self, schedule: Schedule, answers: Sequence[Answer], kept: Sequence[Sequence[int]], pricer: Pricer
+    ) -> list[SampleResult]:
+        """The result of each sample under a schedule: verdict and price.
+
+        Args:
+            schedule: The schedule; without stages for the dense model.
+            answers: One for each sample.
+            kept: For each sample, the visual tokens alive after each stage.
+            pricer: Prices the samples.
+        """
+        prices = [pricer.price(schedule, *counted) for counted in zip(self.counts, kept, strict=True)]
+        given = zip(self.indices, self.samples, answers, self.dense, prices, strict=True)
+        return [sample_result(*parts) for parts in given]
+
+    def _text(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True)).strip()
 
-    def score(self, schedule: Schedule) -> Scored:
-        """A candidate's answers; those that part from the dense model's are left open.
-
-        Raises:
-            EvaluationError: non-finite logits.
-            PatchError: a criterion cannot be computed on this batch.
-        """
-        replay = self.prefix.replay(schedule)
-        check_finite(replay.logits, self._forced)
-        kl = row_kl(self.prefix.logits, replay.logits, self._forced.valid)
-        kl = [kl[row] for row in self._reference_rows]
-        alive = replay.visual_tokens[[stage.layer for stage in schedule.stages]].T.tolist()
-        kept = [alive[row] for row in self._reference_rows]
-        if not self._chosen:
-            return self._decide(replay, kl, kept)
-        picks = best_choices(summed_log_probabilities(replay.logits, self._forced), self.samples)
-        answers = [
-            _chosen(sample, pick, dense.choice, nats)
-            for sample, pick, dense, nats in zip(self.samples, picks, self.dense, kl, strict=True)
-        ]
-        return Scored(answers, kept, None)
-
-    def _decide(self, replay: Replay, kl: list[float], kept: list[list[int]]) -> Scored:
-        answers: list[Answer] = []
-        places, heads, tokens = [], [], []
-        for row, parted in enumerate(first_mismatch(replay.logits, self._forced)):
-            if parted is None:
-                answers.append(replace(self.dense[row], kl=kl[row]))
-                continue
-            place, token = parted
-            head = self._continuations[row][:place]
-            answers.append(Answer(self.text([*head, token]), None, 0.0, kl[row], False))
-            if token not in self.ends and place + 1 < self._max_new_tokens:
-                places.append(row)
-                heads.append(head)
-                tokens.append(token)
-        open_rows = self._open(replay, places, heads, tokens) if places else None
-        return Scored(answers, kept, open_rows)
-
-    def _open(self, replay: Replay, rows: list[int], heads: list[list[int]], tokens: list[int]) -> OpenRows:
-        device = self._forced.ends.device
-        index = torch.tensor(rows, device=device)
-        cut = self._forced.ends[index] + torch.tensor([len(head) for head in heads], device=device)
-        # The rest of the reference answer stays in the cache, but no later token may see it.
-        mask = self._forced.inputs["attention_mask"][index]
-        columns = torch.arange(mask.shape[1], device=device)
-        return OpenRows(
-            places=rows,
-            heads=heads,
-            tokens=tokens,
-            budgets=[self._max_new_tokens - len(head) for head in heads],
-            attention_mask=mask * (columns < cut[:, None]),
-            positions=self.prefix.position_ids[..., index, cut - 1][..., None] + 1,
-            cache=replay.select(index),
-        )
-
-    def _first_rows(self) -> list[int]:
-        starts, row = [], 0
-        for sample in self.samples:
-            starts.append(row)
-            row += rows(sample)
-        return starts
+    def _dense_answers(self) -> tuple[list[int], list[Answer]]:
+        """For each sample the row of the dense model's answer, and the answer."""
+        first_rows = list(accumulate(map(rows, self.samples), initial=0))[:-1]
+        if not self.has_choices:
+            return first_rows, [Answer(self._text(tokens), None, 1.0, 0.0, True) for tokens in self.continuations]
+        picks = best_choices(summed_log_probabilities(self.dense_pass.logits, self.forced), self.samples)
+        answers = [_choice(sample, pick, pick, 0.0) for sample, pick in zip(self.samples, picks, strict=True)]
+        return [row + pick for row, pick in zip(first_rows, picks, strict=True)], answers
 
     def _count(self) -> list[PromptCounts]:
-        index = torch.tensor(self._reference_rows, device=self._forced.ends.device)
+        index = torch.tensor(self.reference_rows, device=self.forced.ends.device)
         return count_prompts(
-            self._forced.inputs["attention_mask"][index],
-            self._forced.ends[index],
-            self.prefix.visual_mask[index],
+            self.forced.inputs["attention_mask"][index],
+            self.forced.ends[index],
+            self.dense_pass.visual_mask[index],
             [len(sample.images) for sample in self.samples],
-            [len(self._continuations[row]) for row in self._reference_rows],
+            [len(self.continuations[row]) for row in self.reference_rows],
         )
 
-    def _check_forcing(self, generated: list[list[float]]) -> None:
-        """Refuses a model in which a prompt is read differently when an answer follows it.
 
-        Raises:
-            ModelError: one pass over prompt and answer does not give the probabilities that `generate` saw.
-        """
-        best = self.prefix.logits.float().log_softmax(-1).amax(-1)[self._forced.valid].cpu()
-        seen = torch.tensor([value for row in generated for value in row])
-        difference = (best - seen).abs()
-        exact = self.prefix.logits.dtype == torch.float32
-        if (exact and float(difference.max()) > 1e-2) or float(difference.mean()) > 0.1:
-            raise ModelError(
-                f"one pass over prompt and answer differs from generate() by {float(difference.max()):.2g} nats, so "
-                "answers cannot be checked by teacher forcing",
-                field="model",
-                value=type(self._model).__name__,
-                remedy="score schedules on it with generate_and_score",
-            )
-
-
-def _chosen(sample: Sample, pick: int, best: int | None, kl: float) -> Answer:
-    return Answer((sample.choices or ())[pick], pick, float(pick == best), kl, True)
+def _choice(sample: Sample, pick: int, dense: int | None, kl: float) -> Answer:
+    return Answer((sample.choices or ())[pick], pick, float(pick == dense), kl, True)
 
 
 def plan_batches(processor: Any, data: SampleSet, order: Sequence[int], batch_size: int) -> list[tuple[int, ...]]:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError
-from autoprune.evaluate.batch import ScoredBatch, plan_batches
-from autoprune.evaluate.refusals import check_full_attention, check_greedy
+from autoprune.evaluate.batch import PreparedBatch, plan_batches
+from autoprune.evaluate.candidate import CandidateRun, RecordedBatch
+from autoprune.evaluate.prefix import DensePrefix
+from autoprune.evaluate.refusals import check_forcing, check_full_attention, check_greedy
 from autoprune.evaluate.results import SampleResult
-from autoprune.evaluate.runs import Run
+from autoprune.evaluate.vision import shared_features
 from autoprune.models.loading import LoadedModel
 from autoprune.pricing.pricer import Pricer
 from autoprune.runtime.plan import ScoreKey
 from autoprune.schedule import AttentionCriterion, Criterion, EncoderCriterion, Schedule
 
 _DENSE = Schedule()
-_OPEN_SHARE = 4  # answers that wait to be decoded on may hold this part of the memory for recordings
+_OPEN_SHARE = 4  # unfinished answers may hold one part in so many of the memory for recordings
 
 
 class Evaluator:
@@ -66,7 +69,7 @@ class Evaluator:
         self._keys = _score_keys(loaded, criteria)
         self._cache_bytes = cache_bytes
         self._pricer = Pricer(loaded.config, loaded.model.dtype.itemsize)
-        self._batches: list[ScoredBatch] = []
+        self._batches: list[RecordedBatch] = []
         self._recorded: OrderedDict[int, int] = OrderedDict()  # batch number -> bytes, least recently used first
 
     def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
@@ -77,11 +80,9 @@ class Evaluator:
         """
         if self._batches:
             return
-        batches: list[ScoredBatch] = []
+        batches: list[RecordedBatch] = []
         for indices in plan_batches(self._loaded.processor, self._data, self.order, self._batch_size):
-            samples = [self._data[index] for index in indices]
-            batch = ScoredBatch(self._loaded, indices, samples, self._keys, self._max_new_tokens)
-            batches.append(batch)
+            batches.append(self._recorded_batch(indices))
             self._keep(len(batches) - 1, batches)
             if progress is not None:
                 progress(sum(len(done.indices) for done in batches), len(self._data))
@@ -119,7 +120,8 @@ class Evaluator:
         if outside:
             raise DataError(f"must be in 0 to {len(self._data) - 1}", field="indices", value=outside[0])
         spare = self._cache_bytes // (_OPEN_SHARE * max(len(schedules), 1))
-        runs = [Run(self._loaded.model, s, self._pricer, self._batch_size, spare) for s in schedules]
+        limits = self._max_new_tokens, self._batch_size, spare
+        runs = [CandidateRun(self._loaded.model, schedule, self._pricer, *limits) for schedule in schedules]
         asked = set(wanted)
         for number, batch in enumerate(self._batches):
             if asked.isdisjoint(batch.indices):
@@ -131,15 +133,31 @@ class Evaluator:
             run.finish()
         return [[run.results[index] for index in wanted] for run in runs]
 
-    def _keep(self, number: int, batches: Sequence[ScoredBatch]) -> None:
+    def _recorded_batch(self, indices: Sequence[int]) -> RecordedBatch:
+        model = self._loaded.model
+        # Scores of the vision tower are read while it runs, so then the recorded pass encodes the images once more.
+        watched = any(isinstance(criterion, EncoderCriterion) for _, criterion in self._keys)
+        with nullcontext() if watched else shared_features(model):
+            batch = PreparedBatch(
+                self._loaded,
+                self._data,
+                indices,
+                self._max_new_tokens,
+                dense_pass=lambda forced: DensePrefix(model, forced, self._keys),
+            )
+        if batch.reference is not None:
+            check_forcing(model, batch.dense_pass.logits[batch.forced.valid], batch.reference.log_probabilities)
+        return batch
+
+    def _keep(self, number: int, batches: Sequence[RecordedBatch]) -> None:
         """Notes that a batch was used, and lets go of those used longest ago while there is too much."""
-        recorded = batches[number].prefix.recorded
+        recorded = batches[number].dense_pass.recorded
         self._recorded.pop(number, None)
         if recorded is not None:
             self._recorded[number] = recorded.nbytes
         while len(self._recorded) > 1 and sum(self._recorded.values()) > self._cache_bytes:
             oldest, _ = self._recorded.popitem(last=False)
-            batches[oldest].prefix.forget()
+            batches[oldest].dense_pass.forget()
 
 
 def _score_keys(loaded: LoadedModel, criteria: Sequence[Criterion]) -> list[ScoreKey]:

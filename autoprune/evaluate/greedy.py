@@ -1,4 +1,4 @@
-"""Greedy decoding: the dense model's reference answers, and answers that part from them."""
+"""Greedy decoding: the dense model's reference answers, and answers that part from them, decoded on from a cache."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from autoprune.schedule import Schedule
 
 
 @dataclass(frozen=True)
-class Decoded:
+class GreedyAnswers:
     """Greedy answers of a batch.
 
     Attributes:
@@ -47,7 +47,7 @@ def padding_token(model: Any, processor: Any) -> int:
     return 0
 
 
-def generate_greedy(model: Any, inputs: Mapping[str, Any], max_new_tokens: int, padding: int) -> Decoded:
+def generate_greedy(model: Any, inputs: Mapping[str, Any], max_new_tokens: int, padding: int) -> GreedyAnswers:
     """Answers by the model's own ``generate``, without sampling or beams.
 
     Args:
@@ -59,7 +59,7 @@ def generate_greedy(model: Any, inputs: Mapping[str, Any], max_new_tokens: int, 
     Raises:
         ModelError: the model's own `generate` does not let its logits be watched.
     """
-    watch = _Watch()
+    watch = _BestTokens()
     with torch.no_grad():
         sequences = model.generate(
             **inputs,
@@ -83,10 +83,10 @@ def generate_greedy(model: Any, inputs: Mapping[str, Any], max_new_tokens: int, 
     prompt = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0  # embeddings come without their ids
     tokens = [_until_end(row, ends) for row in sequences[:, prompt:].tolist()]
     best = torch.stack(watch.best, 1).tolist()
-    return Decoded(tokens, [row[: len(answer)] for row, answer in zip(best, tokens, strict=True)])
+    return GreedyAnswers(tokens, [row[: len(answer)] for row, answer in zip(best, tokens, strict=True)])
 
 
-def reference_answers(model: Any, inputs: Mapping[str, Any], max_new_tokens: int, padding: int) -> Decoded:
+def reference_answers(model: Any, inputs: Mapping[str, Any], max_new_tokens: int, padding: int) -> GreedyAnswers:
     """Answers of the dense model that other passes are to follow; arguments as of `generate_greedy`.
 
     Raises:
@@ -156,7 +156,7 @@ def _until_end(tokens: list[int], ends: frozenset[int]) -> list[int]:
     return tokens[:stop]
 
 
-class _Watch(LogitsProcessor):
+class _BestTokens(LogitsProcessor):
     """Remembers the log-probability of the best token of each step; changes nothing."""
 
     def __init__(self) -> None:
@@ -167,31 +167,27 @@ class _Watch(LogitsProcessor):
         return scores
 
 
-@dataclass
+@dataclass(frozen=True)
 class OpenRows:
     """Rows of one batch whose answers are not finished.
 
     Attributes:
         places: Which samples of the batch they are.
-        heads: Tokens of each row before it parts from the reference.
-        tokens: The token of each row at which it parts from the reference.
-        budgets: How many tokens each row may still have, that one included.
+        begun: Tokens of each answer so far; the last of them is not in the cache yet.
         attention_mask: [R, S] over the logical columns of the cache: 0 at padding and at the rest of the reference.
-        positions: Position ids [..., R, 1] of `tokens`.
+        positions: Position ids [..., R, 1] of the last token of each row.
         cache: KV cache of the rows, all layers.
     """
 
     places: list[int]
-    heads: list[list[int]]
-    tokens: list[int]
-    budgets: list[int]
+    begun: list[list[int]]
     attention_mask: Tensor
     positions: Tensor
     cache: Any
 
     @property
     def nbytes(self) -> int:
-        """Memory held."""
+        """Memory held by the cache."""
         return sum(
             tensor.numel() * tensor.element_size()
             for layer in self.cache.layers
@@ -199,27 +195,33 @@ class OpenRows:
         )
 
 
-def finish(model: Any, schedule: Schedule, parts: Sequence[OpenRows], ends: frozenset[int]) -> list[list[list[int]]]:
-    """Greedy answers of open rows, whole.
+def finish(
+    model: Any, schedule: Schedule, parts: Sequence[OpenRows], max_new_tokens: int, ends: frozenset[int]
+) -> list[list[list[int]]]:
+    """Greedy answers of open rows, decoded to their end, rows of several batches in one loop.
+
+    A decode step costs next to the same for one row as for many, and a batch seldom has more than a few such rows.
 
     Args:
         model: The model, without a patch.
         schedule: Under which the caches were filled.
         parts: Rows of some batches; their caches are used up.
+        max_new_tokens: Longest answer.
         ends: Tokens that end an answer.
 
     Returns:
-        For each part, the tokens of each of its rows.
+        For each part, the tokens of each of its rows, those that were begun with included.
     """
     length = max(part.attention_mask.shape[1] for part in parts)
     masks = [pad(part.attention_mask, (length - part.attention_mask.shape[1], 0)) for part in parts]
     positions = torch.cat([part.positions for part in parts], -2)
-    tokens = torch.tensor([token for part in parts for token in part.tokens], device=positions.device)
-    budgets = [budget for part in parts for budget in part.budgets]
+    begun = [tokens for part in parts for tokens in part.begun]
+    last = torch.tensor([tokens[-1] for tokens in begun], device=positions.device)
+    budgets = [max_new_tokens - len(tokens) + 1 for tokens in begun]
     cache = parts[0].cache if len(parts) == 1 else join_caches([part.cache for part in parts])
     with apply(model, schedule):
-        answers = iter(continue_greedy(model, cache, torch.cat(masks), positions, tokens, budgets, ends))
-    return [[head + next(answers) for head in part.heads] for part in parts]
+        answers = iter(continue_greedy(model, cache, torch.cat(masks), positions, last, budgets, ends))
+    return [[tokens[:-1] + next(answers) for tokens in part.begun] for part in parts]
 
 
 def join_caches(caches: Sequence[Any]) -> Any:

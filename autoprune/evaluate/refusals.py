@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from autoprune.errors import ModelError
 from autoprune.models.loading import LoadedModel
@@ -58,5 +62,30 @@ def check_full_attention(loaded: LoadedModel) -> None:
             "layers without full attention cannot be scored by teacher forcing: a rejected token would still count",
             field="model",
             value=text.model_type,
+            remedy="score schedules on it with generate_and_score",
+        )
+
+
+def check_forcing(model: Any, logits: Tensor, generated: Sequence[Sequence[float]]) -> None:
+    """Refuses a model that reads a prompt differently when an answer follows it.
+
+    Args:
+        model: The model.
+        logits: [tokens, vocabulary], one pass over prompts and answers, at the columns that predict the answers.
+        generated: Log-probability of each token of each answer as `generate` saw it, in nats.
+
+    Raises:
+        ModelError: the pass does not give the probabilities that `generate` saw.
+    """
+    best = logits.float().log_softmax(-1).amax(-1).cpu()
+    seen = torch.tensor([value for row in generated for value in row])
+    difference = (best - seen).abs()
+    exact = logits.dtype == torch.float32
+    if (exact and float(difference.max()) > 1e-2) or float(difference.mean()) > 0.1:
+        raise ModelError(
+            f"one pass over prompt and answer differs from generate() by {float(difference.max()):.2g} nats, so "
+            "answers cannot be checked by teacher forcing",
+            field="model",
+            value=type(model).__name__,
             remedy="score schedules on it with generate_and_score",
         )

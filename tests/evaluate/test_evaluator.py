@@ -94,6 +94,15 @@ def test_every_number_is_that_of_plain_patched_passes(evaluator, loaded, data, n
         assert dataclasses.replace(one, kl=0.0, decided=True) == dataclasses.replace(other, kl=0.0)
 
 
+def test_plain_scoring_replays_nothing(loaded, data, monkeypatch):
+    def refuse(*args):
+        raise AssertionError("the check of the evaluator must not use what it checks")
+
+    monkeypatch.setattr("autoprune.evaluate.prefix.DensePrefix.__init__", refuse)
+    monkeypatch.setattr("autoprune.evaluate.greedy.continue_greedy", refuse)
+    assert len(generate_and_score(loaded, data, SCHEDULES["himap"], max_new_tokens=LENGTH)) == len(data)
+
+
 def test_the_dense_model_agrees_with_itself(evaluator, loaded, data):
     results = evaluator.dense()
     assert [result.text for result in results] == [generated(loaded, s, Schedule()) for s in data]
