@@ -1,5 +1,5 @@
 """UNDERSTAND a model: what its visual tokens are needed for, layer by layer."""
 
-from autoprune.analysis.withdrawal import WithdrawalSweep, withdrawal_kl, withdrawal_sweep
+from autoprune.analysis.withdrawal.sweep import WithdrawalSweep, withdrawal_kl, withdrawal_sweep
 
 __all__ = ["WithdrawalSweep", "withdrawal_kl", "withdrawal_sweep"]

@@ -11,7 +11,7 @@ from autoprune.cli.output import emit, note, stdout, table
 from autoprune.cli.prologue import Target, check_targets, opened
 
 if TYPE_CHECKING:
-    from autoprune.analysis.sweep_result import Curve, SweepResult
+    from autoprune.analysis.withdrawal.study import Curve, SweepResult
 
 
 def sweep(
@@ -36,8 +36,8 @@ def sweep(
 ) -> None:
     """Measure the withdrawal of all visual tokens before every layer at once, and choose a layer (VTW)."""
     check_targets(force, Target("--output", output), Target("--plot", plot, ".png"))
-    from autoprune.analysis.sweep import checked_rule
-    from autoprune.analysis.sweep import sweep as run_sweep
+    from autoprune.analysis.withdrawal.layer_choice import checked_rule
+    from autoprune.analysis.withdrawal.study import sweep as run_sweep
     from autoprune.data.samples import load_samples
 
     rows = load_samples(data, samples=samples)

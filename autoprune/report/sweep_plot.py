@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from autoprune.analysis.sweep_result import Curve, SweepResult
+from autoprune.analysis.withdrawal.study import Curve, SweepResult
 from autoprune.report.png import write_png
 from autoprune.report.words import percent
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from autoprune.analysis import WithdrawalSweep, withdrawal_sweep
-from autoprune.analysis.layer_choice import ETA, robust, vtw_compat
+from autoprune.analysis.withdrawal.layer_choice import ETA, robust, vtw_compat
 from autoprune.data.samples import load_samples
 from autoprune.evaluate.encoding import encode
 from autoprune.models.loading import load_model

@@ -5,7 +5,7 @@ import json
 import pytest
 from matplotlib.image import imread
 
-from autoprune.analysis.sweep import sweep
+from autoprune.analysis.withdrawal.study import sweep
 from autoprune.data.samples import load_samples
 from autoprune.models.loading import load_model
 from autoprune.schedule import Schedule

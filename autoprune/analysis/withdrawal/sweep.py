@@ -9,12 +9,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from autoprune.analysis.dense import DenseRun, run_dense
 from autoprune.analysis.divergences import Divergences
-from autoprune.analysis.head import head_logits
-from autoprune.analysis.tails import dense_again, withdrawn_outputs
+from autoprune.analysis.withdrawal.dense import DenseRun, run_dense
+from autoprune.analysis.withdrawal.tails import dense_again, withdrawn_outputs
 from autoprune.errors import DataError, ModelError
-from autoprune.runtime.decoder import visual_token_ids
+from autoprune.runtime.decoder import decoder_layers, find_decoder, visual_token_ids
+from autoprune.runtime.replay import recorded_outputs
 
 _LOGITS_AT_ONCE = 2**25
 """Numbers in the logits of several layers together: 128 MiB in fp32."""
@@ -140,6 +140,23 @@ class _Dense:
             found.append(Divergences.between(logits, self._logits))
             same.append((logits.argmax(-1) == self.best).all(-1).float())
         return Divergences.cat(found), torch.cat(same)
+
+
+def head_logits(model: nn.Module, hidden: Tensor, as_tuple: bool) -> Tensor:
+    """Logits of hidden states [B, T, d] that left the last layer: FloatTensor[B, T, V].
+
+    The model runs with its layers short-circuited, so that norms, scalings and soft caps of any family apply.
+
+    Args:
+        model: The model.
+        hidden: What left the last layer.
+        as_tuple: Whether the layers of this model wrap what they give in a tuple.
+    """
+    layers = decoder_layers(find_decoder(model))
+    output = (hidden,) if as_tuple else hidden
+    with torch.no_grad(), recorded_outputs((layer, output) for layer in layers):
+        logits: Tensor = model(inputs_embeds=torch.zeros_like(hidden), use_cache=False).logits
+    return logits
 
 
 def _split(sample: Mapping[str, Any]) -> tuple[dict[str, Any], Tensor | None]:

@@ -8,7 +8,7 @@ import torch
 from support.scenes import save_rows, tiny_model, tiny_processor
 
 from autoprune import apply, presets
-from autoprune.analysis.sweep import sweep
+from autoprune.analysis.withdrawal.study import sweep
 from autoprune.data.samples import SampleSet, load_samples
 from autoprune.errors import DataError, ModelError
 from autoprune.evaluate.encoding import encode

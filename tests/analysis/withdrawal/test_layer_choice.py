@@ -7,7 +7,7 @@ import pytest
 import torch
 from support.golden import load
 
-from autoprune.analysis.layer_choice import robust, vtw_compat
+from autoprune.analysis.withdrawal.layer_choice import robust, vtw_compat
 from autoprune.errors import DataError
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autoprune.analysis.dense import DenseRun, cut
+from autoprune.analysis.withdrawal.dense import DenseRun, cut
 from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
 from autoprune.runtime.masks import pruned_mask
 

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from autoprune.analysis.upper_bound import upper_bounds
+from autoprune.analysis.upper_bound import check_groups, upper_bounds
+from autoprune.data.samples import SampleSet
+from autoprune.errors import DataError
 
 Rule = Literal["robust", "vtw-compat"]
 ETA = 0.003
 """The authors' bound in nats (VTW) for LLaVA-1.5-7B and every model they do not name."""
 VTW_FIRST_LAYER = 5
+
+
+def checked_rule(name: str, eta: float, data: SampleSet) -> Rule:
+    """The rule of this name, after a look at whether it can be followed on these rows.
+
+    Raises:
+        DataError: there is no such rule, `eta` is not above 0, or the rule needs rows of at least four groups.
+    """
+    known: Rule | None = next((rule for rule in get_args(Rule) if rule == name), None)
+    if known is None:
+        raise DataError("no such rule", field="rule", value=name, remedy=f"use {' or '.join(get_args(Rule))}")
+    if not eta > 0:
+        raise DataError("must be above 0", field="eta", value=eta, remedy=f"the authors of VTW use {ETA} nats")
+    if known == "robust":
+        check_groups([sample.group for sample in data])
+    return known
 
 
 def vtw_compat(kl: ArrayLike, eta: float = ETA) -> int | None:

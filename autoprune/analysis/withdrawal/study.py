@@ -1,0 +1,234 @@
+"""The withdrawal sweep over a data set: curves with intervals, the layer that a rule takes from them, its schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from autoprune import presets
+from autoprune.analysis.divergences import Divergences
+from autoprune.analysis.upper_bound import LEAST_GROUPS
+from autoprune.analysis.withdrawal.layer_choice import ETA, Rule, checked_rule, excess_bounds, robust, vtw_compat
+from autoprune.analysis.withdrawal.sweep import WithdrawalSweep, withdrawal_sweep
+from autoprune.data.rows import Sample
+from autoprune.data.samples import SampleSet
+from autoprune.errors import DataError
+from autoprune.evaluate.encoding import encode, to_device
+from autoprune.evaluate.statistics import clustered_means, wilson
+from autoprune.models.loading import LoadedModel
+from autoprune.pricing.pricer import Pricer, PromptCounts
+from autoprune.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One quantity for withdrawal before each layer 0 to L-1.
+
+    Attributes:
+        mean: Mean over samples.
+        low: Lower end of its 95 % interval, bootstrap over groups; None with fewer than two groups.
+        high: Upper end, likewise.
+        p90: 90th percentile over samples.
+    """
+
+    mean: list[float]
+    low: list[float] | None
+    high: list[float] | None
+    p90: list[float]
+
+    @classmethod
+    def over(cls, values: ArrayLike, groups: Sequence[Hashable]) -> Self:
+        """Of values [n, L] with the cluster of each sample."""
+        table = np.asarray(values, dtype=float)
+        p90 = np.quantile(table, 0.9, axis=0).tolist()
+        if len(set(groups)) < 2:
+            return cls(table.mean(0).tolist(), None, None, p90)
+        mean, low, high = (ends.tolist() for ends in clustered_means(table, groups))
+        return cls(mean, low, high, p90)
+
+    def at(self, k: int) -> dict[str, Any]:
+        """The figures of one layer."""
+        ends = None if self.low is None or self.high is None else [self.low[k], self.high[k]]
+        return {"mean": self.mean[k], "ci": ends, "p90": self.p90[k]}
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What withdrawal before each layer costs in likeness to the dense model, and what it saves.
+
+    Attributes:
+        data: Name of the rows.
+        data_digest: Their digest.
+        samples: How many.
+        groups: How many independent groups of them.
+        max_new_tokens: Longest answer.
+        answer_tokens: Mean length of the dense model's answers.
+        flops_ratio: For each layer, prefill FLOPs over dense, summed over the rows.
+        first: The divergences at the first answer token, by name.
+        answer: The same, mean over the dense model's greedy answer, teacher-forced.
+        same: Share of samples whose greedy answer stays the same, for each layer.
+        same_ci: Its 95 % interval (Wilson), for each layer.
+        noise: Mean KL(dense ‖ dense), over the answer, of the model against itself on kernels of another shape.
+        bound: For each layer, what ``robust`` holds against `eta`: the upper bound of KL(dense ‖ withdrawn) over the
+            answer, above the noise; None where there is none, and as a whole with fewer than four groups.
+        tasks: Per task the number of samples, and for each layer the mean KL(dense ‖ withdrawn) over the answer and
+            the share of answers that stay; empty where rows name no tasks.
+        rule: The rule that takes the layer.
+        eta: Its bound in nats.
+        choices: The layer that each rule takes, None for no withdrawal; ``robust`` only where there are bounds.
+    """
+
+    data: str
+    data_digest: str
+    samples: int
+    groups: int
+    max_new_tokens: int
+    answer_tokens: float
+    flops_ratio: list[float]
+    first: dict[str, Curve]
+    answer: dict[str, Curve]
+    same: list[float]
+    same_ci: list[tuple[float, float]]
+    noise: float
+    bound: list[float | None] | None
+    tasks: dict[str, dict[str, Any]]
+    rule: Rule
+    eta: float
+    choices: dict[str, int | None]
+
+    @property
+    def layer(self) -> int | None:
+        """Withdraw before this layer; None: do not withdraw."""
+        return self.choices[self.rule]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as a JSON object."""
+        return {**asdict(self), "layer": self.layer}
+
+    def schedule(self, loaded: LoadedModel) -> Schedule:
+        """The choice as a schedule with its evidence; without stages where the choice is not to withdraw."""
+        evidence: dict[str, Any] = {
+            "made_by": "autoprune sweep",
+            "rule": self.rule,
+            "eta": self.eta,
+            "noise": self.noise,
+            "data": self.data,
+            "data_digest": self.data_digest,
+            "model_fingerprint": loaded.fingerprint,
+            "samples": self.samples,
+            "groups": self.groups,
+            "max_new_tokens": self.max_new_tokens,
+        }
+        k, made = self.layer, presets.dense()
+        if k is not None:
+            made = presets.vtw(k)
+            evidence["flops_ratio"] = self.flops_ratio[k]
+            evidence["bound"] = self.bound[k] if self.bound else None
+            evidence |= {"same_answer": self.same[k], "same_answer_ci": list(self.same_ci[k])}
+            evidence["first"] = {name: curve.at(k) for name, curve in self.first.items()}
+            evidence["answer"] = {name: curve.at(k) for name, curve in self.answer.items()}
+        return Schedule(stages=made.stages, evidence=evidence).with_model(loaded.config, loaded.name)
+
+
+def sweep(
+    loaded: LoadedModel,
+    data: SampleSet,
+    *,
+    rule: Rule = "robust",
+    eta: float = ETA,
+    max_new_tokens: int = 32,
+    on_sample: Callable[[int, int], None] = lambda done, total: None,
+) -> SweepResult:
+    """Measure withdrawal before every layer on every row, one row in memory at a time.
+
+    Args:
+        loaded: The model.
+        data: The rows; their answers are not used.
+        rule: ``robust`` or ``vtw-compat``, see `layer_choice`.
+        eta: Bound of the rule in nats.
+        max_new_tokens: Longest answer of the dense model to compare on; 1 = the first token only.
+        on_sample: Told (rows done, rows).
+
+    Raises:
+        DataError: as `checked_rule`, or a row cannot be used.
+        ModelError: the model is not supported.
+    """
+    checked_rule(rule, eta, data)
+    groups = [sample.group for sample in data]
+    pricer = Pricer(loaded.config, loaded.model.dtype.itemsize)
+    parts = []
+    for done, sample in enumerate(data, start=1):
+        parts.append(_measure(loaded, sample, max_new_tokens))
+        on_sample(done, len(data))
+    found = WithdrawalSweep.cat(parts)
+    first, answer = _table(found.first), _table(found.answer)
+    kl, noise = answer["dense_withdrawn"], found.noise.dense_withdrawn.numpy()
+    choices: dict[str, int | None] = {"vtw-compat": vtw_compat(first["withdrawn_dense"], eta)}
+    bound = None
+    if len(set(groups)) >= LEAST_GROUPS:
+        bound = [value if np.isfinite(value) else None for value in excess_bounds(kl, noise, groups).tolist()]
+        choices["robust"] = robust(kl, noise, groups, eta)
+    return SweepResult(
+        data=data.name,
+        data_digest=data.digest,
+        samples=len(data),
+        groups=len(set(groups)),
+        max_new_tokens=max_new_tokens,
+        answer_tokens=float(np.mean([len(tokens) for tokens in found.answers])),
+        flops_ratio=_flops_ratio(pricer, found, data),
+        first={name: Curve.over(values, groups) for name, values in first.items()},
+        answer={name: Curve.over(values, groups) for name, values in answer.items()},
+        same=found.same.mean(0).tolist(),
+        same_ci=[wilson(stay, len(data)) for stay in found.same.sum(0).tolist()],
+        noise=float(noise.mean()),
+        bound=bound,
+        tasks=_tasks(data, kl, found.same.numpy()),
+        rule=rule,
+        eta=eta,
+        choices=choices,
+    )
+
+
+def _measure(loaded: LoadedModel, sample: Sample, max_new_tokens: int) -> WithdrawalSweep:
+    inputs = to_device(encode(loaded.processor, [sample]), loaded.model.device)
+    try:
+        return withdrawal_sweep(loaded.model, [inputs], max_new_tokens=max_new_tokens)
+    except DataError as error:
+        if error.field == "max_new_tokens":
+            raise
+        raise DataError(f"row {sample.id} {error.message}", field="data", remedy=error.remedy) from error
+
+
+def _table(divergences: Divergences) -> dict[str, NDArray[np.float64]]:
+    return {f.name: getattr(divergences, f.name).double().numpy() for f in fields(divergences)}
+
+
+def _flops_ratio(pricer: Pricer, found: WithdrawalSweep, data: SampleSet) -> list[float]:
+    prompts = [_counts(*row) for row in zip(found.visual, found.answers, data, strict=True)]
+    ratios = []
+    for k in range(found.same.shape[1]):
+        prices = [pricer.price(presets.vtw(k), counts, [0]) for counts in prompts]
+        ratios.append(sum(p.decoder_flops for p in prices) / sum(p.decoder_flops_dense for p in prices))
+    return ratios
+
+
+def _counts(visual: torch.Tensor, answer: list[int], sample: Sample) -> PromptCounts:
+    seen, first = int(visual.sum()), int(visual.to(torch.uint8).argmax())
+    return PromptCounts(seen, len(visual) - seen, first, len(sample.images), len(answer))
+
+
+def _tasks(data: SampleSet, kl: NDArray[np.float64], same: NDArray[np.float32]) -> dict[str, dict[str, Any]]:
+    tasks = np.array([sample.task or "" for sample in data])
+    return {
+        task: {
+            "samples": int((tasks == task).sum()),
+            "kl": kl[tasks == task].mean(0).tolist(),
+            "same": same[tasks == task].mean(0).tolist(),
+        }
+        for task in sorted(set(tasks.tolist()) - {""})
+    }
