@@ -1,6 +1,7 @@
 """autoprune finds, prices and applies visual-token pruning schedules for multimodal LLMs.
 
-Importing the package is cheap: torch and transformers load when `apply`, `cost` or `analysis` is first used.
+Importing the package is cheap: torch and transformers load when `apply`, `cost` or `analysis` is first used, the
+packages of a search when `calibrate` is called.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from autoprune.schedule import Schedule
 
 if TYPE_CHECKING:
     from autoprune import analysis
+    from autoprune.entry import calibrate
     from autoprune.pricing.cost import Cost, cost
     from autoprune.runtime import Patch, apply
 
 __version__ = "0.1.0"
-__all__ = ["AutopruneError", "Cost", "Patch", "Schedule", "analysis", "apply", "cost", "presets"]
+__all__ = ["AutopruneError", "Cost", "Patch", "Schedule", "analysis", "apply", "calibrate", "cost", "presets"]
 _LAZY = {
     "Cost": "autoprune.pricing.cost",
     "Patch": "autoprune.runtime",
     "apply": "autoprune.runtime",
+    "calibrate": "autoprune.entry",
     "cost": "autoprune.pricing.cost",
 }
 

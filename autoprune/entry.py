@@ -1,10 +1,18 @@
-"""Where the console script starts: the one place that must work without the packages of the command line."""
+"""Ways into the package that must load without the optional packages: the console script and `calibrate`."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from autoprune.errors import AutopruneError
+
+if TYPE_CHECKING:
+    from autoprune.search.front import FrontFile
+    from autoprune.search.spec import StudySpec
 
 _NEEDED = {"typer": "typer", "rich": "rich", "yaml": "pyyaml"}
 
@@ -26,3 +34,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     from autoprune.cli.app import run
 
     return run(sys.argv[1:] if argv is None else list(argv))
+
+
+def calibrate(
+    spec: StudySpec | Mapping[str, Any] | str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+) -> FrontFile:
+    """Search the front of a study and write its files and its report, as ``autoprune calibrate`` does.
+
+    A study that was stopped is resumed.
+
+    Args:
+        spec: A study file, its keys and values, or a checked study; relative paths start at the file, else at the
+            working folder.
+        output: Folder of the results; wins over the study's.
+        workers: Worker processes, 0 = in this process; wins over the study's.
+
+    Returns:
+        The front: its points, the published methods beside them, and the control arms, with their figures.
+
+    Raises:
+        AutopruneError: the packages of a search are not installed, or one of the errors of `run_study`.
+        KeyboardInterrupt: Ctrl-C; what was found by then is written.
+    """
+    try:
+        from autoprune.report.files import write_report
+        from autoprune.search.driver import run_study
+        from autoprune.search.spec import StudySpec
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("autoprune"):
+            raise
+        message = f"calibrate needs the package {error.name}"
+        raise AutopruneError(message, remedy="pip install 'autoprune[search]'") from None
+    if isinstance(spec, (str, os.PathLike)):
+        study = StudySpec.load(spec, output=output, workers=workers)
+    else:
+        raw = spec.model_dump(mode="json") if isinstance(spec, StudySpec) else spec
+        study = StudySpec.parse(raw, output=output, workers=workers)
+    outcome = run_study(study)
+    write_report(outcome.front.model_dump(mode="json"), outcome.output)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    return outcome.front

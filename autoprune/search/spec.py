@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -74,11 +75,30 @@ class StudySpec(Section):
         """
         file = Path(path)
         raw = _with_overrides(_read(file), trials, workers, storage, output)
-        base = file.resolve().parent
+        return cls._checked(raw, file.resolve().parent, file.name)
+
+    @classmethod
+    def parse(
+        cls, raw: Mapping[str, Any], *, workers: int | None = None, output: str | os.PathLike[str] | None = None
+    ) -> Self:
+        """Check a study given as the keys and values of a study file; no model is loaded.
+
+        Args:
+            raw: The keys and values; relative paths in them start at the working folder.
+            workers: Wins over ``workers.count``.
+            output: Wins over ``output``.
+
+        Raises:
+            StudyError: everything that is wrong with the study, in one line.
+        """
+        return cls._checked(_with_overrides(raw, None, workers, None, output), Path.cwd(), "study")
+
+    @classmethod
+    def _checked(cls, raw: dict[str, Any], base: Path, source: str) -> Self:
         values, found = _sections(cls, raw)
         resolved, more = problems.resolve(values, base)
         if found or more:
-            raise _all_at_once([*found, *more], file)
+            raise _all_at_once([*found, *more], source)
         return cls.model_validate(resolved)
 
     @property
@@ -132,7 +152,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _with_overrides(
-    raw: dict[str, Any],
+    raw: Mapping[str, Any],
     trials: int | None,
     workers: int | None,
     storage: str | None,
@@ -172,8 +192,8 @@ def _sections(cls: type[StudySpec], raw: dict[str, Any]) -> tuple[dict[str, Any]
     return values, found
 
 
-def _all_at_once(found: list[str], file: Path) -> StudyError:
+def _all_at_once(found: list[str], source: str) -> StudyError:
     if len(found) == 1:
         field, _, message = found[0].partition(": ")
         return StudyError(message, field=field)
-    return StudyError(f"{len(found)} errors: " + " | ".join(found), field=file.name, remedy="correct these fields")
+    return StudyError(f"{len(found)} errors: " + " | ".join(found), field=source, remedy="correct these fields")

@@ -61,18 +61,6 @@ def test_the_set_up_commands_name_files_and_extras_that_exist():
         assert re.search(rf"^{extra} = \[", project, re.M), extra
 
 
-def test_the_base_install_says_in_one_line_what_to_install(monkeypatch, capsys):
-    from autoprune import entry
-
-    monkeypatch.setitem(sys.modules, "typer", None)
-    real = entry.importlib.util.find_spec
-    monkeypatch.setattr(entry.importlib.util, "find_spec", lambda name: None if name == "typer" else real(name))
-    assert entry.main(["presets"]) == 1
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "pip install" in said
-
-
 def test_the_sixty_seconds_work():
     code = README[README.index("## Sixty seconds") :].split("```python\n")[1].split("```")[0]
     ran = subprocess.run(
