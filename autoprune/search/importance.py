@@ -10,7 +10,6 @@ from optuna.importance import PedAnovaImportanceEvaluator
 
 from autoprune.evaluate.objectives import Direction
 from autoprune.schedule import Schedule
-from autoprune.search.space import criterion_label
 
 LEAST_TRIALS = 16
 """With fewer trials the figures would be noise."""
@@ -60,7 +59,7 @@ def _features(schedule: Schedule) -> dict[str, float | int | str]:
         "last layer": last.layer,
         "first keep": 0.5 if ratios[0] is None else ratios[0],
         "last keep": 0.5 if ratios[1] is None else ratios[1],
-        "first criterion": criterion_label(first.criterion) if first.selects and first.criterion else "none (withdraw)",
+        "first criterion": first.criterion.label if first.selects and first.criterion else "none (withdraw)",
     }
 
 

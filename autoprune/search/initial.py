@@ -10,7 +10,6 @@ from typing import Literal
 from autoprune import presets
 from autoprune.schedule import Keep, Schedule, Stage
 from autoprune.search.space import SearchSpace
-from autoprune.search.spec_problems import acts_at_input
 
 Origin = Literal["baseline", "sweep", "probe", "sampler"]
 
@@ -54,16 +53,14 @@ def _sweep(num_layers: int) -> Iterator[InitialSchedule]:
 
 
 def _probes(space: SearchSpace) -> Iterator[InitialSchedule]:
-    """Every criterion at a quarter and at half of the depth, at a small and at a middle keep."""
+    """Every criterion at a quarter and at half of the depth, or nearest to it, at a small and at a middle keep."""
     shares = [keep for keep in space.keep if keep > 0]
-    if not shares:
-        return
-    keeps = dict.fromkeys((shares[len(shares) // 2], shares[len(shares) // 4]))
-    layers = dict.fromkeys((space.layers[len(space.layers) // 4], space.layers[len(space.layers) // 2]))
-    for keep in keeps:
-        for layer in layers:
+    depths = dict.fromkeys((space.layers[len(space.layers) // 4], space.layers[len(space.layers) // 2]))
+    for keep in dict.fromkeys((shares[len(shares) // 2], shares[len(shares) // 4])) if shares else ():
+        for depth in depths:
             for criterion in space.criteria.values():
-                if layer > 0 or acts_at_input(criterion):
-                    yield InitialSchedule(
-                        "", "probe", Schedule(stages=(Stage(layer=layer, keep=Keep(ratio=keep), criterion=criterion),))
-                    )
+                served = [layer for layer in space.layers if criterion.problem_at(layer) is None]
+                if served:
+                    layer = min(served, key=lambda served_layer: abs(served_layer - depth))
+                    stage = Stage(layer=layer, keep=Keep(ratio=keep), criterion=criterion)
+                    yield InitialSchedule("", "probe", Schedule(stages=(stage,)))

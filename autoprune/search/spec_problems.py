@@ -14,7 +14,8 @@ from transformers import AutoConfig
 from autoprune import presets
 from autoprune.errors import AutopruneError
 from autoprune.evaluate.objectives import COSTS, OBJECTIVES, QUALITIES
-from autoprune.schedule import AttentionCriterion, CodebookCriterion, ModelIdentity
+from autoprune.schedule import ModelIdentity, parse_criterion
+from autoprune.schedule.criteria import SHORT_NAMES
 from autoprune.search.sections import DataSection, DataSet, ModelSection, Space
 
 _FILE_SUFFIXES = (".jsonl", ".json", ".parquet")
@@ -108,17 +109,17 @@ def check_space(space: Space, num_layers: int | None) -> list[str]:
             found.append(f"space.layers: the model has layers 0 to {num_layers - 1} (got {wrong})")
         if space.max_stages > num_layers:
             found.append(f"space.max_stages: the model has {num_layers} layers only (got {space.max_stages})")
-    if 0 in explicit and not any(acts_at_input(c) for c in space.criteria):
-        found.append(
-            "space.layers: layer 0 needs a criterion that works before the decoder (encoder, diversity, random, "
-            "uniform, or attention at 'current'); add one, or leave layer 0 out (withdrawal at layer 0 is always tried)"
-        )
+    for layer in explicit:
+        problems = [criterion.problem_at(layer) for criterion in space.criteria]
+        if all(problems) and (layer == 0 or 0.0 not in space.keep):
+            able = [name for name in SHORT_NAMES if parse_criterion(name).problem_at(layer) is None]
+            found.append(
+                f"space.layers: no criterion of the space can serve layer {layer}: {problems[0]}; add one that can "
+                f"({', '.join(able)}), or leave layer {layer} out (its withdrawal is always tried)"
+            )
+    if num_layers and all(criterion.problem_at(k) for criterion in space.criteria for k in range(num_layers)):
+        found.append(f"space.criteria: none of them can serve a layer of this model (got {len(space.criteria)})")
     return found
-
-
-def acts_at_input(criterion: Any) -> bool:
-    """Whether a criterion can choose tokens before layer 0."""
-    return not (isinstance(criterion, AttentionCriterion) and criterion.at == "previous")
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
@@ -184,11 +185,7 @@ def _data(section: DataSection, base: Path) -> tuple[DataSection, list[str]]:
 
 
 def _space_with_paths(space: Space, base: Path) -> Space:
-    criteria = tuple(
-        c.model_copy(update={"path": str((base / c.path).resolve())}) if isinstance(c, CodebookCriterion) else c
-        for c in space.criteria
-    )
-    return space.model_copy(update={"criteria": criteria})
+    return space.model_copy(update={"criteria": tuple(c.from_folder(base) for c in space.criteria)})
 
 
 def _baselines(names: tuple[str, ...], base: Path, config: Any) -> tuple[tuple[str, ...], list[str]]:

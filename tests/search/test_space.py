@@ -9,12 +9,22 @@ from hypothesis import strategies as st
 
 from autoprune import presets
 from autoprune.schedule import Keep, Schedule, Stage, parse_criterion
+from autoprune.search.initial import initial_schedules
 from autoprune.search.sections import Space
-from autoprune.search.space import SearchSpace, criterion_label
+from autoprune.search.space import SearchSpace
 
+CODEBOOK = parse_criterion({"name": "codebook", "path": "prototypes.safetensors", "sha256": "0" * 64, "prototypes": 4})
 DEFAULT = SearchSpace.of(Space(), 10)
 MIXED = SearchSpace.of(Space(criteria=(parse_criterion("text"), parse_criterion("diversity"))), 6)
 SPARSE = SearchSpace.of(Space(layers=(2, 5), keep=(0.5, 0.1), max_stages=4), 6)
+SPACES = {
+    "default": DEFAULT,
+    "mixed": MIXED,
+    "sparse": SPARSE,
+    "layer 0 alone for one": SearchSpace.of(Space(criteria=(CODEBOOK, parse_criterion("text"))), 6),
+    "layer 0 for both": SearchSpace.of(Space(criteria=(CODEBOOK, parse_criterion("uniform"))), 6),
+    "layer 0 only": SearchSpace.of(Space(criteria=(CODEBOOK,)), 6),
+}
 
 
 class RandomTrial:
@@ -34,7 +44,7 @@ class RandomTrial:
         return self.params.setdefault(name, self.rng.choice(choices))
 
 
-@pytest.mark.parametrize("space", [DEFAULT, MIXED, SPARSE], ids=["default", "mixed", "sparse"])
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 @given(rng=st.randoms(use_true_random=False))
 def test_every_draw_is_a_valid_schedule_that_maps_back(space: SearchSpace, rng: random.Random) -> None:
     schedule = space.suggest(RandomTrial(rng))  # a Schedule checks itself
@@ -66,6 +76,37 @@ def test_layer_0_is_only_for_criteria_that_work_there() -> None:
     assert at_input == {"diversity"}
 
 
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+def test_criteria_are_drawn_and_probed_only_where_they_can_serve(space: SearchSpace) -> None:
+    rng = random.Random(2)
+    drawn = [stage for _ in range(300) for stage in space.suggest(RandomTrial(rng)).stages]
+    probed = [s for o in initial_schedules([], space, 6) if o.origin == "probe" for s in o.schedule.stages]
+    for stages in (drawn, probed):
+        assert {s.criterion for s in stages if s.criterion} == set(space.criteria.values())
+        assert [s for s in stages if s.criterion and s.criterion.problem_at(s.layer)] == []
+
+
+def test_layers_that_no_criterion_can_serve_are_for_withdrawals() -> None:
+    space = SPACES["layer 0 only"]
+    half = Stage(layer=0, keep=Keep(ratio=0.5), criterion=CODEBOOK)
+    behind = Schedule(stages=(half, Stage(layer=3, keep=Keep(ratio=0.0))))
+    params = space.params(behind)
+    assert params is not None
+    assert space.suggest(optuna.trial.FixedTrial(params)) == behind
+    assert SearchSpace.of(Space(criteria=(CODEBOOK,), keep=(0.2, 0.5)), 6).layers == (0,)
+
+
+def test_options_of_a_schedule_that_the_space_does_not_draw_have_no_params() -> None:
+    stage = Stage(layer=2, keep=Keep(ratio=0.5), criterion=parse_criterion("last"))
+    assert DEFAULT.params(Schedule(stages=(stage,))) is not None
+    assert DEFAULT.params(Schedule(stages=(stage.model_copy(update={"merge": "mean"}),))) is None
+    assert DEFAULT.params(Schedule(stages=(stage,), positions="compact")) is None
+    assert (
+        SPACES["layer 0 for both"].params(Schedule(stages=(Stage(layer=3, keep=Keep(ratio=0.5), criterion=CODEBOOK),)))
+        is None
+    )
+
+
 def test_schedules_outside_the_space_have_no_params() -> None:
     assert DEFAULT.params(presets.dense()) is None
     assert DEFAULT.params(presets.for_depth("himap", 10)) is None  # keeps 0.125
@@ -73,12 +114,13 @@ def test_schedules_outside_the_space_have_no_params() -> None:
     assert SPARSE.params(presets.fastv(layer=3, keep=0.5)) is None
 
 
-def test_optuna_accepts_every_draw_in_one_study() -> None:
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+def test_optuna_accepts_every_draw_in_one_study(space: SearchSpace) -> None:
     """Optuna refuses a parameter whose choices change from trial to trial."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(60):
         trial = study.ask()
-        study.tell(trial, float(len(MIXED.suggest(trial).stages)))
+        study.tell(trial, float(len(space.suggest(trial).stages)))
 
 
 def test_labels_tell_criteria_apart() -> None:
@@ -89,5 +131,5 @@ def test_labels_tell_criteria_apart() -> None:
         {"name": "random", "seed": 3},
         {"name": "attention", "rows": "text", "at": "current"},
     ]
-    labels = [criterion_label(parse_criterion(c)) for c in given_criteria]
+    labels = [parse_criterion(c).label for c in given_criteria]
     assert labels == ["text", "last", "random", "random seed=3", "text at=current"]

@@ -6,8 +6,10 @@ import yaml
 from support.studies import tiny_spec, write_study
 
 from autoprune.errors import StudyError
-from autoprune.schedule import AttentionCriterion, RandomCriterion
+from autoprune.schedule import AttentionCriterion, RandomCriterion, parse_criterion
 from autoprune.search.spec import StudySpec
+
+CODEBOOK = {"name": "codebook", "path": "prototypes.safetensors", "sha256": "0" * 64, "prototypes": 4}
 
 
 def error_of(file: Path, **overrides: object) -> str:
@@ -45,6 +47,9 @@ def test_relative_paths_start_at_the_study_file(tmp_path: Path, monkeypatch: pyt
     assert spec.data.calibration.path == str(tmp_path / "deep/calibration.jsonl")
     assert spec.output_path == tmp_path / "deep/run"
     assert spec.storage_url == f"sqlite:///{tmp_path}/deep/run/study.db"
+    assert StudySpec.load(write_study(tmp_path / "deep", space={"criteria": [CODEBOOK]})).space.criteria[0] == (
+        parse_criterion({**CODEBOOK, "path": str(tmp_path / "deep/prototypes.safetensors")})
+    )
     assert StudySpec.load(file, output="elsewhere").output_path == tmp_path / "elsewhere"
 
 
@@ -90,7 +95,11 @@ def test_all_errors_come_in_one_line(tmp_path: Path) -> None:
         ({"name": None}, "name: is missing"),
         ({"model": {"path": "./nowhere"}}, "model.path: no such folder"),
         ({"space": {"layers": [3, 8]}}, "space.layers: the model has layers 0 to 7 (got [8])"),
-        ({"space": {"layers": [0, 3]}}, "layer 0 needs a criterion that works before the decoder"),
+        ({"space": {"layers": [0, 3]}}, "no criterion of the space can serve layer 0: there is no layer before"),
+        (
+            {"space": {"layers": [0, 3], "keep": [0.5], "criteria": [CODEBOOK]}},
+            "no criterion of the space can serve layer 3: a codebook is compared",
+        ),
         ({"space": {"layers": [3, 3]}}, "space.layers: names a value twice"),
         ({"space": {"layers": []}}, "space.layers: must not be empty"),
         ({"space": {"keep": [0.5, 1.0]}}, "space.keep[1]: Input should be less than 1"),
