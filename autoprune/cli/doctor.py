@@ -14,7 +14,7 @@ from autoprune.cli.output import emit, stderr, stdout, table
 from autoprune.cli.prologue import open_model
 
 if TYPE_CHECKING:
-    from autoprune.doctor import Examination
+    from autoprune.doctor import DoctorReport
 
 
 def doctor(
@@ -30,7 +30,7 @@ def doctor(
 ) -> int:
     """Check that pruning is exact on a model: against a masked reference, padded, without cache, after its undo."""
     from autoprune.data.samples import load_samples
-    from autoprune.doctor import default_schedules, examine, random_subject, subject_of
+    from autoprune.doctor import default_schedules, examine, model_under_test, random_model_under_test
     from autoprune.models.random_init import read_config
     from autoprune.schedule import Schedule
 
@@ -40,25 +40,27 @@ def doctor(
         if random_init:
             config = read_config(model)
             (given or Schedule()).check_model(config)
-            subject = random_subject(model, config, samples)
+            tested = random_model_under_test(model, config, samples)
         else:
-            subject = subject_of(open_model(model, given), samples)
+            tested = model_under_test(open_model(model, given), samples)
         made = {Path(schedule).stem: given} if schedule and given else None
-        schedules = made or default_schedules(subject.model, subject.prompts.rows[0])
-        found = examine(subject, schedules, status.update)
+        schedules = made or default_schedules(tested.model, tested.prompts.rows[0])
+        report = examine(tested, schedules, status.update)
     if as_json:
-        emit({"model": model, "schedule": schedule, "random_init": random_init, **found.to_dict()})
+        emit({"model": model, "schedule": schedule, "random_init": random_init, **report.to_dict()})
     else:
-        _show(model, found)
-    return 0 if found.passed else FAILED
+        _show(model, report)
+    return 0 if report.passed else FAILED
 
 
-def _show(model: str, found: Examination) -> None:
-    rows = table(f"{model}: {found.dtype}, {found.device}, {found.kernel} attention", "check", "result", "found", "s")
+def _show(model: str, report: DoctorReport) -> None:
+    rows = table(
+        f"{model}: {report.dtype}, {report.device}, {report.kernel} attention", "check", "result", "found", "s"
+    )
     rows.columns[1].justify = rows.columns[2].justify = "left"
     colours = {"pass": "green", "fail": "red", "not applicable": "dim"}
     schedule = None
-    for result in found.results:
+    for result in report.results:
         if result.schedule != schedule:
             rows.add_section()
             rows.add_row(f"[bold]{escape(result.schedule)}[/bold]")
@@ -67,22 +69,22 @@ def _show(model: str, found: Examination) -> None:
         rows.add_row(f"  {result.check}", status, escape(result.reason), f"{result.seconds:.1f}")
     console = stdout()
     console.print(rows)
-    noise = ", ".join(f"{name} {value:.1e}" for name, value in found.noise.items())
-    kernels = ", ".join(found.kernels)
-    console.print(f"Asked: {found.inputs}. Kernels here: {kernels}; the reference runs {found.reference}.")
+    noise = ", ".join(f"{name} {value:.1e}" for name, value in report.noise.items())
+    kernels = ", ".join(report.kernels)
+    console.print(f"Asked: {report.inputs}. Kernels here: {kernels}; the reference runs {report.reference}.")
     console.print(f"Relative distances between logits of dense runs: {noise}.")
     console.print(
-        f"Allowed: {found.tolerance:.1e}, and more where padding or a missing cache makes more of a difference."
+        f"Allowed: {report.tolerance:.1e}, and more where padding or a missing cache makes more of a difference."
     )
-    console.print(_verdict(found))
+    console.print(_verdict(report))
 
 
-def _verdict(found: Examination) -> str:
+def _verdict(report: DoctorReport) -> str:
     counts = (
-        f"{found.count('pass')} passed, {found.count('fail')} failed, {found.count('not applicable')} not applicable"
+        f"{report.count('pass')} passed, {report.count('fail')} failed, {report.count('not applicable')} not applicable"
     )
-    if found.passed:
+    if report.passed:
         return f"Pruning is exact here: {counts}."
-    if found.count("fail"):
+    if report.count("fail"):
         return f"PRUNING IS NOT EXACT HERE: {counts}."
     return f"NOTHING IS SHOWN: no pruned run could be compared with the reference; {counts}."

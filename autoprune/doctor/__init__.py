@@ -1,10 +1,16 @@
-"""Is pruning exact on this very model and machine? Checks that need no knowledge of any family."""
+"""Checks that pruning is exact on this very model and machine; they need no knowledge of any family."""
 
 from __future__ import annotations
 
-from autoprune.doctor.case import Subject
-from autoprune.doctor.examination import Examination, Result, examine
-from autoprune.doctor.opening import random_subject, subject_of
-from autoprune.doctor.schedules import default_schedules
+from autoprune.doctor.case import ModelUnderTest, model_under_test, random_model_under_test
+from autoprune.doctor.examine import CheckResult, DoctorReport, default_schedules, examine
 
-__all__ = ["Examination", "Result", "Subject", "default_schedules", "examine", "random_subject", "subject_of"]
+__all__ = [
+    "CheckResult",
+    "DoctorReport",
+    "ModelUnderTest",
+    "default_schedules",
+    "examine",
+    "model_under_test",
+    "random_model_under_test",
+]

@@ -1,37 +1,44 @@
-"""The runs that checks compare: each is made once, when the first check asks for it."""
+"""A model under test and a case, which is such a model under one schedule: the runs that checks compare.
+
+Each run is made once, when the first check asks for it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
+from transformers import AutoProcessor
 
-from autoprune.doctor.kernels import available_kernels, current_kernel, kernel
-from autoprune.doctor.prompts import Prompt, Prompts
+from autoprune.data.rows import Sample
+from autoprune.doctor.outcomes import allowed, distance, rounding
+from autoprune.doctor.prompts import PromptSet, VisualPrompt, questions, reserved_ids, words
 from autoprune.doctor.reference import MaskedReference
-from autoprune.doctor.runs import Run, greedy_answer, run
-from autoprune.doctor.tolerance import allowed, distance, rounding
+from autoprune.doctor.runs import DictatedRun, available_kernels, current_kernel, greedy_answer, kernel, run
+from autoprune.errors import DataError
+from autoprune.models.loading import LoadedModel
+from autoprune.models.random_init import random_model
 from autoprune.runtime import apply
 from autoprune.runtime.decoder import decoder_layers, find_decoder
 from autoprune.runtime.report import Report
 from autoprune.schedule import Schedule
 
 
-class Subject:
-    """The model under test, what it is asked, and its dense runs.
+class ModelUnderTest:
+    """A model, its prompts, and its dense runs.
 
     Args:
         model: The model, unpatched.
-        prompts: What it is asked.
+        prompts: What every run is given.
         reserved: Token ids that no answer may hold.
     """
 
-    def __init__(self, model: Any, prompts: Prompts, reserved: list[int]) -> None:
+    def __init__(self, model: Any, prompts: PromptSet, reserved: list[int]) -> None:
         self.model, self.prompts = model, prompts
         self.depth = len(decoder_layers(find_decoder(model)))
         self.kernel, self.kernels = current_kernel(model), available_kernels(model)
@@ -52,45 +59,44 @@ class Subject:
         """The tokens that every run is made to generate: the dense model's answer to the first row."""
         return greedy_answer(self.model, self.prompts.rows[0], self._reserved)
 
-    def run(self, prompt: Prompt, *, use_cache: bool = True) -> Run:
-        """The model as it is now, patched or not, on a row or on the batch."""
+    def run(self, prompt: VisualPrompt, *, use_cache: bool = True) -> DictatedRun:
+        """Run the model as it is now, patched or not, on a row or on the batch."""
         rows = self.prompts.rows if prompt is self.prompts.batch else (prompt,)
         return run(self.model, prompt, [row.columns for row in rows], self.answer, use_cache=use_cache)
 
     @cached_property
-    def dense(self) -> Run:
-        """The first row."""
+    def dense(self) -> DictatedRun:
+        """The dense run on the first row."""
         return self.run(self.prompts.rows[0])
 
     @cached_property
-    def dense_batch(self) -> Run:
-        """The padded batch."""
+    def dense_batch(self) -> DictatedRun:
+        """The dense run on the padded batch."""
         return self.run(self.prompts.batch)
 
     @cached_property
-    def dense_uncached(self) -> Run:
-        """The first row without a cache."""
+    def dense_uncached(self) -> DictatedRun:
+        """The dense run on the first row without a cache."""
         return self.run(self.prompts.rows[0], use_cache=False)
 
     @cached_property
     def repeatable(self) -> bool:
         """Whether the unpatched model gives the same bits twice."""
-        again = self.run(self.prompts.rows[0])
-        return torch.equal(self.dense.logits[0], again.logits[0]) and torch.equal(self.dense.steps, again.steps)
+        return self.dense.same_bits(self.run(self.prompts.rows[0]))
 
     @cached_property
     def kernel_noise(self) -> float:
-        """How far apart the unpatched model is with another kernel; if it has none, in a padded batch."""
+        """Distance of dense runs with another kernel; if the model has none, in a padded batch."""
         floor = rounding(self.model.dtype, self.depth)
         if self.other_kernel is None:
             return max(floor, self.padding_noise)
         with kernel(self.model, self.other_kernel):
             other = self.run(self.prompts.rows[0])
-        return max(floor, _apart(other, self.dense))
+        return max(floor, other.distance(self.dense))
 
     @cached_property
     def padding_noise(self) -> float:
-        """How far apart the unpatched model is on a padded batch and on each of its rows alone."""
+        """Distance of dense runs on a padded batch and on each of its rows alone."""
         noise = 0.0
         for b, prompt in enumerate(self.prompts.rows):
             alone = self.run(prompt) if b else self.dense
@@ -100,19 +106,19 @@ class Subject:
 
     @cached_property
     def cache_noise(self) -> float:
-        """How far apart the unpatched model is with a cache and without."""
+        """Distance of dense runs with a cache and without."""
         return distance(self.dense_uncached.steps, self.dense.steps)
 
     def tolerance(self, *noises: float) -> float:
-        """How far apart two exact runs may be, where these sources of noise come on top of the kernel's."""
+        """Distance that two exact runs may have, where these sources of noise come on top of the kernel's."""
         return allowed(self.kernel_noise, *noises)
 
 
 @dataclass(frozen=True)
-class Pruned:
-    """A run under a patch, what the patch says about it, and how long each row of the prompt is."""
+class PrunedRun:
+    """A run under a patch, the patch's report, and the length of each row of the prompt."""
 
-    run: Run
+    run: DictatedRun
     report: Report
     lengths: tuple[int, ...]
 
@@ -123,58 +129,93 @@ class Pruned:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """A run of the independent reference; `scores` and `alive` as in `MaskedReference`."""
+class ReferenceRun:
+    """A run of the masked reference; `scores` and `alive` as in `MaskedReference`."""
 
-    run: Run
+    run: DictatedRun
     scores: dict[int, Tensor]
     alive: list[Tensor]
 
 
 class Case:
-    """A subject under one schedule.
+    """A model under test with one schedule.
 
     Args:
-        subject: The subject.
+        tested: The model under test.
         schedule: The schedule.
     """
 
-    def __init__(self, subject: Subject, schedule: Schedule) -> None:
-        self.subject, self.schedule = subject, schedule
-        self._alone: dict[int, Pruned] = {}
-        self._references: dict[Any, Reference] = {}
+    def __init__(self, tested: ModelUnderTest, schedule: Schedule) -> None:
+        self.tested, self.schedule = tested, schedule
+        self._alone: dict[int, PrunedRun] = {}
+        self._references: dict[Any, ReferenceRun] = {}
 
-    def pruned_on(self, prompt: Prompt, name: str | None = None, *, use_cache: bool = True) -> Pruned:
+    def pruned_on(self, prompt: VisualPrompt, name: str | None = None, *, use_cache: bool = True) -> PrunedRun:
         """A run under the schedule, with another kernel if one is named."""
-        model = self.subject.model
+        model = self.tested.model
         with kernel(model, name) if name else nullcontext(), apply(model, self.schedule, prompt.mask) as patch:
-            result = self.subject.run(prompt, use_cache=use_cache)
-            return Pruned(result, patch.report, tuple(prompt.inputs["attention_mask"].sum(1).tolist()))
+            result = self.tested.run(prompt, use_cache=use_cache)
+            return PrunedRun(result, patch.report, tuple(prompt.inputs["attention_mask"].sum(1).tolist()))
 
-    def alone(self, row: int) -> Pruned:
-        """A row without padding."""
+    def alone(self, row: int) -> PrunedRun:
+        """The pruned run on a row without padding."""
         if row not in self._alone:
-            prompt = self.subject.prompts.rows[row]
+            prompt = self.tested.prompts.rows[row]
             self._alone[row] = self.pruned_on(prompt)
         return self._alone[row]
 
     @property
-    def pruned(self) -> Pruned:
-        """The first row without padding."""
+    def pruned(self) -> PrunedRun:
+        """The pruned run on the first row without padding."""
         return self.alone(0)
 
-    def reference(self, kept: Mapping[int, Tensor], row: int = 0) -> Reference:
-        """The independent reference on one row, in which these positions are left."""
+    def reference(self, kept: Mapping[int, Tensor], row: int = 0) -> ReferenceRun:
+        """The run of the masked reference on one row, in which these positions are left."""
         key = (row, *((layer, *kept[layer].tolist()) for layer in sorted(kept)))
         if key not in self._references:
-            subject, prompt = self.subject, self.subject.prompts.rows[row]
-            with MaskedReference(
-                subject.model, subject.reference_kernel, self.schedule, prompt.visual[0], kept
-            ) as masked:
-                made = subject.run(prompt)
-            self._references[key] = Reference(made, masked.scores, masked.alive)
+            tested, prompt = self.tested, self.tested.prompts.rows[row]
+            kernel_name = tested.reference_kernel
+            with MaskedReference(tested.model, kernel_name, self.schedule, prompt.visual[0], kept) as masked:
+                self._references[key] = ReferenceRun(tested.run(prompt), masked.scores, masked.alive)
         return self._references[key]
 
 
-def _apart(a: Run, b: Run) -> float:
-    return max(distance(a.steps, b.steps), distance(a.logits[0], b.logits[0]))
+def model_under_test(loaded: LoadedModel, samples: Sequence[Sample] = ()) -> ModelUnderTest:
+    """A loaded model with the first samples as its prompts, or made-up ones.
+
+    Raises:
+        DataError: the processor refuses the samples.
+        ModelError: the structure of the model is not supported.
+    """
+    model, processor = loaded.model, loaded.processor
+    return ModelUnderTest(model, questions(model, processor, samples), reserved_ids(model, processor))
+
+
+def random_model_under_test(path: str | Path, config: Any, samples: Sequence[Sample] = ()) -> ModelUnderTest:
+    """A model with random weights: prompted through its processor if there is one, else with random words.
+
+    Args:
+        path: Where a processor may be: a folder, a file in it, or a name on the hub.
+        config: The model's config.
+        samples: What to prompt it with.
+
+    Raises:
+        DataError: there are samples and no processor, or it refuses them.
+        ModelError: the model cannot be built, or its structure is not supported.
+    """
+    processor = _processor(path)
+    if processor is None and samples:
+        raise DataError("needs a processor beside the config", field="--data", remedy="leave --data out")
+    model = random_model(config)
+    prompts = questions(model, processor, samples) if processor else words(model, "no processor beside the config")
+    return ModelUnderTest(model, prompts, reserved_ids(model, processor))
+
+
+def _processor(path: str | Path) -> Any:
+    """The processor, if one for images is there."""
+    folder = Path(path).parent if Path(path).is_file() else path
+    try:
+        processor: Any = AutoProcessor.from_pretrained(folder)
+    except (OSError, ValueError, KeyError, ImportError, TypeError):  # each is some library's way to say: not there
+        return None
+    return processor if hasattr(processor, "image_processor") else None

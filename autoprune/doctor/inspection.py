@@ -1,4 +1,4 @@
-"""Try a schedule on a model once and tell what it did: the answer to "is it really active?"."""
+"""Inspection of a schedule on a model: one pruned prefill, to see that it is really active and comes off again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from autoprune.schedule import Schedule
 
 @dataclass(frozen=True)
 class Inspection:
-    """What one pruned prefill did.
+    """Effects of one pruned prefill.
 
     Attributes:
         fired: Whether every stage ran; False only for a schedule without stages.
@@ -57,7 +57,7 @@ def inspect_schedule(loaded: LoadedModel, schedule: Schedule, sample: Sample | N
 
     Args:
         loaded: The model.
-        schedule: What to try.
+        schedule: The schedule to inspect.
         sample: A real question; None = a made-up image with a short question.
 
     Raises:
@@ -70,21 +70,21 @@ def inspect_schedule(loaded: LoadedModel, schedule: Schedule, sample: Sample | N
     with record(model, ()) as recording:
         dense = _last_logits(model, inputs)
     with apply(model, schedule) as patch:
-        pruned, seen = _last_logits(model, inputs), patch.report
+        pruned, report = _last_logits(model, inputs), patch.report
     again = _last_logits(model, inputs)
     ends = torch.tensor([inputs["input_ids"].shape[1]])
     counts = count_prompts(inputs["attention_mask"], ends, recording.visual_mask, [1], [1])[0]
-    alive = seen.visual_tokens[:, 0].tolist()
+    alive = report.visual_tokens[:, 0].tolist()
     kept = [alive[stage.layer] for stage in schedule.stages]
     price = Pricer(loaded.config, model.dtype.itemsize).price(schedule, counts, kept)
     return Inspection(
-        fired=seen.active and set(seen.kept) == {s.layer for s in schedule.stages},
+        fired=report.active and set(report.kept) == {s.layer for s in schedule.stages},
         undone=torch.equal(dense, again),
         visual_tokens=counts.visual,
         text_tokens=counts.text,
-        tokens=seen.tokens[:, 0].tolist(),
+        tokens=report.tokens[:, 0].tolist(),
         visual_alive=alive,
-        kv_entries=seen.kv_entries[:, 0].tolist(),
+        kv_entries=report.kv_entries[:, 0].tolist(),
         flops_ratio=price.ratio,
         kv_ratio=price.kv_ratio,
         max_logit_change=float((pruned - dense).abs().max()),

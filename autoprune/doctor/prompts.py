@@ -1,4 +1,4 @@
-"""What a model under test is asked: two rows of different length, alone and as one left-padded batch."""
+"""Prompts for a model under test: two rows of different length, alone and as one left-padded batch."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _SHORT_QUESTION = "What differs?"
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """Model inputs of one or more rows.
+class VisualPrompt:
+    """Model inputs of one or more rows, and which of their tokens are visual.
 
     Attributes:
         inputs: What the model takes.
@@ -63,21 +63,21 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Prompts:
-    """The rows of an examination.
+class PromptSet:
+    """The prompts of a report.
 
     Attributes:
         rows: Each alone, without padding.
         batch: All of them, padded on the left.
-        about: What they are, for people.
+        about: What they are, in words.
     """
 
-    rows: tuple[Prompt, ...]
-    batch: Prompt
+    rows: tuple[VisualPrompt, ...]
+    batch: VisualPrompt
     about: str
 
 
-def questions(model: Any, processor: Any, samples: Sequence[Sample] = ()) -> Prompts:
+def questions(model: Any, processor: Any, samples: Sequence[Sample] = ()) -> PromptSet:
     """Prompts through the processor: the first two samples, with made-up ones in place of those that are missing.
 
     Raises:
@@ -85,32 +85,32 @@ def questions(model: Any, processor: Any, samples: Sequence[Sample] = ()) -> Pro
     """
     one = synthetic_sample(model.config, _LONG_QUESTION)
     if samples:
-        asked = [*samples, one][:2]
-        return Prompts(*_encoded(model, processor, asked), f"rows {' and '.join(sample.id for sample in asked)}")
+        chosen = [*samples, one][:2]
+        return PromptSet(*_encoded(model, processor, chosen), f"rows {' and '.join(sample.id for sample in chosen)}")
     try:
         two = synthetic_sample(model.config, _SHORT_QUESTION, images=2)
-        return Prompts(*_encoded(model, processor, [one, two]), "questions about one and about two made-up images")
+        return PromptSet(*_encoded(model, processor, [one, two]), "questions about one and about two made-up images")
     except DataError:  # some processors take one image per prompt
         two = synthetic_sample(model.config, _SHORT_QUESTION)
-        return Prompts(*_encoded(model, processor, [one, two]), "two questions about a made-up image")
+        return PromptSet(*_encoded(model, processor, [one, two]), "two questions about a made-up image")
 
 
-def _encoded(model: Any, processor: Any, samples: list[Sample]) -> tuple[tuple[Prompt, ...], Prompt]:
-    def prompt(chosen: list[Sample]) -> Prompt:
+def _encoded(model: Any, processor: Any, samples: list[Sample]) -> tuple[tuple[VisualPrompt, ...], VisualPrompt]:
+    def prompt(chosen: list[Sample]) -> VisualPrompt:
         inputs = to_device(encode(processor, chosen), model.device)
         with torch.inference_mode(), record(model, ()) as recording:
             model(**inputs, use_cache=False, logits_to_keep=1)
-        return Prompt(inputs, recording.visual_mask, marked=True)
+        return VisualPrompt(inputs, recording.visual_mask, marked=True)
 
     return tuple(prompt([sample]) for sample in samples), prompt(samples)
 
 
-def words(model: Any, why: str) -> Prompts:
+def words(model: Any, why: str) -> PromptSet:
     """Prompts without a processor: random words, some of which are declared visual.
 
     Args:
         model: The model.
-        why: Why there is no processor, for people.
+        why: Why there is no processor, in words.
     """
     text = model.config.get_text_config(decoder=True)
     ordinary = torch.ones(text.vocab_size, dtype=torch.bool)
@@ -126,14 +126,14 @@ def words(model: Any, why: str) -> Prompts:
     width = max(len(ids) for ids, _ in rows)
     typed = "token_type_ids" in inspect.signature(model.forward).parameters  # without them some masks are undefined
     pad = getattr(text, "pad_token_id", None) or 0
-    return Prompts(
+    return PromptSet(
         tuple(_padded([row], len(row[0]), model.device, pad, typed) for row in rows),
         _padded(rows, width, model.device, pad, typed),
         f"random words, some declared visual; vision tower not exercised ({why})",
     )
 
 
-def _padded(rows: list[tuple[Tensor, Tensor]], width: int, device: torch.device, pad: int, typed: bool) -> Prompt:
+def _padded(rows: list[tuple[Tensor, Tensor]], width: int, device: torch.device, pad: int, typed: bool) -> VisualPrompt:
     def left(values: Tensor, value: int = 0) -> Tensor:
         return torch.nn.functional.pad(values, (width - len(values), 0), value=value)
 
@@ -143,18 +143,18 @@ def _padded(rows: list[tuple[Tensor, Tensor]], width: int, device: torch.device,
     inputs = {"input_ids": ids, "attention_mask": mask}
     if typed:
         inputs["token_type_ids"] = torch.zeros_like(ids)
-    return Prompt(to_device(inputs, device), visual, marked=False)
+    return VisualPrompt(to_device(inputs, device), visual, marked=False)
 
 
 def reserved_ids(model: Any, processor: Any = None) -> list[int]:
-    """Token ids that mean something to the model, such as placeholders and the end: no dictated answer has them."""
-    found = set(visual_token_ids(model.config))
+    """Token ids with a function in the model, such as placeholders and the end: no dictated answer has them."""
+    ids = set(visual_token_ids(model.config))
     for config in (model.config, model.config.get_text_config(decoder=True), model.generation_config):
         for name, value in vars(config).items():
             if name.endswith(("token_id", "token_index")):
-                found.update(i for i in (value if isinstance(value, list) else [value]) if isinstance(i, int))
-    found.update(getattr(getattr(processor, "tokenizer", None), "all_special_ids", ()))
-    return sorted(i for i in found if i >= 0)
+                ids.update(i for i in (value if isinstance(value, list) else [value]) if isinstance(i, int))
+    ids.update(getattr(getattr(processor, "tokenizer", None), "all_special_ids", ()))
+    return sorted(i for i in ids if i >= 0)
 
 
 def _spread(positions: list[int]) -> list[int]:

@@ -1,8 +1,10 @@
-"""An independent reference: nothing is removed, dropped tokens are masked out of every attention instead.
+"""The masked reference: nothing is removed, dropped tokens are masked out of every attention instead.
 
-It shares nothing with the pruning but the places of modules: no gathering, no cache of another kind, no mask of another
-size. Masks are the model's own with the dropped columns closed. A recurrent layer has no columns to close: there, and
-only there, the survivors are handed to the mixer alone, for one row without padding.
+The reference shares nothing with the pruning but the places of modules: no gathering, no cache of another kind, no
+mask of another size. Masks are the model's own with the dropped columns closed. A recurrent layer has no columns to
+close: there, and only there, the survivors are handed to the mixer alone, for one row without padding. From the full
+attention maps of the reference follows what stages that choose by attention should keep: the slow truth beside the
+runtime's few rows.
 """
 
 from __future__ import annotations
@@ -14,11 +16,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from autoprune.doctor.kernels import kernel
-from autoprune.doctor.maps import map_criterion, received, voters
+from autoprune.doctor.runs import kernel
 from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
 from autoprune.runtime.families import family_of
-from autoprune.schedule import Schedule
+from autoprune.runtime.replay import hooked
+from autoprune.schedule import AttentionCriterion, Keep, Schedule, Stage
 
 
 class MaskedReference:
@@ -74,10 +76,7 @@ class MaskedReference:
         self._undo.close()
 
     def _hook(self, module: nn.Module, before: Any = None, after: Any = None) -> None:
-        if before:
-            self._undo.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
-        if after:
-            self._undo.callback(module.register_forward_hook(after, with_kwargs=True).remove)
+        self._undo.enter_context(hooked(module, before=before, after=after))
 
     def _before(self, i: int) -> Any:
         def before(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -135,7 +134,7 @@ class MaskedReference:
     def _look_ahead(
         self, i: int, layer: nn.Module, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        """The map of this layer before its own stage drops anything."""
+        """Run this layer before its own stage drops anything, for its attention map."""
         before = self._alive_before(i)
         rest = {n: v for n, v in kwargs.items() if n not in ("hidden_states", "past_key_values", "use_cache")}
         rest["attention_mask"] = self._closed(i, hidden, kwargs, before)
@@ -181,3 +180,69 @@ def _open(mask: Tensor) -> Tensor:
     """BoolTensor[S, K]: what a mask of one row lets through."""
     own = mask[0, 0]
     return own if own.dtype == torch.bool else own > torch.finfo(own.dtype).min / 2
+
+
+def map_criterion(stage: Stage) -> AttentionCriterion | None:
+    """The criterion of a stage whose choice follows from one attention map; raters and combined rows need more."""
+    criterion = stage.criterion
+    if not stage.selects or not isinstance(criterion, AttentionCriterion):
+        return None
+    return None if criterion.rows == "raters" or criterion.combine else criterion
+
+
+def voters(criterion: AttentionCriterion, visual: Tensor, alive: Tensor) -> Tensor:
+    """BoolTensor[S]: the rows that vote in a prompt without padding."""
+    if criterion.rows == "visual":
+        return visual & alive
+    if criterion.rows == "text":
+        return alive & ~visual & (visual.cumsum(0) > 0)
+    rows = alive.clone()
+    if criterion.rows == "last":
+        rows[:-1] = False
+    return rows
+
+
+def received(weights: Tensor, allowed: Tensor, rows: Tensor, criterion: AttentionCriterion) -> Tensor:
+    """FloatTensor[S]: the attention that each position gets.
+
+    Args:
+        weights: [H, S, S], after the softmax.
+        allowed: BoolTensor[S, S], which columns a row may see.
+        rows: BoolTensor[S], the rows that vote.
+        criterion: How heads and rows are put together.
+    """
+    voted = weights[:, rows].float()
+    over = voted.amax(0) if criterion.heads == "max" else voted.mean(0) if criterion.heads == "mean" else voted.sum(0)
+    if criterion.normalize == "causal":
+        return over.sum(0) / allowed[rows].sum(0).clamp(min=1)
+    return over.mean(0) if criterion.reduce == "mean" else over.sum(0)
+
+
+def spread(scores: Tensor, candidates: Tensor) -> float:
+    """Distance of the worst score from the best one, as a share of the best."""
+    best, worst = float(scores[candidates].max()), float(scores[candidates].min())
+    return (best - worst) / best if best > 0 else 0.0
+
+
+def misjudged(scores: Tensor, candidates: Tensor, kept: Tensor, keep: Keep) -> float:
+    """How much a decision contradicts the scores, as a share of the best score; 0 if it does not.
+
+    Args:
+        scores: FloatTensor[S].
+        candidates: BoolTensor[S], the visual tokens before the stage.
+        kept: BoolTensor[S], those after it.
+        keep: The rule; how many tokens a ratio or a count keeps is not judged here.
+    """
+    best = float(scores[candidates].max())
+    chosen, left = scores[candidates & kept], scores[candidates & ~kept]
+    worst = float(chosen.min())
+    wrong = float(left.max()) - worst if left.numel() else 0.0
+    if keep.threshold is not None and left.numel():
+        wrong = max(wrong, float(left.max()) - keep.threshold)
+    if keep.threshold is not None and chosen.numel() > 1:
+        wrong = max(wrong, keep.threshold - worst)
+    if keep.mass is not None:
+        total, held = float(scores[candidates].sum()), float(chosen.sum())
+        short, spare = keep.mass * total - held, held - worst - keep.mass * total
+        wrong = max(wrong, short, spare if chosen.numel() > 1 else 0.0)
+    return max(wrong, 0.0) / best if best > 0 else 0.0

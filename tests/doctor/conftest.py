@@ -2,17 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from autoprune.doctor import default_schedules, subject_of
+from autoprune.doctor import default_schedules, model_under_test
 
 
 @pytest.fixture(scope="session")
-def subject(loaded):
-    """A random LLaVA with its processor, asked made-up questions."""
-    made = subject_of(loaded)
-    made.dense, made.dense_batch, made.dense_uncached, made.kernel_noise  # noqa: B018 - before anything is broken
-    return made
+def tested(loaded):
+    """A random LLaVA with its processor and made-up questions."""
+    tested = model_under_test(loaded)
+    tested.dense, tested.dense_batch, tested.dense_uncached, tested.kernel_noise  # noqa: B018 - before anything is broken
+    return tested
 
 
 @pytest.fixture(scope="session")
-def schedules(subject):
-    return default_schedules(subject.model, subject.prompts.rows[0])
+def schedules(tested):
+    return default_schedules(tested.model, tested.prompts.rows[0])

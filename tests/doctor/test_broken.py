@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from autoprune.doctor import default_schedules, examine, subject_of
+from autoprune.doctor import default_schedules, examine, model_under_test
 from autoprune.models.loading import load_model
 from autoprune.runtime import cache_layers, frame, masks, patch, pruner, scoring, selection
 
@@ -139,35 +139,35 @@ def a_hook_stays(monkeypatch):
 
 
 @pytest.mark.parametrize("name", BREAKAGES)
-def test_a_broken_runtime_is_found(name, subject, schedules, monkeypatch):
+def test_a_broken_runtime_is_found(name, tested, schedules, monkeypatch):
     check, break_it = BREAKAGES[name]
-    hooks = dict(subject.model._forward_hooks)
+    hooks = dict(tested.model._forward_hooks)
     with monkeypatch.context() as patched:
         break_it(patched)
-        found = examine(subject, {"by attention": schedules["by attention"]})
-    subject.model._forward_hooks.clear()
-    subject.model._forward_hooks.update(hooks)
-    failed = {result.check for result in found.results if result.status == "fail"}
-    assert check in failed, found.results
-    assert not found.passed
+        report = examine(tested, {"by attention": schedules["by attention"]})
+    tested.model._forward_hooks.clear()
+    tested.model._forward_hooks.update(hooks)
+    failed = {result.check for result in report.results if result.status == "fail"}
+    assert check in failed, report.results
+    assert not report.passed
 
 
 def test_half_precision_sees_less_but_still_sees(model_folder, monkeypatch):
-    half = subject_of(load_model(model_folder, dtype="bfloat16"))
+    half = model_under_test(load_model(model_folder, dtype="bfloat16"))
     schedules = default_schedules(half.model, half.prompts.rows[0])
-    found = examine(half, schedules)
-    assert found.passed, found.results
-    assert found.tolerance > 1e-2
+    report = examine(half, schedules)
+    assert report.passed, report.results
+    assert report.tolerance > 1e-2
     neighbours_are_gathered(monkeypatch)
     failed = {result.check for result in examine(half, schedules).results if result.status == "fail"}
     assert {"masked reference", "positions", "padded batch"} <= failed
 
 
-def test_an_unbroken_one_passes_every_check(subject, schedules):
-    found = examine(subject, schedules)
-    assert [r for r in found.results if r.status == "fail"] == []
-    assert {r.check for r in found.results if r.status == "pass"} == {"identity", *_checks()}
-    assert found.passed
+def test_an_unbroken_one_passes_every_check(tested, schedules):
+    report = examine(tested, schedules)
+    assert [r for r in report.results if r.status == "fail"] == []
+    assert {r.check for r in report.results if r.status == "pass"} == {"identity", *_checks()}
+    assert report.passed
 
 
 def _checks() -> set[str]:

@@ -7,8 +7,7 @@ import math
 import pytest
 import torch
 
-from autoprune.doctor.finding import compared
-from autoprune.doctor.tolerance import allowed, distance
+from autoprune.doctor.outcomes import allowed, compared, distance
 
 
 def noise(*shape: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from autoprune.doctor.maps import map_criterion, misjudged, received, spread, voters
+from autoprune.doctor.reference import map_criterion, misjudged, received, spread, voters
 from autoprune.schedule import AttentionCriterion, Keep, Stage
 
 S, HEADS = 9, 3

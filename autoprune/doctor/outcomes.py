@@ -1,17 +1,63 @@
-"""How far apart two runs of one model may be on this machine: measured, not assumed."""
+"""Outcome of a check, and how far apart two runs of one model may be on this machine: measured, not assumed."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Status = Literal["pass", "fail", "not applicable"]
 
 _SLACK = 6
 """A pruned run rounds in other places than the dense runs whose distance was measured."""
 
 _SHUT = -6e4
 """Below this a logit is no score: the model forbids the token, by minus infinity or the lowest number it has."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one check showed under one schedule."""
+
+    status: Status
+    reason: str
+
+
+def passed(reason: str) -> Outcome:
+    """The outcome of a check whose statement holds."""
+    return Outcome("pass", reason)
+
+
+def failed(reason: str) -> Outcome:
+    """The outcome of a check whose statement does not hold."""
+    return Outcome("fail", reason)
+
+
+def inapplicable(reason: str) -> Outcome:
+    """The outcome of a check that can show nothing here."""
+    return Outcome("not applicable", reason)
+
+
+def compared(apart: float, limit: float, effect: float, what: str) -> Outcome:
+    """The outcome of a comparison.
+
+    Args:
+        apart: Distance of the two sides.
+        limit: Distance to which rounding can bring them.
+        effect: Distance that pruning moves the same numbers; if it is not above `limit`, the comparison shows nothing.
+        what: What was compared.
+    """
+    figures = f"{apart:.1e} apart, {limit:.1e} allowed, pruning itself {effect:.1e}"
+    if not apart <= limit:  # also when it is NaN
+        return failed(f"{what}: {figures}")
+    if effect <= limit:
+        return inapplicable(
+            f"{what}: pruning moves the logits by {effect:.1e}, two dense runs may differ by {limit:.1e}"
+        )
+    return passed(f"{what}: {figures}")
 
 
 def distance(a: Tensor, b: Tensor) -> float:
@@ -40,7 +86,7 @@ def _centred(logits: Tensor, open_: Tensor) -> Tensor:
 
 
 def rounding(dtype: torch.dtype, depth: int) -> float:
-    """How far apart rounding alone brings two runs.
+    """Distance to which rounding alone brings two runs.
 
     Each of two additions per layer is off by up to half an epsilon, evenly spread, in both runs: a variance of
     4 · eps² / 12 per layer.

@@ -1,35 +1,47 @@
-"""The pruned model runs on the tokens that the schedule's arithmetic says, at the places where they were."""
+"""Checks of bookkeeping: tokens per layer, cache entries and positions are as planned, and nothing is left behind."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from autoprune.doctor.case import Case
-from autoprune.doctor.finding import Finding, failed, inapplicable, passed
-from autoprune.doctor.watching import Entries, Seen
+from autoprune.doctor.outcomes import Outcome, failed, inapplicable, passed
+from autoprune.doctor.runs import CacheEntries, LayerCall
 from autoprune.pricing.tokens import tokens_per_layer, visual_alive
+from autoprune.runtime import apply
 from autoprune.runtime.decoder import find_decoder
+from autoprune.schedule.criteria.declaration import COUNTS
+
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+)
 
 
 def planned(case: Case) -> list[int]:
     """Tokens of the first row that each layer runs on, from the schedule and the counts of the prompt alone.
 
-    What a rule keeps that depends on scores is not arithmetic: there, what the patch reports.
+    Where a keep rule depends on scores, which is no arithmetic, the count is the one that the patch reports.
     """
-    prompt, report = case.subject.prompts.rows[0], case.pruned.report
+    prompt, report = case.tested.prompts.rows[0], case.pruned.report
     visual = int(prompt.visual[0].sum())
     stages = case.schedule.stages
     kept = None
-    if any(stage.keep.kind in ("mass", "threshold") for stage in stages):
+    if any(stage.keep.kind not in COUNTS for stage in stages):
         kept = [int(report.visual_tokens[stage.layer, 0]) for stage in stages]
     alive = visual_alive(case.schedule, visual, kept)
-    return tokens_per_layer(case.schedule, alive, prompt.length - visual, case.subject.depth)
+    return tokens_per_layer(case.schedule, alive, prompt.length - visual, case.tested.depth)
 
 
-def fired(case: Case) -> Finding:
+def fired(case: Case) -> Outcome:
     """Every stage ran, and every layer was really called on the planned number of tokens."""
     if not case.schedule.stages:
         return inapplicable("the schedule has no stage")
@@ -37,7 +49,7 @@ def fired(case: Case) -> Finding:
     silent = sorted({stage.layer for stage in case.schedule.stages} - set(report.kept))
     if silent or not report.active:
         return failed(f"stages that did not run: before layers {silent}")
-    rows = [case.pruned.run.prefill[i].rows for i in range(case.subject.depth)]
+    rows = [case.pruned.run.prefill[i].rows for i in range(case.tested.depth)]
     for name, counts in {"ran on": rows, "is reported with": report.tokens[:, 0].tolist()}.items():
         wrong = next((i for i, n in enumerate(counts) if n != plan[i]), None)
         if wrong is not None:
@@ -45,10 +57,10 @@ def fired(case: Case) -> Finding:
     return passed(f"{len(case.schedule.stages)} stages; tokens per layer as planned: {_runs(plan)}")
 
 
-def entries(case: Case) -> Finding:
+def entries(case: Case) -> Outcome:
     """Each cache layer holds the planned number of entries, after the prefill and after the answer, yet reports all."""
-    run, dense, plan = case.pruned.run, case.subject.dense, planned(case)
-    new = len(case.subject.answer) - 1
+    run, dense, plan = case.pruned.run, case.tested.dense, planned(case)
+    new = len(case.tested.answer) - 1
     for when, got, whole, more in (
         ("the prefill", run.filled, dense.filled, 0),
         ("the answer", run.grown, dense.grown, new),
@@ -66,7 +78,7 @@ def entries(case: Case) -> Finding:
     return passed(f"entries per layer as planned: {_runs(held)}; {new} more after the answer")
 
 
-def _entry_fault(own: Entries | None, full: Entries | None, plan: int) -> str | None:
+def _entry_fault(own: CacheEntries | None, full: CacheEntries | None, plan: int) -> str | None:
     if full is None or own is None:
         return None if own is full else "keys where the dense model has none, or the reverse"
     wanted = min(plan, full.held)  # a sliding window holds less than the sequence
@@ -75,12 +87,12 @@ def _entry_fault(own: Entries | None, full: Entries | None, plan: int) -> str | 
     return None if own.logical == full.logical else f"reports length {own.logical}, the sequence has {full.logical}"
 
 
-def positions(case: Case) -> Finding:
+def positions(case: Case) -> Outcome:
     """Survivors and later tokens are rotated as in the dense run, or by places counted anew with compact positions."""
-    run, dense = case.pruned.run, case.subject.dense
+    run, dense = case.pruned.run, case.tested.dense
     alive = case.reference(case.pruned.kept()).alive
     compared = 0
-    for i in range(case.subject.depth):
+    for i in range(case.tested.depth):
         own = alive[i].cpu()
         gone = (~own).cumsum(0)
         stages = (
@@ -96,25 +108,25 @@ def positions(case: Case) -> Finding:
             compared += 1
     if not compared:
         return inapplicable("the layers are handed no rotary embeddings")
-    return passed(f"survivors and later tokens in {case.subject.depth} layers rotated for {_whose(case)}")
+    return passed(f"survivors and later tokens in {case.tested.depth} layers rotated for {_whose(case)}")
 
 
 def _whose(case: Case) -> str:
     return "the places of the dense run" if case.schedule.positions == "keep" else "places counted without gaps"
 
 
-def _picked(seen: Seen, index: Tensor) -> Seen:
-    rotary = tuple(t.index_select(-2, index.to(t.device)) for t in seen.rotary)
-    places = seen.places
-    return Seen(len(index), rotary, None if places is None else places.index_select(-1, index.to(places.device)))
+def _picked(call: LayerCall, index: Tensor) -> LayerCall:
+    rotary = tuple(t.index_select(-2, index.to(t.device)) for t in call.rotary)
+    places = call.places
+    return LayerCall(len(index), rotary, None if places is None else places.index_select(-1, index.to(places.device)))
 
 
-def _moved(case: Case, seen: Seen, back: Tensor) -> tuple[Tensor, ...]:
+def _moved(case: Case, call: LayerCall, back: Tensor) -> tuple[Tensor, ...]:
     """The rotary embeddings of tokens that stand `back` places earlier."""
-    if not seen.rotary or seen.places is None:
+    if not call.rotary or call.places is None:
         return ()
-    decoder: Any = find_decoder(case.subject.model)
-    return tuple(decoder.rotary_emb(seen.rotary[0], seen.places - back.to(seen.places.device)))
+    decoder: Any = find_decoder(case.tested.model)
+    return tuple(decoder.rotary_emb(call.rotary[0], call.places - back.to(call.places.device)))
 
 
 def _same(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> bool:
@@ -130,3 +142,36 @@ def _runs(counts: list[int]) -> str:
         else:
             groups.append([count, 1])
     return ", ".join(f"{count} ×{times}" for count, times in groups)
+
+
+def undo(case: Case) -> Outcome:
+    """After a patched run and `remove()`: the same bits, and no hook, attribute or kernel left."""
+    tested, prompt = case.tested, case.tested.prompts.rows[0]
+    before = traces(tested.model)
+    with apply(tested.model, case.schedule, prompt.mask):
+        tested.run(prompt)
+    left = differences(before, traces(tested.model))
+    if left:
+        return failed(f"left behind: {', '.join(left[:3])}{' …' if len(left) > 3 else ''}")
+    again = tested.run(prompt)
+    if again.same_bits(tested.dense):
+        return passed("bit-equal logits; no hook, attribute or kernel left")
+    apart = again.distance(tested.dense)
+    if tested.repeatable or not apart <= tested.tolerance():
+        return failed(f"other logits than before: {apart:.1e} apart")
+    return passed(f"no hook, attribute or kernel left; {apart:.1e} apart, as two dense runs are here")
+
+
+def traces(model: nn.Module) -> dict[str, Any]:
+    """Hooks, attributes and attention functions of a model, by name: equal before and after means nothing was left."""
+    state: dict[str, Any] = {f"attention function {name}": f for name, f in ALL_ATTENTION_FUNCTIONS.items()}
+    for path, module in model.named_modules():
+        where = path or type(module).__name__
+        state[f"attributes of {where}"] = frozenset(vars(module))
+        state |= {f"{hooks} of {where}": len(vars(module).get(hooks, ())) for hooks in _HOOKS}
+    return state
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Names of the traces that changed."""
+    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
