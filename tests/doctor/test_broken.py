@@ -9,7 +9,7 @@ import torch
 
 from autoprune.doctor import default_schedules, examine, model_under_test
 from autoprune.models.loading import load_model
-from autoprune.runtime import cache_layers, frame, masks, patch, pruner, scoring, selection
+from autoprune.runtime import cache_layers, masks, patch, pruner, scoring, survivors
 
 BREAKAGES: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {}
 
@@ -25,7 +25,7 @@ def breaks(check: str) -> Callable[..., Callable[[pytest.MonkeyPatch], None]]:
 @breaks("identity")
 def one_token_too_few(monkeypatch):
     def fewer(scores, candidates, keep, n_visual):
-        kept = selection.survivors(scores, candidates, keep, n_visual)
+        kept = survivors.survivors(scores, candidates, keep, n_visual)
         return kept & (kept.cumsum(1) > 1)
 
     monkeypatch.setattr(pruner, "survivors", fewer)
@@ -46,18 +46,18 @@ def a_stage_does_nothing(monkeypatch):
 
 @breaks("masked reference")
 def neighbours_are_gathered(monkeypatch):
-    init = frame.Frame.__init__
+    init = survivors.Frame.__init__
 
     def shifted(self, alive):
         init(self, alive)
         self.index = (self.index - 1).clamp(min=0)
 
-    monkeypatch.setattr(frame.Frame, "__init__", shifted)
+    monkeypatch.setattr(survivors.Frame, "__init__", shifted)
 
 
 @breaks("masked reference")
 def results_are_not_written_back(monkeypatch):
-    monkeypatch.setattr(frame.Frame, "put", lambda self, compact, full: full)
+    monkeypatch.setattr(survivors.Frame, "put", lambda self, compact, full: full)
 
 
 @breaks("decisions")
@@ -104,13 +104,13 @@ def later_tokens_are_rotated_otherwise(monkeypatch):
 
 @breaks("padded batch")
 def fillers_are_seen(monkeypatch):
-    init = frame.Frame.__init__
+    init = survivors.Frame.__init__
 
     def unmasked(self, alive):
         init(self, alive)
         self.valid, self.all_valid = torch.ones_like(self.valid), True
 
-    monkeypatch.setattr(frame.Frame, "__init__", unmasked)
+    monkeypatch.setattr(survivors.Frame, "__init__", unmasked)
 
 
 @breaks("without cache")
