@@ -13,7 +13,8 @@ from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError
 from autoprune.evaluate.encoding import encode, to_device
 from autoprune.models.loading import LoadedModel
-from autoprune.pricing.pricer import Pricer, PromptCounts, count_prompts
+from autoprune.pricing.cost import Pricer, flops_ratio
+from autoprune.pricing.tokens import PromptCounts, count_prompts
 from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
 from autoprune.runtime.recording import record
 from autoprune.schedule import AttentionCriterion, Keep, Schedule, Stage
@@ -95,8 +96,7 @@ def fit_recipe(
     pricer = Pricer(loaded.config, loaded.model.dtype.itemsize)
 
     def price(schedule: Schedule) -> float:
-        prices = [pricer.price(schedule, counts, _counts(schedule, counts.visual)) for counts in prompts]
-        return sum(p.decoder_flops for p in prices) / sum(p.decoder_flops_dense for p in prices)
+        return flops_ratio([pricer.price(schedule, counts, _counts(schedule, counts.visual)) for counts in prompts])
 
     low, high = 0.0, 1.0
     cheapest = price(_schedule(_shares(statistics, scored, high)))

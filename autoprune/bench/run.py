@@ -18,7 +18,7 @@ from autoprune.bench.workload import Memory, RunTimes, Workload, kv_bytes, measu
 from autoprune.evaluate.timing import Spread, take_turns
 from autoprune.models.environment import cores, processor, versions
 from autoprune.pricing.architecture import Architecture
-from autoprune.pricing.cost import CONVENTION, Cost, cost
+from autoprune.pricing.cost import CONVENTION, Cost, cost, flops_ratio
 from autoprune.runtime import apply
 from autoprune.schedule import Schedule
 
@@ -218,7 +218,7 @@ def _pruned(
     left = [counts.visual[stage.layer] for stage in schedule.stages]
     samples = len(counts.visual[0])
     prices = price(schedule, [[row[b] for row in left] for b in range(samples)])
-    flops = sum(p.decoder_flops for p in prices) / sum(p.decoder_flops_dense for p in prices) if prices else None
+    flops = flops_ratio(prices) if prices else None
     ratios, floor = figures.ratios(name), figures.ratios(f"{name}, floor")
 
     def saved(ratios: Sequence[float]) -> Spread | None:

@@ -12,7 +12,8 @@ from autoprune.data.rows import Sample
 from autoprune.data.synthetic import synthetic_sample
 from autoprune.evaluate.encoding import encode, to_device
 from autoprune.models.loading import LoadedModel
-from autoprune.pricing.pricer import Pricer, count_prompts
+from autoprune.pricing.cost import Pricer
+from autoprune.pricing.tokens import count_prompts
 from autoprune.runtime import apply, record
 from autoprune.schedule import Schedule
 

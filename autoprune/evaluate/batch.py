@@ -28,7 +28,8 @@ from autoprune.evaluate.verdicts import (
     summed_log_probabilities,
 )
 from autoprune.models.loading import LoadedModel
-from autoprune.pricing.pricer import Pricer, PromptCounts, count_prompts
+from autoprune.pricing.cost import Pricer
+from autoprune.pricing.tokens import PromptCounts, count_prompts
 from autoprune.schedule import Schedule
 
 

@@ -13,7 +13,7 @@ from autoprune.evaluate.greedy import OpenRows, end_tokens, finish
 from autoprune.evaluate.prefix import DensePrefix, Replay
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.verdicts import Answer, check_finite, first_mismatch
-from autoprune.pricing.pricer import Pricer
+from autoprune.pricing.cost import Pricer
 from autoprune.schedule import Schedule
 
 RecordedBatch = PreparedBatch[DensePrefix]

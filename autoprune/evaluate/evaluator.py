@@ -15,9 +15,9 @@ from autoprune.evaluate.refusals import check_forcing, check_full_attention, che
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.vision import shared_features
 from autoprune.models.loading import LoadedModel
-from autoprune.pricing.pricer import Pricer
+from autoprune.pricing.cost import Pricer
 from autoprune.runtime.plan import ScoreKey
-from autoprune.schedule import AttentionCriterion, Criterion, EncoderCriterion, Schedule
+from autoprune.schedule import AttentionCriterion, Criterion, EncoderCriterion, Reads, Schedule
 
 _DENSE = Schedule()
 _OPEN_SHARE = 4  # unfinished answers may hold one part in so many of the memory for recordings
@@ -136,7 +136,7 @@ class Evaluator:
     def _recorded_batch(self, indices: Sequence[int]) -> RecordedBatch:
         model = self._loaded.model
         # Scores of the vision tower are read while it runs, so then the recorded pass encodes the images once more.
-        watched = any(isinstance(criterion, EncoderCriterion) for _, criterion in self._keys)
+        watched = any(criterion.reads is Reads.TOWER for _, criterion in self._keys)
         with nullcontext() if watched else shared_features(model):
             batch = PreparedBatch(
                 self._loaded,

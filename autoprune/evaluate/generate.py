@@ -20,7 +20,7 @@ from autoprune.evaluate.refusals import check_greedy
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.verdicts import Answer, check_finite
 from autoprune.models.loading import LoadedModel
-from autoprune.pricing.pricer import Pricer
+from autoprune.pricing.cost import Pricer
 from autoprune.runtime import Patch, apply, record
 from autoprune.schedule import Schedule
 

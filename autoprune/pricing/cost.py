@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from autoprune.pricing.architecture import Architecture
 from autoprune.pricing.scoring import matching_macs, selection_macs
-from autoprune.pricing.tokens import check_counts, check_layers, tokens_per_layer, visual_alive
-from autoprune.schedule import Schedule
+from autoprune.pricing.tokens import PromptCounts, check_counts, check_layers, tokens_per_layer, visual_alive
+from autoprune.schedule import Schedule, Stage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -155,6 +155,51 @@ def cost(
         kv_bytes_dense=_kv_numbers(architecture, dense_tokens, steps) * bytes_each,
         convention=_convention(architecture, visual_tokens, text_tokens, new_tokens, passes, bytes_each),
     )
+
+
+def flops_ratio(prices: Sequence[Cost]) -> float:
+    """Prefill FLOPs over dense of several prompts: the sum of pruned over the sum of dense."""
+    return sum(price.decoder_flops for price in prices) / sum(price.decoder_flops_dense for price in prices)
+
+
+class Pricer:
+    """The prices of samples of one model; equal token counts are priced once.
+
+    Args:
+        config: The model's config.
+        dtype_bytes: Bytes of one number in the KV cache.
+
+    Raises:
+        ModelError: the structure of the model is not known.
+    """
+
+    def __init__(self, config: PreTrainedConfig, dtype_bytes: int) -> None:
+        self._architecture = Architecture.from_config(config)
+        self._dtype_bytes = dtype_bytes
+        self._known: dict[tuple[tuple[Stage, ...], PromptCounts, tuple[int, ...]], Cost] = {}
+
+    def price(self, schedule: Schedule, counts: PromptCounts, kept: Sequence[int]) -> Cost:
+        """The price of one sample.
+
+        Args:
+            schedule: The schedule.
+            counts: Of the sample.
+            kept: Visual tokens alive after each stage.
+        """
+        key = (schedule.stages, counts, tuple(kept))
+        if key not in self._known:
+            self._known[key] = cost(
+                self._architecture,
+                schedule,
+                counts.visual,
+                counts.text,
+                counts.new,
+                text_before=counts.text_before,
+                kept=kept,
+                images=counts.images,
+                dtype_bytes=self._dtype_bytes,
+            )
+        return self._known[key]
 
 
 def _decoder(parts: dict[str, int]) -> int:

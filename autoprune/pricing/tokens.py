@@ -1,15 +1,69 @@
-"""How many tokens each decoder layer runs on under a schedule."""
+"""Token counts that a price depends on: of a prompt, after each stage of a schedule, and in each decoder layer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from autoprune.errors import DataError, ModelError, ScheduleError
 from autoprune.schedule import Schedule
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PromptCounts:
+    """Token counts of one prompt and its answer.
+
+    Attributes:
+        visual: Visual tokens of the prompt.
+        text: All other tokens of the prompt.
+        text_before: Text tokens before the first visual one.
+        images: Images of the prompt.
+        new: Tokens of the dense model's answer, the end token included.
+    """
+
+    visual: int
+    text: int
+    text_before: int
+    images: int
+    new: int
+
+    @classmethod
+    def of(cls, visual: Tensor, images: int, new: int) -> PromptCounts:
+        """Counts of a prompt without padding.
+
+        Args:
+            visual: BoolTensor[n], which of its tokens are visual.
+            images: Images of the prompt.
+            new: Tokens of the dense model's answer.
+        """
+        marks: list[bool] = visual.tolist()
+        seen = sum(marks)
+        return cls(seen, len(marks) - seen, marks.index(True) if seen else 0, images, new)
+
+
+def count_prompts(
+    attention_mask: Tensor, ends: Tensor, visual_mask: Tensor, images: Sequence[int], new: Sequence[int]
+) -> list[PromptCounts]:
+    """Token counts of each row of a batch.
+
+    Args:
+        attention_mask: [B, S].
+        ends: LongTensor[B], column at which the prompt ends.
+        visual_mask: BoolTensor[B, S].
+        images: Images of each row.
+        new: Tokens of each row's reference answer.
+    """
+    valid, visual = attention_mask.bool().cpu(), visual_mask.cpu()
+    rows = [visual[b, :end][(valid | visual)[b, :end]] for b, end in enumerate(ends.tolist())]
+    return [PromptCounts.of(*row) for row in zip(rows, images, new, strict=True)]
+
 
 def check_counts(visual_tokens: int, text_tokens: int, new_tokens: int, text_before: int, images: int) -> None:
-    """Refuse a prompt that cannot be.
+    """Refuses token counts that no prompt has.
 
     Raises:
         DataError: A count is negative, the prompt is empty, or more text is before the image than there is.
@@ -25,7 +79,7 @@ def check_counts(visual_tokens: int, text_tokens: int, new_tokens: int, text_bef
 
 
 def check_layers(schedule: Schedule, depth: int) -> None:
-    """Refuse a schedule that is deeper than the model.
+    """Refuses a schedule that is deeper than the model.
 
     Raises:
         ModelError: A stage is out of range.
@@ -70,7 +124,14 @@ def visual_alive(schedule: Schedule, visual_tokens: int, kept: Sequence[int] | N
 
 
 def tokens_per_layer(schedule: Schedule, alive: Sequence[int], text_tokens: int, depth: int) -> list[int]:
-    """Tokens that each of `depth` layers runs on, given what `visual_alive` returned."""
+    """Tokens that each decoder layer runs on in the prefill.
+
+    Args:
+        schedule: The schedule.
+        alive: Visual tokens before the first stage and after each stage, as `visual_alive` returns them.
+        text_tokens: All other tokens of the prompt.
+        depth: Number of layers.
+    """
     tokens = [text_tokens + alive[0]] * depth
     for stage, left in zip(schedule.stages, alive[1:], strict=True):
         tokens[stage.layer :] = [text_tokens + left] * (depth - stage.layer)

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from autoprune import presets
@@ -21,7 +20,8 @@ from autoprune.errors import DataError
 from autoprune.evaluate.encoding import encode, to_device
 from autoprune.evaluate.statistics import clustered_means, wilson
 from autoprune.models.loading import LoadedModel
-from autoprune.pricing.pricer import Pricer, PromptCounts
+from autoprune.pricing.cost import Pricer, flops_ratio
+from autoprune.pricing.tokens import PromptCounts
 from autoprune.schedule import Schedule
 
 
@@ -209,17 +209,13 @@ def _table(divergences: Divergences) -> dict[str, NDArray[np.float64]]:
 
 
 def _flops_ratio(pricer: Pricer, found: WithdrawalSweep, data: SampleSet) -> list[float]:
-    prompts = [_counts(*row) for row in zip(found.visual, found.answers, data, strict=True)]
+    rows = zip(found.visual, found.answers, data, strict=True)
+    prompts = [PromptCounts.of(visual, len(sample.images), len(answer)) for visual, answer, sample in rows]
     ratios = []
     for k in range(found.same.shape[1]):
         prices = [pricer.price(presets.vtw(k), counts, [0]) for counts in prompts]
-        ratios.append(sum(p.decoder_flops for p in prices) / sum(p.decoder_flops_dense for p in prices))
+        ratios.append(flops_ratio(prices))
     return ratios
-
-
-def _counts(visual: torch.Tensor, answer: list[int], sample: Sample) -> PromptCounts:
-    seen, first = int(visual.sum()), int(visual.to(torch.uint8).argmax())
-    return PromptCounts(seen, len(visual) - seen, first, len(sample.images), len(answer))
 
 
 def _tasks(data: SampleSet, kl: NDArray[np.float64], same: NDArray[np.float32]) -> dict[str, dict[str, Any]]:
