@@ -1,16 +1,24 @@
-"""Samples as model inputs: prompts, the tokens of choices and answers, and both laid out for teacher forcing."""
+"""Samples as model inputs: prompts, the tokens of choices and answers, and both laid out for teacher forcing.
+
+Images run through the vision tower once per batch, however often the model is called on it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from autoprune.data.rows import IMAGE_MARK, Sample
 from autoprune.errors import DataError
+from autoprune.runtime.replay import shadowed
+
+_FEATURES = ("get_image_features", "get_video_features")
 
 
 def encode(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
@@ -159,3 +167,32 @@ def force(inputs: Mapping[str, Any], continuations: Sequence[Sequence[int]], pad
         targets[b, width - len(tokens) :] = torch.tensor(tokens, dtype=targets.dtype)
         valid[b, width - len(tokens) :] = True
     return Forced(extended, total - fed, targets, valid)
+
+
+@contextmanager
+def shared_features(model: nn.Module) -> Iterator[None]:
+    """Within the block, image features are computed once for the same input tensors and handed out again after that.
+
+    Models call ``get_image_features`` on themselves; it is shadowed by an instance attribute and restored at the end.
+    """
+    with ExitStack() as stack:
+        for module in model.modules():
+            for name in _FEATURES:
+                if hasattr(module, name) and name not in module.__dict__:
+                    stack.enter_context(shadowed(module, name, _remembering(getattr(module, name))))
+        yield
+
+
+def _remembering(method: Callable[..., Any]) -> Callable[..., Any]:
+    # The inputs are kept beside the result, so that their ids cannot be given to other tensors.
+    known: dict[tuple[int, ...], tuple[list[Tensor], Any]] = {}
+
+    @functools.wraps(method)  # generate() reads the signature
+    def features(*args: Any, **kwargs: Any) -> Any:
+        tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        key = tuple(id(tensor) for tensor in tensors)
+        if key not in known:
+            known[key] = (tensors, method(*args, **kwargs))
+        return known[key][1]
+
+    return features

@@ -10,10 +10,10 @@ from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError
 from autoprune.evaluate.batch import PreparedBatch, plan_batches
 from autoprune.evaluate.candidate import CandidateRun, RecordedBatch
+from autoprune.evaluate.encoding import shared_features
 from autoprune.evaluate.prefix import DensePrefix
 from autoprune.evaluate.refusals import check_forcing, check_full_attention, check_greedy
 from autoprune.evaluate.results import SampleResult
-from autoprune.evaluate.vision import shared_features
 from autoprune.models.loading import LoadedModel
 from autoprune.pricing.cost import Pricer
 from autoprune.runtime.plan import ScoreKey
