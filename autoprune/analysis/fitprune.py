@@ -12,12 +12,14 @@ from torch import Tensor
 from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError
 from autoprune.evaluate.encoding import encode, to_device
+from autoprune.models.environment import versions
 from autoprune.models.loading import LoadedModel
 from autoprune.pricing.cost import Pricer, flops_ratio
 from autoprune.pricing.tokens import PromptCounts, count_prompts
 from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
 from autoprune.runtime.recording import record
 from autoprune.schedule import AttentionCriterion, Keep, Schedule, Stage
+from autoprune.schedule.evidence import measured_evidence
 
 CROSS = AttentionCriterion(rows="text", heads="max", reduce="mean")
 SELF = AttentionCriterion(rows="visual", heads="max", reduce="mean")
@@ -113,15 +115,18 @@ def fit_recipe(
         low, high = (low, middle) if fits else (middle, high)
     keep = _shares(statistics, scored, high)
     schedule = _schedule(keep)
-    evidence = {
-        "preset": "fitprune",
-        "budget": budget,
-        "tolerance": high,
-        "flops_ratio": price(schedule),
-        "data": data.name,
-        "data_digest": data.digest,
-        "samples": len(data),
-    }
+    evidence = measured_evidence(
+        "autoprune fitprune",
+        data=data.name,
+        data_digest=data.digest,
+        samples=len(data),
+        model_fingerprint=loaded.fingerprint,
+        versions=versions(),
+        preset="fitprune",
+        budget=budget,
+        tolerance=high,
+        flops_ratio=price(schedule),
+    )
     stamped = Schedule(stages=schedule.stages, evidence=evidence).with_model(loaded.config, loaded.name)
     return Recipe(stamped, keep, high, price(schedule))
 

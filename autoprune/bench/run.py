@@ -61,7 +61,7 @@ def _machine(model: Any) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "versions": versions(("autoprune", "torch", "transformers")),
+        "versions": versions(),
     }
 
 

@@ -24,7 +24,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def versions(packages: Iterable[str]) -> dict[str, str]:
+def versions(packages: Iterable[str] = ("autoprune", "torch", "transformers")) -> dict[str, str]:
     """Versions of Python and of those of the packages that are installed."""
     found = {"python": platform.python_version()}
     for package in packages:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.evidence import check_evidence
 from support.scenes import save_rows, save_tiny
 from support.zoo import internvl, llava, qwen2_5_vl
 from torch import Tensor
@@ -87,6 +88,7 @@ def test_the_recipe_spends_the_budget_and_runs(tiny, budget: float) -> None:
     assert summarise(evaluator.evaluate(recipe.schedule)).flops_ratio == pytest.approx(recipe.flops_ratio, abs=1e-9)
     with autoprune.apply(loaded.model, recipe.schedule):
         pass
+    check_evidence(recipe.schedule, "autoprune fitprune", loaded, data)
 
 
 @pytest.mark.parametrize("budget", [0.0, 1.0, -1.0])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,10 +20,12 @@ from autoprune.data.rows import Sample
 from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError, ModelError
 from autoprune.evaluate.encoding import encode, to_device
+from autoprune.models.environment import versions
 from autoprune.models.loading import LoadedModel
 from autoprune.runtime.codebook import FORMAT, VERSION, write_prototypes
 from autoprune.runtime.projector import projector_digest
 from autoprune.schedule import CodebookCriterion, Keep, Schedule, Stage
+from autoprune.schedule.evidence import measured_evidence
 from autoprune.schedule.files import write_whole
 
 PROBES, LIMIT = 96, 512
@@ -52,7 +53,8 @@ class Codebook:
     def schedule(self, loaded: LoadedModel, criterion: CodebookCriterion, keep: float) -> Schedule:
         """The schedule that keeps this share of the visual tokens before layer 0, those least like the prototypes."""
         stage = Stage(layer=0, keep=Keep(ratio=keep), criterion=criterion)
-        evidence = {"preset": "codebook", **{k: self.facts[k] for k in ("data", "data_digest", "samples")}}
+        names = ("data", "data_digest", "samples", "model_fingerprint", "versions")
+        evidence = measured_evidence("autoprune codebook", preset="codebook", **{k: self.facts[k] for k in names})
         return Schedule(stages=(stage,), evidence=evidence).with_model(loaded.config, loaded.name)
 
 
@@ -154,7 +156,7 @@ def build_codebook(
         "forwards_per_image": max(m.forwards for m in measured),
         "image_of_prototype": [origin[i] for i in taken.tokens.tolist()],
         "images": [[image.sha256 for image in sample.images] for sample in data],
-        "versions": {name: version(name) for name in ("autoprune", "torch", "transformers")},
+        "versions": versions(),
     }
     return Codebook(unit.half().cpu(), facts)
 

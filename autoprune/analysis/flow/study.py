@@ -22,10 +22,12 @@ from autoprune.evaluate.batch import plan_batches
 from autoprune.evaluate.encoding import encode, force, to_device
 from autoprune.evaluate.greedy import padding_token
 from autoprune.evaluate.refusals import check_greedy
+from autoprune.models.environment import versions
 from autoprune.models.loading import LoadedModel
 from autoprune.presets import himap
 from autoprune.runtime.decoder import decoder_layers, find_decoder, visual_token_ids
 from autoprune.schedule import Schedule
+from autoprune.schedule.evidence import measured_evidence
 
 Loss = Literal["first", "answer"]
 
@@ -84,17 +86,18 @@ class FlowAnalysis:
         """
         proposal = self.overall.proposal
         first, second = proposal.checked_layers()
-        evidence = {
-            "made_by": "autoprune flow",
-            "preset": "himap",
-            "rule": "before the first layer from which on at most the kept share of the visual flow is to come",
-            "flow_to_come": [proposal.to_text.mean[first], proposal.to_all.mean[second]],
-            "loss": self.loss,
-            "data": self.data,
-            "data_digest": self.data_digest,
-            "model_fingerprint": loaded.fingerprint,
-            "samples": self.overall.samples,
-        }
+        evidence = measured_evidence(
+            "autoprune flow",
+            data=self.data,
+            data_digest=self.data_digest,
+            samples=self.overall.samples,
+            model_fingerprint=loaded.fingerprint,
+            versions=versions(),
+            preset="himap",
+            rule="before the first layer from which on at most the kept share of the visual flow is to come",
+            flow_to_come=[proposal.to_text.mean[first], proposal.to_all.mean[second]],
+            loss=self.loss,
+        )
         made = himap((first, second), proposal.keep)
         return Schedule(stages=made.stages, evidence=evidence).with_model(loaded.config, loaded.name)
 

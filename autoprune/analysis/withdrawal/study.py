@@ -19,10 +19,12 @@ from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError
 from autoprune.evaluate.encoding import encode, to_device
 from autoprune.evaluate.statistics import clustered_means, wilson
+from autoprune.models.environment import versions
 from autoprune.models.loading import LoadedModel
 from autoprune.pricing.cost import Pricer, flops_ratio
 from autoprune.pricing.tokens import PromptCounts
 from autoprune.schedule import Schedule
+from autoprune.schedule.evidence import measured_evidence
 
 
 @dataclass(frozen=True)
@@ -112,18 +114,19 @@ class SweepResult:
 
     def schedule(self, loaded: LoadedModel) -> Schedule:
         """The choice as a schedule with its evidence; without stages where the choice is not to withdraw."""
-        evidence: dict[str, Any] = {
-            "made_by": "autoprune sweep",
-            "rule": self.rule,
-            "eta": self.eta,
-            "noise": self.noise,
-            "data": self.data,
-            "data_digest": self.data_digest,
-            "model_fingerprint": loaded.fingerprint,
-            "samples": self.samples,
-            "groups": self.groups,
-            "max_new_tokens": self.max_new_tokens,
-        }
+        evidence = measured_evidence(
+            "autoprune sweep",
+            data=self.data,
+            data_digest=self.data_digest,
+            samples=self.samples,
+            model_fingerprint=loaded.fingerprint,
+            versions=versions(),
+            rule=self.rule,
+            eta=self.eta,
+            noise=self.noise,
+            groups=self.groups,
+            max_new_tokens=self.max_new_tokens,
+        )
         k, made = self.layer, presets.dense()
         if k is not None:
             made = presets.vtw(k)

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from safetensors import safe_open
+from support.evidence import check_evidence
 from support.scenes import save_rows, save_tiny
 
 import autoprune
@@ -147,6 +148,7 @@ def test_a_codebook_of_a_data_set_runs_and_costs_what_it_says(tiny, variant: str
         {"confidence", "context"} if variant == "paper" else {"confidence", "local", "global"}
     )
     schedule = book.schedule(loaded, criterion, 0.5)
+    check_evidence(schedule, "autoprune codebook", loaded, data)
     result = summarise(Evaluator(loaded, data, batch_size=4, max_new_tokens=2).evaluate(schedule))
     assert result.flops_ratio < 1
     with autoprune.apply(loaded.model, schedule):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from support.evidence import check_evidence
 from support.scenes import save_rows, save_tiny
 
 from autoprune.analysis.flow import study
@@ -141,14 +142,13 @@ def test_tasks_are_analyses_of_their_own_rows(loaded, own, found, tmp_path):
             np.testing.assert_allclose(curve.mean, alone.flows[measure][name].mean, rtol=1e-4)
 
 
-def test_the_proposal_is_a_himap_schedule_with_its_evidence(loaded, found):
+def test_the_proposal_is_a_himap_schedule_with_its_evidence(loaded, own, found):
     first, second = found.overall.proposal.layers
     schedule = found.schedule(loaded)
     schedule.check_model(loaded.config)
     stages = [(s.layer, s.keep.ratio, s.criterion.rows) for s in schedule.stages]
     assert stages == [(first, 0.5, "text"), (second, 0.125, "visual")]
-    assert schedule.evidence["data_digest"] == found.data_digest
-    assert schedule.evidence["model_fingerprint"] == loaded.fingerprint
+    check_evidence(schedule, "autoprune flow", loaded, own)
 
 
 def synthetic(to_text, to_visual, samples=6):

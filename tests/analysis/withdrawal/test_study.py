@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from support.evidence import check_evidence
 from support.scenes import save_rows, tiny_model, tiny_processor
 
 from autoprune import apply, presets
@@ -88,6 +89,7 @@ def test_the_choice_is_a_schedule_that_does_what_it_says(loaded, data, result):
     assert easy.layer is not None
     schedule = Schedule.model_validate(easy.schedule(loaded).to_json_dict())
     schedule.check_model(loaded.config)
+    check_evidence(schedule, "autoprune sweep", loaded, data)
     assert [(s.layer, s.keep.ratio) for s in schedule.stages] == [(easy.layer, 0.0)]
     kl = schedule.evidence["answer"]["dense_withdrawn"]
     assert kl["ci"][0] <= kl["mean"] <= kl["ci"][1]
