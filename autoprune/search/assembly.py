@@ -12,6 +12,7 @@ from autoprune import presets
 from autoprune.evaluate.objectives import ACCURACY, FLOPS, OBJECTIVES
 from autoprune.evaluate.results import SampleResult, Summary, summarise
 from autoprune.schedule import ModelIdentity, Schedule
+from autoprune.schedule.evidence import measured_evidence
 from autoprune.search import objectives
 from autoprune.search.controls import control_arms
 from autoprune.search.front import Control, FrontFile, Point
@@ -130,8 +131,8 @@ def _point(found: Found, schedule: Schedule, trial: int | None, name: str) -> Po
     held_dense, held = found.results("validation", _DENSE), found.results("validation", schedule)
     validation = summarise(held, held_dense) if held_dense and held else None
     stamped = schedule.with_model(found.inputs.config, found.spec.model_name)
-    evidence = _evidence(found, trial, figures, validation)
-    stamped = Schedule(**{**dict(stamped), "evidence": {**schedule.evidence, **evidence}})
+    evidence = {**schedule.evidence, **_evidence(found, schedule, trial, figures, validation)}
+    stamped = Schedule(**{**dict(stamped), "evidence": evidence})
     return Point(
         **dict(figures),
         trial=trial,
@@ -142,19 +143,23 @@ def _point(found: Found, schedule: Schedule, trial: int | None, name: str) -> Po
     )
 
 
-def _evidence(found: Found, trial: int | None, figures: Summary, validation: Summary | None) -> dict[str, Any]:
+def _evidence(
+    found: Found, schedule: Schedule, trial: int | None, figures: Summary, validation: Summary | None
+) -> dict[str, Any]:
     split = "validation" if validation else "calibration"
     best = validation or figures
-    names = (FLOPS.figure, ACCURACY.figure, "drop", "drop_ci", "drop_se", "samples")
-    return {
-        "study": found.spec.name,
-        "trial": trial,
-        "data": split,
-        "data_digest": found.data(split).digest,
-        "model_fingerprint": found.facts.fingerprint,
+    names = (FLOPS.figure, ACCURACY.figure, "drop", "drop_ci", "drop_se")
+    return measured_evidence(
+        schedule.evidence.get("made_by", "autoprune calibrate"),  # a baseline file says which command chose it
+        data=split,
+        data_digest=found.data(split).digest,
+        samples=best.samples,
+        model_fingerprint=found.facts.fingerprint,
+        versions=found.notes.get("versions", {}),
+        study=found.spec.name,
+        trial=trial,
         **{name: value for name, value in best.model_dump(mode="json").items() if name in names},
-        "versions": found.notes.get("versions"),
-    }
+    )
 
 
 def _study(found: Found) -> dict[str, Any]:
