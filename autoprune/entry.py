@@ -67,11 +67,8 @@ def calibrate(
             raise
         message = f"calibrate needs the package {error.name}"
         raise AutopruneError(message, remedy="pip install 'autoprune[search]'") from None
-    if isinstance(spec, (str, os.PathLike)):
-        study = StudySpec.load(spec, output=output, workers=workers)
-    else:
-        raw = spec.model_dump(mode="json") if isinstance(spec, StudySpec) else spec
-        study = StudySpec.parse(raw, output=output, workers=workers)
+    given = spec.model_dump(mode="json") if isinstance(spec, StudySpec) else spec
+    study = StudySpec.load(given, output=output, workers=workers)
     outcome = run_study(study)
     write_report(outcome.front.model_dump(mode="json"), outcome.output)
     if outcome.interrupted:

@@ -1,22 +1,58 @@
-"""The sections of a study file: every field, its default and its range."""
+"""The sections of a study file: every field, its default, its range, and what it must fit."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationInfo, field_validator
 
-from autoprune.schedule import AttentionCriterion, parse_criterion
-from autoprune.schedule.criteria import AnyCriterion
+from autoprune.errors import StudyError
+from autoprune.schedule import AttentionCriterion, Criterion, parse_criterion
+from autoprune.schedule.criteria import SHORT_NAMES, AnyCriterion
 
 Int = Annotated[int, Strict()]
 Float = Annotated[float, Strict()]
+_FILE_SUFFIXES = (".jsonl", ".json", ".parquet")
+
+
+@dataclass(frozen=True)
+class StudyContext:
+    """What a study file is checked against, besides itself; the validators find it in `ValidationInfo.context`.
+
+    Attributes:
+        base: Folder at which relative paths start.
+        config: Configuration of the model; None if it is unknown.
+        num_layers: Decoder layers of the model; None if they are unknown.
+        problem: Why there is no configuration.
+    """
+
+    base: Path
+    config: Any = None
+    num_layers: int | None = None
+    problem: StudyError | None = None
+
+    def place(self, path: str) -> Path:
+        """Absolute path of a file or folder of the study."""
+        return (self.base / Path(path).expanduser()).resolve()
 
 
 class Section(BaseModel):
-    """A frozen part of a study file; unknown keys are refused."""
+    """A frozen part of a study file; unknown keys are refused.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    Without a `StudyContext`, as in ``Space(max_stages=2)``, nothing is checked against model or disk.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        # Defaults, too, must fit the model.
+        validate_default=True,
+        revalidate_instances="always",
+    )
 
 
 class ModelSection(Section):
@@ -28,6 +64,17 @@ class ModelSection(Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     trust_remote_code: Annotated[bool, Strict()] = False
 
+    @field_validator("path")
+    @classmethod
+    def _has_a_config(cls, path: str, info: ValidationInfo) -> str:
+        context: StudyContext | None = info.context
+        if context is None:
+            return path
+        if context.problem is not None:
+            raise context.problem
+        folder = context.place(path)
+        return str(folder) if folder.is_dir() else path
+
 
 class DataSet(Section):
     """One data set: a file (relative to the study file) or a `datasets` name."""
@@ -37,6 +84,19 @@ class DataSet(Section):
     samples: Annotated[Int, Field(ge=1)] | None = None
     seed: Int = 0
     columns: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("path")
+    @classmethod
+    def _exists(cls, path: str, info: ValidationInfo) -> str:
+        context: StudyContext | None = info.context
+        if context is None:
+            return path
+        place = context.place(path)
+        if place.exists():
+            return str(place)
+        if place.suffix.lower() in _FILE_SUFFIXES or path.startswith((".", "/", "~")):
+            raise StudyError("no such file; relative paths start at the study file", value=path)
+        return path
 
 
 class DataSection(Section):
@@ -55,18 +115,20 @@ class Constraints(Section):
     max_drop: dict[str, Annotated[Float, Field(ge=0, le=1)]] = Field(default_factory=dict)
 
 
+def _criterion(given: Any) -> Any:
+    """A criterion by its short name."""
+    return parse_criterion(given) if isinstance(given, str) else given
+
+
 class Space(Section):
     """What the sampler may draw."""
 
     layers: Literal["all"] | tuple[Annotated[Int, Field(ge=0)], ...] = "all"
     keep: tuple[Annotated[Float, Field(ge=0, lt=1)], ...] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
-    criteria: tuple[AnyCriterion, ...] = tuple(AttentionCriterion(rows=rows) for rows in ("last", "text", "visual"))
+    criteria: tuple[Annotated[AnyCriterion, BeforeValidator(_criterion)], ...] = tuple(
+        AttentionCriterion(rows=rows) for rows in ("last", "text", "visual")
+    )
     max_stages: Annotated[Int, Field(ge=1)] = 3
-
-    @field_validator("criteria", mode="before")
-    @classmethod
-    def _short_names(cls, given: Any) -> Any:
-        return [parse_criterion(item) for item in given] if isinstance(given, list) else given
 
     @field_validator("layers", "keep", "criteria")
     @classmethod
@@ -74,10 +136,53 @@ class Space(Section):
         if given == "all":
             return given
         if not given:
-            raise ValueError("must not be empty")
+            raise StudyError("must not be empty")
         if len(set(given)) != len(given):
-            raise ValueError("names a value twice")
+            raise StudyError("names a value twice")
         return given
+
+    @field_validator("layers")
+    @classmethod
+    def _in_the_model(cls, layers: Any, info: ValidationInfo) -> Any:
+        context: StudyContext | None = info.context
+        depth = context.num_layers if context else None
+        if depth is not None and layers != "all" and (wrong := [k for k in layers if k >= depth]):
+            raise StudyError(f"the model has layers 0 to {depth - 1}", value=wrong)
+        return layers
+
+    @field_validator("criteria")
+    @classmethod
+    def _from_the_folder(cls, criteria: tuple[Criterion, ...], info: ValidationInfo) -> tuple[Criterion, ...]:
+        context: StudyContext | None = info.context
+        return tuple(c.from_folder(context.base) for c in criteria) if context else criteria
+
+    @field_validator("criteria")
+    @classmethod
+    def _one_for_every_layer(cls, criteria: tuple[Criterion, ...], info: ValidationInfo) -> tuple[Criterion, ...]:
+        layers, keep = info.data.get("layers", "all"), info.data.get("keep", ())
+        for layer in layers if layers != "all" else ():
+            problems = [criterion.problem_at(layer) for criterion in criteria]
+            if all(problems) and (layer == 0 or 0.0 not in keep):
+                able = [name for name in SHORT_NAMES if parse_criterion(name).problem_at(layer) is None]
+                raise StudyError(
+                    f"no criterion of the space can serve layer {layer}: {problems[0]}",
+                    remedy=f"add one that can ({', '.join(able)}), or leave layer {layer} out of space.layers (its "
+                    "withdrawal is always tried)",
+                )
+        context: StudyContext | None = info.context
+        depth = range((context.num_layers if context else None) or 0)
+        if depth and all(criterion.problem_at(layer) for criterion in criteria for layer in depth):
+            raise StudyError("none of them can serve a layer of this model", value=[c.label for c in criteria])
+        return criteria
+
+    @field_validator("max_stages")
+    @classmethod
+    def _at_most_one_a_layer(cls, stages: int, info: ValidationInfo) -> int:
+        context: StudyContext | None = info.context
+        depth = context.num_layers if context else None
+        if depth is not None and stages > depth:
+            raise StudyError(f"the model has {depth} layers only", value=stages)
+        return stages
 
 
 class Search(Section):

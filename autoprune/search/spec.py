@@ -1,4 +1,4 @@
-"""A study file as one checked value."""
+"""A study file as one checked value; everything that is wrong with it is said at once, before a model is loaded."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+from transformers import AutoConfig
 
+from autoprune import presets
 from autoprune.errors import StudyError
-from autoprune.evaluate.objectives import ACCURACY, COSTS, FLOPS, QUALITIES
-from autoprune.search import spec_problems as problems
+from autoprune.evaluate.objectives import ACCURACY, COSTS, FLOPS, OBJECTIVES, QUALITIES
+from autoprune.schedule import ModelIdentity
+from autoprune.schedule.validation import explained
 from autoprune.search.sections import (
     Constraints,
     DataSection,
@@ -20,10 +25,23 @@ from autoprune.search.sections import (
     Search,
     Section,
     Space,
+    StudyContext,
     Workers,
 )
 
-_OVERRIDES = {"trials": "search", "workers": "workers", "storage": "storage", "output": "output"}
+_DATABASES = ("sqlite", "postgresql")
+_SQLITE = "sqlite:///"
+
+
+def _baseline(name: str, info: ValidationInfo) -> str:
+    """A preset's name, or the absolute path of a schedule file that fits the model."""
+    context: StudyContext | None = info.context
+    if context is None:
+        return name
+    schedule = presets.resolve(name, context.num_layers or presets.PUBLISHED_DEPTH, context.base)
+    if context.config is not None:
+        schedule.check_model(context.config)
+    return name if name in presets.NAMES else str(context.place(name))
 
 
 class StudySpec(Section):
@@ -40,7 +58,7 @@ class StudySpec(Section):
     objectives: tuple[str, ...] = (FLOPS.name, ACCURACY.name)
     constraints: Constraints = Constraints()
     space: Space = Space()
-    baselines: tuple[str, ...] = ("vtw", "fastv", "himap", "pyramiddrop")
+    baselines: tuple[Annotated[str, AfterValidator(_baseline)], ...] = ("vtw", "fastv", "himap", "pyramiddrop")
     search: Search = Search()
     workers: Workers = Workers()
     output: Annotated[str, Field(min_length=1)]
@@ -49,57 +67,71 @@ class StudySpec(Section):
     @field_validator("objectives")
     @classmethod
     def _cost_and_quality(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        return problems.checked_objectives(given)
+        if unknown := [name for name in given if name not in OBJECTIVES]:
+            raise StudyError("no such objective", value=unknown[0], remedy=f"use {', '.join(OBJECTIVES)}")
+        if len(set(given)) != len(given):
+            raise StudyError("names an objective twice", value=list(given))
+        for kind, names in (("cost", COSTS), ("quality", QUALITIES)):
+            if not set(names) & set(given):
+                raise StudyError(f"needs at least one {kind}: {', '.join(names)}", value=list(given))
+        return given
+
+    @field_validator("baselines")
+    @classmethod
+    def _distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) != len(names):
+            raise StudyError("names a baseline twice", value=list(names))
+        return names
+
+    @field_validator("output")
+    @classmethod
+    def _folder(cls, path: str, info: ValidationInfo) -> str:
+        context: StudyContext | None = info.context
+        if context is None:
+            return path
+        folder = context.place(path)
+        if folder.is_file():
+            raise StudyError("is a file, not a folder", value=str(folder))
+        return str(folder)
+
+    @field_validator("storage")
+    @classmethod
+    def _database(cls, url: str | None, info: ValidationInfo) -> str | None:
+        context: StudyContext | None = info.context
+        return _checked_storage(_absolute_storage(url, context.base)) if url and context else url
 
     @classmethod
     def load(
         cls,
-        path: str | os.PathLike[str],
+        study: str | os.PathLike[str] | Mapping[str, Any],
         *,
         trials: int | None = None,
         workers: int | None = None,
         storage: str | None = None,
         output: str | os.PathLike[str] | None = None,
     ) -> Self:
-        """Read and check a study file; no model is loaded.
+        """Read and check a study; no model is loaded.
 
         Args:
-            path: The YAML file; relative paths in it start at its folder.
+            study: A YAML file, at whose folder its relative paths start; or its content, whose relative paths start at
+                the working folder.
             trials: Wins over ``search.trials``.
             workers: Wins over ``workers.count``.
             storage: Wins over ``storage``; a relative SQLite file starts at the working folder.
             output: Wins over ``output``; starts at the working folder.
 
         Raises:
-            StudyError: everything that is wrong with the file, in one line.
-        """
-        file = Path(path)
-        raw = _with_overrides(_read(file), trials, workers, storage, output)
-        return cls._checked(raw, file.resolve().parent, file.name)
-
-    @classmethod
-    def parse(
-        cls, raw: Mapping[str, Any], *, workers: int | None = None, output: str | os.PathLike[str] | None = None
-    ) -> Self:
-        """Check a study given as the keys and values of a study file; no model is loaded.
-
-        Args:
-            raw: The keys and values; relative paths in them start at the working folder.
-            workers: Wins over ``workers.count``.
-            output: Wins over ``output``.
-
-        Raises:
             StudyError: everything that is wrong with the study, in one line.
         """
-        return cls._checked(_with_overrides(raw, None, workers, None, output), Path.cwd(), "study")
-
-    @classmethod
-    def _checked(cls, raw: dict[str, Any], base: Path, source: str) -> Self:
-        values, found = _sections(cls, raw)
-        resolved, more = problems.resolve(values, base)
-        if found or more:
-            raise _all_at_once([*found, *more], source)
-        return cls.model_validate(resolved)
+        if isinstance(study, Mapping):
+            values, base, name = study, Path.cwd(), "study"
+        else:
+            values, base, name = _read(Path(study)), Path(study).resolve().parent, Path(study).name
+        values = _with_overrides(values, trials, workers, storage, output)
+        try:
+            return cls.model_validate(values, context=_context(values.get("model"), base))
+        except ValidationError as error:
+            raise explained(error, cls, StudyError, where=name) from None
 
     @property
     def output_path(self) -> Path:
@@ -114,7 +146,7 @@ class StudySpec(Section):
     @property
     def storage_url(self) -> str:
         """URL of the database."""
-        return self.storage or f"sqlite:///{(self.output_path / 'study.db').as_posix()}"
+        return self.storage or f"{_SQLITE}{(self.output_path / 'study.db').as_posix()}"
 
     @property
     def costs(self) -> tuple[str, ...]:
@@ -152,48 +184,72 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _with_overrides(
-    raw: Mapping[str, Any],
+    values: Mapping[str, Any],
     trials: int | None,
     workers: int | None,
     storage: str | None,
     output: str | os.PathLike[str] | None,
 ) -> dict[str, Any]:
-    raw = dict(raw)
+    values = dict(values)
     for section, key, value in (("search", "trials", trials), ("workers", "count", workers)):
         if value is not None:
-            given = raw.get(section)
-            raw[section] = {**(given if isinstance(given, dict) else {}), key: value}
+            given = values.get(section)
+            values[section] = {**(given if isinstance(given, dict) else {}), key: value}
     if storage is not None:
-        raw["storage"] = problems.absolute_storage(storage, Path.cwd())
+        values["storage"] = _absolute_storage(storage, Path.cwd())
     if output is not None:
-        raw["output"] = str(Path(output).resolve())
-    return raw
+        values["output"] = str(Path(output).resolve())
+    return values
 
 
-def _sections(cls: type[StudySpec], raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Every section on its own, so that an error in one does not hide the errors in another."""
-    values: dict[str, Any] = {}
-    found = [problems.unknown_key(key, list(cls.model_fields)) for key in raw if key not in cls.model_fields]
-    for name, field in cls.model_fields.items():
-        if name not in raw:
-            if field.is_required():
-                found.append(f"{name}: is missing")
-            else:
-                values[name] = field.default
-            continue
-        kind: Any = field.annotation if not field.metadata else Annotated[field.annotation, *field.metadata]
-        try:
-            value = TypeAdapter(kind).validate_python(raw[name])
-            values[name] = problems.checked_objectives(value) if name == "objectives" else value
-        except ValidationError as error:
-            found.extend(problems.explain(error, name, kind))
-        except ValueError as error:
-            found.append(f"{name}: {error}")
-    return values, found
+def _context(model: Any, base: Path) -> StudyContext:
+    """The context of a study whose section `model` is given; without a configuration if the section is no good."""
+    bare = StudyContext(base)
+    try:
+        section = ModelSection.model_validate(model)
+    except ValidationError:
+        return bare
+    folder, path = bare.place(section.path), section.path
+    if not folder.is_dir() and (path.startswith((".", "/", "~")) or path.count("/") > 1):
+        problem = "no such folder; relative paths start at the study file"
+        return StudyContext(base, problem=StudyError(problem, value=path))
+    try:
+        config = AutoConfig.from_pretrained(
+            str(folder) if folder.is_dir() else path,
+            revision=section.revision,
+            trust_remote_code=section.trust_remote_code,
+        )
+        return StudyContext(base, config, ModelIdentity.from_config(config, path).num_layers)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        what = (
+            "its config.json cannot be used"
+            if folder.is_dir()
+            else "is neither a folder beside the study file nor a model on the hub"
+        )
+        return StudyContext(base, problem=StudyError(f"{what}: {reason}", value=path))
 
 
-def _all_at_once(found: list[str], source: str) -> StudyError:
-    if len(found) == 1:
-        field, _, message = found[0].partition(": ")
-        return StudyError(message, field=field)
-    return StudyError(f"{len(found)} errors: " + " | ".join(found), field=source, remedy="correct these fields")
+def _absolute_storage(url: str, base: Path) -> str:
+    """A SQLite URL whose relative file starts at `base`; other URLs as they are."""
+    file = url.removeprefix(_SQLITE)
+    if file == url or file.startswith("/") or file in ("", ":memory:"):
+        return url
+    return _SQLITE + (base / file).resolve().as_posix()
+
+
+def _checked_storage(url: str) -> str:
+    remedy = "use sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise StudyError("is no database URL", value=url, remedy=remedy) from None
+    shown = parsed.render_as_string(hide_password=True)
+    if parsed.get_backend_name() not in _DATABASES:
+        raise StudyError("no such kind of database", value=shown, remedy=remedy)
+    if parsed.get_backend_name() == "sqlite":
+        if not parsed.database or parsed.database == ":memory:":
+            raise StudyError("a study in memory could not be resumed", value=shown, remedy=remedy)
+        if not Path(parsed.database).parent.is_dir():
+            raise StudyError("no such folder", value=shown, remedy="create it first")
+    return url

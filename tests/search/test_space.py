@@ -1,5 +1,7 @@
 import itertools
 import random
+import subprocess
+import sys
 from typing import Any
 
 import optuna
@@ -121,6 +123,13 @@ def test_optuna_accepts_every_draw_in_one_study(space: SearchSpace) -> None:
     for _ in range(60):
         trial = study.ask()
         study.tell(trial, float(len(space.suggest(trial).stages)))
+
+
+def test_the_space_needs_no_library_of_the_search() -> None:
+    heavy = {"torch", "transformers", "optuna", "sqlalchemy", "ray"}
+    code = f"import autoprune.search.space, sys; print(sorted({heavy!r} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
 
 
 def test_labels_tell_criteria_apart() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 from support.studies import tiny_spec, write_study
+from transformers import LlamaConfig
 
 from autoprune.errors import StudyError
 from autoprune.schedule import AttentionCriterion, RandomCriterion, parse_criterion
@@ -79,7 +80,7 @@ def test_all_errors_come_in_one_line(tmp_path: Path) -> None:
         "searhc: unknown key; did you mean 'search'?",
         "objectives: needs at least one quality",
         "space.keep[1]",
-        "space.criteria: criterion: no such criterion",
+        "space.criteria[0]: criterion: no such criterion",
         "space.max_stage: unknown key; did you mean 'max_stages'?",
         "did you mean 'fastv'?",
         "workers.count",
@@ -104,7 +105,10 @@ def test_all_errors_come_in_one_line(tmp_path: Path) -> None:
         ({"space": {"layers": []}}, "space.layers: must not be empty"),
         ({"space": {"keep": [0.5, 1.0]}}, "space.keep[1]: Input should be less than 1"),
         ({"space": {"keep": "0.5"}}, "space.keep"),
-        ({"space": {"criteria": [{"name": "attention", "rows": "text", "head": "max"}]}}, "criterion.head"),
+        (
+            {"space": {"criteria": [{"name": "attention", "rows": "text", "head": "max"}]}},
+            "space.criteria[0].head: unknown key; did",
+        ),
         ({"search": {"trials": "many"}}, "search.trials"),
         ({"search": {"sampler": "tpee"}}, "search.sampler"),
         ({"constraints": {"max_drop": {"*": 1.5}}}, "constraints.max_drop"),
@@ -142,6 +146,26 @@ def test_criterion_objects_are_taken(tmp_path: Path) -> None:
     criteria = ["text", {"name": "random", "seed": 3}, {"name": "attention", "rows": "last", "at": "current"}]
     spec = tiny_spec(tmp_path, space={"criteria": criteria, "layers": [0, 2]})
     assert spec.space.criteria[1:] == (RandomCriterion(seed=3), AttentionCriterion(rows="last", at="current"))
+
+
+def test_defaults_must_fit_the_model_too(tmp_path: Path) -> None:
+    file = write_study(tmp_path)
+    LlamaConfig(num_hidden_layers=2, hidden_size=16, num_attention_heads=2).save_pretrained(tmp_path / "model")
+    text = error_of(file)
+    assert "space.max_stages: the model has 2 layers only (got 3)" in text
+    assert "baselines[2]: " in text, "himap has two stages, and layer 0 is none for attention"
+
+
+def test_a_study_may_be_given_as_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_study(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert StudySpec.load(yaml.safe_load(file.read_text())) == StudySpec.load(file)
+    with pytest.raises(StudyError, match="name: is missing"):
+        StudySpec.load({})
+
+
+def test_a_password_is_never_shown(tmp_path: Path) -> None:
+    assert "secret" not in error_of(write_study(tmp_path, storage="mysql://me:secret@host/db"))
 
 
 def test_the_study_as_run_loads_again_from_anywhere(tmp_path: Path) -> None:
