@@ -1,4 +1,4 @@
-"""What the README says is what the program does."""
+"""What the manuals say is what the program does: commands, options, presets, study keys, links and code."""
 
 from __future__ import annotations
 
@@ -6,51 +6,127 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import typer.main
+import yaml
+from pydantic import BaseModel
+from support.studies import write_study
 
 from autoprune import presets
 from autoprune.cli.app import COMMANDS, app
+from autoprune.data.rows import FIELDS
+from autoprune.schedule.criteria import CRITERIA
+from autoprune.search.spec import StudySpec
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMAND_MANUAL = (ROOT / "autoprune" / "cli" / "README.md").read_text(encoding="utf-8")
+STUDY_MANUAL = (ROOT / "autoprune" / "search" / "README.md").read_text(encoding="utf-8")
+STUDY = yaml.safe_load(STUDY_MANUAL.split("```yaml\n")[1].split("```")[0])
+MANUALS = sorted(
+    path
+    for path in [
+        *ROOT.glob("*.md"),
+        *(p for d in (".github", "autoprune", "studies", "tests") for p in (ROOT / d).rglob("*.md")),
+    ]
+)
 PROGRAM = typer.main.get_command(app)
 
 
-def options(command: str) -> list[str]:
-    found = [o for parameter in PROGRAM.commands[command].params for o in parameter.opts if o.startswith("--")]
-    return [o for o in found if o != "--help"]
+def options(command: str) -> set[str]:
+    found = {o for parameter in PROGRAM.commands[command].params for o in parameter.opts if o.startswith("--")}
+    return found - {"--help", "--json", "--debug"}
+
+
+def section(command: str) -> str:
+    """What the manual says of a command."""
+    (text,) = re.findall(rf"^## `autoprune {command}[ `].*?(?=^## |\Z)", COMMAND_MANUAL, re.M | re.S)
+    return text
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 200
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_and_option_is_in_the_table(command):
-    row = next(line for line in README.splitlines() if line.startswith(f"| `autoprune {command}"))
-    for option in options(command):
-        assert f"`{option}`" in row or option in ("--json", "--debug"), option
-    assert "`--json`" in README
-    assert "`--debug`" in README
+def test_every_command_and_option_is_in_the_manual_and_no_other(command):
+    described = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", section(command)))
+    assert described == options(command)
 
 
-def test_no_command_is_promised_that_does_not_exist():
+def test_every_command_is_in_the_readme_and_no_other():
+    assert re.findall(r"^\| `autoprune ([\w-]+)", README, re.M) == re.findall(
+        r"^## `autoprune ([\w-]+)", COMMAND_MANUAL, re.M
+    )
     assert set(re.findall(r"^\| `autoprune ([\w-]+)", README, re.M)) == set(COMMANDS)
+    assert all(f"`{option}`" in COMMAND_MANUAL for option in ("--json", "--debug", "--help"))
 
 
-def test_every_preset_is_in_the_table():
-    table = README[README.index("### Presets") : README.index("## The study file")]
-    assert all(f"`{name}`" in table for name in presets.NAMES)
+def test_every_preset_is_in_the_table_of_the_readme_and_no_other():
+    table = README[README.index("\n## Presets") : README.index("\n## Limits")]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| ")][1:]
+    assert set(re.findall(r"`(\w+)`", " ".join(row for row in rows if "from" not in row))) == set(presets.NAMES)
 
 
-def test_the_tree_names_every_file_and_no_other():
-    tree = README[README.index("```\nautoprune/") :]
-    tree = tree[: tree.index("\nstudies/")]
-    named = {line.split()[0] for line in tree.splitlines()[2:]}
-    package = ROOT / "autoprune"
-    there = {p.name for p in package.rglob("*") if p.suffix in (".py", ".html", ".css", ".js", ".json")}
-    rooms = {f"{p.parent.name}/" for p in package.rglob("*/__init__.py")}
-    wanted = (there - {"__init__.py"}) | rooms
-    assert not wanted - named, "the tree in README.md lacks these files: give each a line"
-    assert not named - wanted, "the tree in README.md names files that are gone"
+def keys(kind: type[BaseModel], at: str = "") -> set[str]:
+    """Every key of a section and of the sections inside it."""
+    found = set()
+    for name, field in kind.model_fields.items():
+        inner = [
+            k
+            for k in (field.annotation, *get_args(field.annotation))
+            if isinstance(k, type) and issubclass(k, BaseModel)
+        ]
+        found |= keys(inner[0], f"{at}{name}.") if inner else {at + name}
+    return found
+
+
+def written(values: dict[str, Any], at: str = "") -> set[str]:
+    found = set()
+    for name, value in values.items():
+        found |= written(value, f"{at}{name}.") if isinstance(value, dict) and value else {at + name}
+    return found
+
+
+def test_every_study_key_is_in_the_manual_and_no_other():
+    validation = {key for key in keys(StudySpec) if key.startswith("data.validation.")}
+    assert validation == {key.replace("calibration", "validation") for key in written(STUDY) if "calibration" in key}
+    assert written(STUDY) - {"data.validation"} == keys(StudySpec) - validation
+
+
+def test_the_study_in_the_manual_shows_the_defaults(tmp_path):
+    required = {"search": None, "workers": None, "name": STUDY["name"], "output": STUDY["output"]}
+    required["data"] = {"calibration": {"path": "calibration.jsonl"}}
+    shown = StudySpec.load(write_study(tmp_path, **STUDY))
+    assert shown == StudySpec.load(write_study(tmp_path, **required))
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_every_field_of_a_data_row_is_in_the_manual(field):
+    table = STUDY_MANUAL[STUDY_MANUAL.index("## Data rows") : STUDY_MANUAL.index("## What a study leaves")]
+    assert f"`{field}`" in "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| "))
+
+
+@pytest.mark.parametrize("name", sorted(kind.model_fields["name"].default for kind in CRITERIA))
+def test_every_criterion_is_in_the_manual_of_the_runtime(name):
+    manual = (ROOT / "autoprune" / "runtime" / "README.md").read_text(encoding="utf-8")
+    assert f"`{name}`" in manual[manual.index("## The schedule file") : manual.index("## Generation modes")]
+
+
+@pytest.mark.parametrize("path", MANUALS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path):
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.S)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (path.parent / file).resolve() if file else path
+        assert target.exists(), link
+        if anchor:
+            heads = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.M)
+            assert anchor in {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}, link
 
 
 def test_the_set_up_commands_name_files_and_extras_that_exist():

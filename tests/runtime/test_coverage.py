@@ -1,72 +1,74 @@
-"""Every kind of model with which transformers reads images is in the contract suite or refused; the README tells."""
+"""Every kind of model with which transformers reads images is in the contract suite or refused, and documented so.
+
+Nothing here builds a model: the tables of autoprune/runtime/README.md are compared with the zoo's registry and configs.
+"""
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
-from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
+import pytest
 from support.refused import REFUSED
 from support.versions import needs
-from support.zoo import FAMILIES, HYBRIDS, Row
+from support.zoo import FAMILIES, HYBRIDS
+from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-pytestmark = needs("5.23", "the README tells of newer families too")
+pytestmark = needs("5.23", "the tables hold newer families too")
 
-README = Path(__file__).parents[2] / "README.md"
-ROWS = {**FAMILIES, **HYBRIDS}
+MANUAL = (Path(__file__).parents[2] / "autoprune" / "runtime" / "README.md").read_text(encoding="utf-8")
+SECTION = MANUAL.split("\n## Model families\n")[1].split("\n## ")[0]
+ZOO = {**FAMILIES, **HYBRIDS}
+OTHER_TEXT_MODELS = {("llava_next", "mistral"), ("mistral3", "mistral4")}  # than that of the default config
 REFUSED_BY_TEXT_MODEL = {"gemma3n"}  # test_structure.py
 UNTESTED = {"fast_vlm"}  # its tower needs timm
 
 
-@cache
-def kinds() -> dict[str, tuple[str, str]]:
-    """Model type of the whole and of the text model, for each row."""
-    configs: dict[str, Any] = {name: row.build().model.config for name, row in ROWS.items()}
-    return {name: (c.model_type, c.get_text_config(decoder=True).model_type) for name, c in configs.items()}
+def table(head: str) -> list[list[str]]:
+    """The rows of the table of the section that starts with this head."""
+    lines = SECTION[SECTION.index(head) :].split("\n\n")[0].split("\n")[2:]
+    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
 
 
-def about(row: Row) -> str:
-    """What the family's file says of it, without the names."""
-    build = row.build.func if isinstance(row.build, partial) else row.build
-    first = (sys.modules[build.__module__].__doc__ or "").split("\n")[0]
-    return first.partition(": ")[2].rstrip(".")
+FAMILY_ROWS = table("| Model type | Text model |")
+EXACT = {(kind, text) for kinds, text, *_ in FAMILY_ROWS for kind in kinds.split(", ")}
+KINDS = {kind for kind, _ in EXACT}
 
 
-def family_lines() -> list[str]:
-    """Families that differ in nothing told here share a line."""
-    names, inputs = defaultdict(set), defaultdict(set)
-    for name, row in ROWS.items():
-        kind, text = kinds()[name]
-        names[text, about(row)].add(kind)
-        inputs[text, about(row)].add(row.inputs)
-    lines = [f"| {joined(names[key])} | {key[0]} | {joined(inputs[key])} | {key[1]} |" for key in names]
-    return sorted(lines)
-
-
-def refusal_lines() -> list[str]:
-    names = defaultdict(set)
-    for kind, refused in REFUSED.items():
-        names[refused.reason].add(kind)
-    return sorted(f"| {joined(names[reason])} | {reason} |" for reason in names)
-
-
-def joined(words: set[str]) -> str:
-    return ", ".join(sorted(words))
+def kind_of(row: str) -> str:
+    """The model type of a zoo row, whose name may add what its variant is (``qwen2_vl_video``) or be its text model."""
+    by_text = {text: kind for kind, text in EXACT}
+    return next(name for name in (row, row.rpartition("_")[0], by_text.get(row, "")) if name in KINDS)
 
 
 def test_every_kind_is_exact_or_refused() -> None:
-    exact = {kind for pair in kinds().values() for kind in pair}
+    exact = KINDS | {text for _, text in EXACT}
     others = set(REFUSED) | REFUSED_BY_TEXT_MODEL | UNTESTED
     assert not set(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES) - exact - others
-    assert not exact & others
+    assert not KINDS & others
 
 
-def test_the_readme_lists_them() -> None:
-    section = README.read_text().split("\n## Model families\n")[1].split("\n## ")[0]
-    heads = ("| Model type | Text", "| Refused")
-    told = [line for line in section.split("\n") if line.startswith("| ") and not line.startswith(heads)]
-    assert told == family_lines() + refusal_lines()
-    assert all(f"`{name}`" in section for name in REFUSED_BY_TEXT_MODEL | UNTESTED)
+def test_the_table_of_families_is_the_zoo() -> None:
+    assert {kind_of(row) for row in ZOO} == KINDS
+    inputs = defaultdict(set)
+    for name, row in ZOO.items():
+        inputs[kind_of(name)].add(row.inputs)
+    for kinds, _, listed, special in FAMILY_ROWS:
+        assert set(listed.split(", ")) == set().union(*(inputs[kind] for kind in kinds.split(", "))), kinds
+        assert special, kinds
+
+
+@pytest.mark.parametrize(("kind", "text"), sorted(EXACT - OTHER_TEXT_MODELS))
+def test_the_text_model_is_that_of_the_config(kind: str, text: str) -> None:
+    assert AutoConfig.for_model(kind).get_text_config(decoder=True).model_type == text
+
+
+def test_the_table_of_refusals_is_the_list_of_refused_kinds() -> None:
+    names = defaultdict(set)
+    for kind, refused in REFUSED.items():
+        names[refused.reason].add(kind)
+    assert table("| Refused | Because |") == sorted(
+        [", ".join(sorted(kinds)), reason] for reason, kinds in names.items()
+    )
+    assert all(f"`{name}`" in SECTION for name in REFUSED_BY_TEXT_MODEL | UNTESTED)
