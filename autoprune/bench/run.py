@@ -16,7 +16,7 @@ from autoprune.bench.results import Arm, Benchmark, Overhead, PrunedTimes, Setti
 from autoprune.bench.variants import evenly_chosen, keeping_all, shortened
 from autoprune.bench.workload import Memory, RunTimes, Workload, kv_bytes, measure_memory
 from autoprune.evaluate.timing import Spread, take_turns
-from autoprune.models.environment import cores, processor, versions
+from autoprune.models.environment import hardware, versions
 from autoprune.pricing.architecture import Architecture
 from autoprune.pricing.cost import CONVENTION, Cost, cost, flops_ratio
 from autoprune.runtime import apply
@@ -54,12 +54,9 @@ def _say(on_step: Callable[[str], None], where: str, step: str) -> None:
 
 
 def _machine(model: Any) -> dict[str, Any]:
-    device = next(model.parameters()).device
     return {
-        "cpu": processor(),
-        "cores": cores(),
+        **hardware(next(model.parameters()).device),
         "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "versions": versions(),
     }

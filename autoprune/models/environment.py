@@ -1,4 +1,4 @@
-"""The machine and the packages that a figure was measured with."""
+"""Hardware and package versions that a figure was measured with."""
 
 from __future__ import annotations
 
@@ -7,10 +7,37 @@ import platform
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+import torch
 
 
-def processor() -> str:
-    """The name of the CPU."""
+def hardware(device: torch.device | None = None) -> dict[str, Any]:
+    """The machine: name of the CPU, CPU cores that this process may use, and name of the GPU.
+
+    Args:
+        device: Where the model runs; the GPU is None where that is not one.
+    """
+    return {"cpu": _processor(), "cores": _cores(), "gpu": gpu_name(device)}
+
+
+def gpu_name(device: torch.device | None) -> str | None:
+    """Name of a CUDA device; None for any other."""
+    return torch.cuda.get_device_name(device) if device is not None and device.type == "cuda" else None
+
+
+def versions(packages: Iterable[str] = ("autoprune", "torch", "transformers")) -> dict[str, str]:
+    """Versions of Python and of those of the packages that are installed."""
+    installed = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            installed[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return installed
+
+
+def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -19,17 +46,5 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
+def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def versions(packages: Iterable[str] = ("autoprune", "torch", "transformers")) -> dict[str, str]:
-    """Versions of Python and of those of the packages that are installed."""
-    found = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

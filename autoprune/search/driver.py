@@ -13,6 +13,7 @@ from typing import Any
 
 from autoprune.errors import EvaluationError, StudyError
 from autoprune.evaluate.results import SampleResult, summarise
+from autoprune.models.environment import hardware, versions
 from autoprune.schedule import Schedule
 from autoprune.search import assembly
 from autoprune.search.assembly import Found
@@ -28,7 +29,6 @@ from autoprune.search.space import SearchSpace
 from autoprune.search.spec import StudySpec
 from autoprune.search.stopping import StopRequest, noticing_interrupts
 from autoprune.search.storage import Database
-from autoprune.search.surroundings import hardware, versions
 from autoprune.search.trials import Trials
 from autoprune.search.workers.local import LocalExecutor, backend_module
 from autoprune.search.workers.protocol import EngineFacts, Event, Executor, Inputs, OnEvent, ignore
@@ -36,6 +36,7 @@ from autoprune.search.workers.ray import RayExecutor
 
 _VALIDATION_CHUNK = 64
 _DENSE = Schedule()
+_PACKAGES = ("autoprune", "torch", "transformers", "optuna", "ray")
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,13 @@ def _notes(
         "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "seconds": round(now - started, 1),
         "seconds_search": round(searched - started, 1),
-        "hardware": hardware(spec.workers, facts.details),
-        "versions": versions(),
+        "hardware": {
+            **hardware(),
+            "gpu": facts.details.get("gpu"),
+            "device": facts.details.get("device"),
+            "workers": spec.workers.count,
+            "threads": spec.workers.cpus,
+        },
+        "versions": versions(_PACKAGES),
         "worker_restarts": executor.restarts(),
     }

@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
 from transformers import AutoConfig
 
 from autoprune import presets
@@ -18,6 +17,7 @@ from autoprune.evaluate.evaluator import Evaluator
 from autoprune.evaluate.latency import time_prefill
 from autoprune.evaluate.metrics import VERSION
 from autoprune.evaluate.results import SampleResult
+from autoprune.models.environment import gpu_name
 from autoprune.models.loading import LoadedModel, load_model
 from autoprune.pricing.cost import CONVENTION
 from autoprune.schedule import Criterion, ModelIdentity, Schedule
@@ -93,7 +93,7 @@ class ModelEngine:
         model = self._loaded.model
         details: dict[str, Any] = {"dtype": str(model.dtype).removeprefix("torch."), "device": str(model.device)}
         if model.device.type == "cuda":
-            details["gpu"] = torch.cuda.get_device_name(model.device)
+            details["gpu"] = gpu_name(model.device)
         details["near_ties"] = self._evaluator.near_ties
         details |= self._token_counts()
         return EngineFacts(self._loaded.fingerprint, f"{VERSION}/{BATCH_SIZE}/{MAX_NEW_TOKENS}", CONVENTION, details)
