@@ -144,7 +144,7 @@ class Schedule(Part):
         for stage in self.stages:
             entry: dict[str, Any] = {"layer": stage.layer, "keep": stage.keep.model_dump(exclude_none=True)}
             if stage.criterion is not None:
-                entry["criterion"] = {"name": stage.criterion.name, **stage.criterion.model_dump(exclude_defaults=True)}
+                entry["criterion"] = stage.criterion.to_json_dict()
             if stage.merge is not None:
                 entry["merge"] = stage.merge
             stages.append(entry)
@@ -164,9 +164,7 @@ class Schedule(Part):
             {
                 "layer": s.layer,
                 "keep": {s.keep.kind: s.keep.value},
-                "criterion": s.criterion.model_dump(mode="json", exclude_none=True)
-                if s.selects and s.criterion
-                else None,
+                "criterion": s.criterion.identity if s.selects and s.criterion else None,
                 **({"merge": s.merge} if s.merge else {}),
             }
             for s in self.stages

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Field, SerializeAsAny, TypeAdapter, ValidationError, WrapValidator
@@ -14,9 +14,10 @@ from autoprune.schedule.criteria.codebook import CodebookCriterion
 from autoprune.schedule.criteria.declaration import COUNTS, Color, Criterion, KeepKind, Reads
 from autoprune.schedule.criteria.diversity import DiversityCriterion
 from autoprune.schedule.criteria.encoder import EncoderCriterion
-from autoprune.schedule.criteria.plugins import PluginCriterion, plugin_criterion, plugin_names
+from autoprune.schedule.criteria.plugins import GROUP, PluginCriterion, load_criterion
 from autoprune.schedule.criteria.random import RandomCriterion
 from autoprune.schedule.criteria.uniform import UniformCriterion
+from autoprune.schedule.plugins import plugin_names
 from autoprune.schedule.validation import explained
 
 CRITERIA: tuple[type[Criterion], ...] = (
@@ -32,16 +33,23 @@ NAMES: frozenset[str] = frozenset(kind.model_fields["name"].default for kind in 
 
 
 def _either(value: Any, built_in: Callable[[Any], Criterion]) -> Criterion:
+    """A criterion of the table by pydantic, one of another package by its own class."""
     if isinstance(value, PluginCriterion):
-        return value
+        return value if value.requires else value.brought_by(load_criterion(value.name, "")[1])
     if isinstance(value, Mapping):
-        name = str(value.get("name"))
-        if "/" in name:
-            return plugin_criterion(dict(value))
+        name = value.get("name")
+        if isinstance(name, str) and "/" in name:
+            kind, plugin = load_criterion(name, str(value.get("requires") or ""))
+            return kind.model_validate(dict(value)).brought_by(plugin)
         if name not in NAMES:
-            known = ", ".join(sorted(NAMES))
-            raise ValueError(f"needs a name, one of {known}, or vendor/name of a plug-in (got {value.get('name')!r})")
+            raise ScheduleError("no such criterion", field="name", value=name, remedy=_nearest(str(name), NAMES))
     return built_in(value)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = sorted({*known, *plugin_names(GROUP)})
+    near = difflib.get_close_matches(name, names, 1)
+    return f"use {near[0]}" if near else f"use {', '.join(names)}, or vendor/name of an installed package"
 
 
 if TYPE_CHECKING:
@@ -68,9 +76,7 @@ def parse_criterion(obj: str | dict[str, Any]) -> Criterion:
     """
     if isinstance(obj, str):
         if obj not in SHORT_NAMES and "/" not in obj:
-            names = [*SHORT_NAMES, *plugin_names()]
-            near = difflib.get_close_matches(obj, names, 1) or sorted(names)
-            raise ScheduleError("no such criterion", field="criterion", value=obj, remedy=f"use {' or '.join(near)}")
+            raise ScheduleError("no such criterion", field="criterion", value=obj, remedy=_nearest(obj, SHORT_NAMES))
         obj = SHORT_NAMES.get(obj, {"name": obj})
     try:
         return _CRITERION.validate_python(obj)
@@ -95,5 +101,4 @@ __all__ = [
     "Reads",
     "UniformCriterion",
     "parse_criterion",
-    "plugin_names",
 ]

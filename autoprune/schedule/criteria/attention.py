@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from autoprune.schedule.criteria.declaration import COUNTS, Color, Criterion, KeepKind, Reads
+from autoprune.schedule.criteria.declaration import COUNTS, Color, Criterion, KeepKind, Reads, labelled
 
 Rows = Literal["last", "text", "visual", "all", "raters"]
 _PHRASES: dict[str, str] = {
@@ -93,11 +93,15 @@ class AttentionCriterion(Criterion):
             return _PHRASES[self.rows]
         return f"{_PHRASES[self.rows]} and {_PHRASES[self.combine]}, the better rank of both"
 
-    def _told(self) -> dict[str, Any]:
-        return {k: v for k, v in super()._told().items() if k not in ("rows", "combine")}
+    @property
+    def label(self) -> str:
+        """The rows, with the other options: ``text at=current``."""
+        return labelled(self.rows, {k: v for k, v in self.options.items() if k != "rows"})
+
+    def _worded(self) -> dict[str, Any]:
+        return {k: v for k, v in self.options.items() if k not in ("rows", "combine")}
 
     def problem_at(self, layer: int) -> str | None:
         """Before layer 0 there is no layer whose attention could be read."""
-        if layer == 0 and self.reads is Reads.LAYER_BEFORE:
-            return "there is no layer before layer 0 to read attention from: use layer 1 or deeper, or at 'current'"
-        return None
+        problem = super().problem_at(layer)
+        return problem and f"{problem}, or at 'current'"

@@ -48,7 +48,7 @@ class CodebookCriterion(Criterion):
         """What decides."""
         return "redundancy codebook"
 
-    def _told(self) -> dict[str, Any]:
+    def _worded(self) -> dict[str, Any]:
         return {}
 
     def problem_at(self, layer: int) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -37,7 +38,7 @@ class Color(NamedTuple):
 
 
 class Criterion(Part):
-    """How the visual tokens that stay are told from those that leave.
+    """A criterion: how the visual tokens that stay are told from those that leave.
 
     A subclass declares one criterion: fields are its options as saved in a schedule; the class attributes and
     properties below say what holds for it. Its behaviour (scores from tensors, multiply-adds from numbers) stands in
@@ -81,25 +82,44 @@ class Criterion(Part):
 
     def problem_at(self, layer: int) -> str | None:
         """Why it cannot serve a stage before this layer, with the remedy; None if it can."""
+        if layer == 0 and self.reads is Reads.LAYER_BEFORE:
+            return "there is no layer before layer 0 to read attention from: use layer 1 or deeper"
         return None
 
     @property
+    def options(self) -> dict[str, Any]:
+        """The options that differ from their default."""
+        return self.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """The criterion as saved: its name, and the options that differ from their default."""
+        return {"name": self.name, **self.model_dump(mode="json", exclude_defaults=True)}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that its choice depends on, for `Schedule.key`: name and options, defaults spelled out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    @property
     def label(self) -> str:
-        """A short name that tells criteria with different options apart: ``text``, ``random seed=3``."""
-        options = {k: v for k, v in self.model_dump(exclude_defaults=True).items() if k not in ("name", "rows")}
-        name = str(getattr(self, "rows", self.name))
-        return " ".join([name, *(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in options.items())])
+        """A short name that tells criteria with different options apart: ``random seed=3``."""
+        return labelled(self.name, self.options)
 
     @property
     def words(self) -> str:
         """What decides, in words, with the options that differ from the default."""
-        options = [f"{k} {v}" for k, v in self._told().items()]
+        options = [f"{k} {v}" for k, v in self._worded().items()]
         return f"{self.phrase} ({', '.join(options)})" if options else self.phrase
 
-    def _told(self) -> dict[str, Any]:
+    def _worded(self) -> dict[str, Any]:
         """Options that `words` lists behind the phrase."""
-        return {k: v for k, v in self.model_dump(exclude_defaults=True).items() if k != "name"}
+        return self.options
 
     def from_folder(self, folder: Path) -> Self:
         """The same criterion, with the paths among its options taken from a folder."""
         return self
+
+
+def labelled(name: str, options: Mapping[str, Any]) -> str:
+    """A name with options: ``text at=current``."""
+    return " ".join([name, *(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in options.items())])

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+import inspect
+from typing import Any, ClassVar, Self
 
-from packaging.requirements import InvalidRequirement, Requirement
-from pydantic import ValidationError
+from pydantic import PrivateAttr
 
 from autoprune.errors import ScheduleError
-from autoprune.schedule.criteria.declaration import Criterion
+from autoprune.schedule.criteria.declaration import Color, Criterion
+from autoprune.schedule.plugins import Plugin, load_plugin
 
 GROUP = "autoprune.criteria"
 
@@ -18,91 +17,77 @@ GROUP = "autoprune.criteria"
 class PluginCriterion(Criterion):
     """Base of a criterion from another package, named ``vendor/name``.
 
-    Besides the declaration, a subclass brings its behaviour as two static methods: ``score(inputs) -> FloatTensor[B,
-    S]``, higher = kept first, where `inputs` is an `autoprune.runtime.criteria.ScoreInputs`; and ``macs(n_candidates,
-    n_rows, width, heads, options) -> int``, the multiply-adds of scoring one sample. It is offered by an entry point of
-    the group ``autoprune.criteria`` under its name.
+    A subclass declares its `name` (``name: Literal["vendor/name"] = "vendor/name"``), its options as further fields,
+    `source` and `reads`; all else of `Criterion` has a default. Its behaviour is two static methods:
+    ``score(inputs) -> FloatTensor[B, S]``, higher = kept first, where `inputs` is an
+    `autoprune.runtime.criteria.ScoreInputs`; and ``macs(n_candidates, n_rows, width, heads, options) -> int``, the
+    multiply-adds of scoring one sample. An entry point of the group ``autoprune.criteria`` offers the class under its
+    name.
 
     Attributes:
         requires: The distribution that brings it, such as ``vendor-package>=1.2``; filled in when it is loaded.
     """
 
     requires: str = ""
+    _version: str = PrivateAttr("")
+
+    short_names: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    @property
+    def color(self) -> Color:
+        """Teal, unless the package chooses another."""
+        return Color("#00788a", "#4fc3d3")
+
+    @property
+    def phrase(self) -> str:
+        """The name, unless the package says it in words."""
+        return self.name
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Without the package, which is no option."""
+        return {key: value for key, value in super().options.items() if key != "requires"}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The installed version counts, the one that a schedule asks for at least does not."""
+        return {**{k: v for k, v in super().identity.items() if k != "requires"}, "version": self._version}
+
+    def brought_by(self, plugin: Plugin) -> Self:
+        """The same criterion, noting the package that brings it."""
+        noted = self.model_copy(update={"requires": self.requires or plugin.requirement})
+        noted._version = plugin.version
+        return noted
 
 
-def plugin_names() -> list[str]:
-    """Names of the criteria that installed packages bring."""
-    return sorted({point.name for point in entry_points(group=GROUP)})
-
-
-def plugin_criterion(values: dict[str, Any]) -> PluginCriterion:
-    """A criterion of another package from its JSON object.
+def load_criterion(name: str, requires: str) -> tuple[type[PluginCriterion], Plugin]:
+    """The class of a criterion of another package.
 
     Args:
-        values: The object, with its `name` and, where it was saved, `requires`.
+        name: ``vendor/name``.
+        requires: The requirement that a schedule notes, or empty.
 
     Raises:
-        ScheduleError: the package is not installed or too old, two packages bring the name, or the values are wrong.
+        ScheduleError: the package is missing or too old, two bring the name, or the class is no complete criterion.
     """
-    kind, distribution = _load(str(values["name"]), str(values.get("requires") or ""))
-    try:
-        return kind.model_validate({"requires": distribution, **values})
-    except ValidationError as error:
-        findings = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-        raise ScheduleError(" | ".join(findings), field="criterion", value=values["name"]) from None
+    plugin = load_plugin(GROUP, name, requires, "criterion", ScheduleError)
+    lacks = _lacks(plugin.loaded, name)
+    if lacks:
+        remedy = f"correct {plugin.distribution or 'the package that brings it'}"
+        raise ScheduleError(lacks, field=plugin.where, value=plugin.value, remedy=remedy)
+    return plugin.loaded, plugin
 
 
-def _load(name: str, requires: str) -> tuple[type[PluginCriterion], str]:
-    """The class behind a name, and the distribution that brings it as a requirement."""
-    found = list(entry_points(group=GROUP, name=name))
-    if not found:
-        raise ScheduleError(
-            "no installed package brings this criterion",
-            field="criterion.name",
-            value=name,
-            remedy=f"pip install '{requires}'" if requires else f"install the package of {name.partition('/')[0]}",
-        )
-    if len(found) > 1:
-        owners = sorted({point.dist.name if point.dist else "?" for point in found})
-        raise ScheduleError(
-            f"several packages bring this criterion: {', '.join(owners)}",
-            field="criterion.name",
-            value=name,
-            remedy="uninstall all but one",
-        )
-    (point,) = found
-    _check_version(point, name, requires)
-    return _kind(point), f"{point.dist.name}>={point.dist.version}" if point.dist else ""
-
-
-def _check_version(point: EntryPoint, name: str, requires: str) -> None:
-    if not requires or point.dist is None:
-        return
-    try:
-        wanted = Requirement(requires)
-    except InvalidRequirement:
-        raise ScheduleError(
-            "is no requirement such as 'vendor-package>=1.2'", field="criterion.requires", value=requires
-        ) from None
-    if not wanted.specifier.contains(point.dist.version, prereleases=True):
-        raise ScheduleError(
-            f"{name} is installed in version {point.dist.version} only",
-            field="criterion.requires",
-            value=requires,
-            remedy=f"pip install '{requires}'",
-        )
-
-
-@cache
-def _kind(point: EntryPoint) -> type[PluginCriterion]:
-    kind: Any = point.load()
-    ours = isinstance(kind, type) and issubclass(kind, PluginCriterion)
-    if not ours or not all(callable(getattr(kind, method, None)) for method in ("score", "macs")):
-        raise ScheduleError(
-            "must be a subclass of autoprune.schedule.PluginCriterion with static methods score and macs",
-            field=f"entry point {point.name} of group {GROUP}",
-            value=point.value,
-            remedy="correct the package that brings it",
-        )
-    loaded: type[PluginCriterion] = kind
-    return loaded
+def _lacks(kind: Any, name: str) -> str:
+    """What a class lacks to be the criterion of this name; empty if nothing."""
+    if not (isinstance(kind, type) and issubclass(kind, PluginCriterion)):
+        return "must be a subclass of autoprune.schedule.PluginCriterion"
+    if kind.model_fields["name"].default != name:
+        return f"must declare its name as in the entry point: name: Literal[{name!r}] = {name!r}"
+    if not (kind.model_config.get("frozen") and kind.model_config.get("extra") == "forbid"):
+        return "must stay frozen and refuse unknown options"
+    methods = [m for m in ("score", "macs") if not isinstance(inspect.getattr_static(kind, m, None), staticmethod)]
+    if methods:
+        return f"must have the static methods score and macs: {' and '.join(methods)} missing"
+    parts = [part for part in ("reads", "source") if getattr(kind, part, None) is getattr(Criterion, part, None)]
+    return f"must declare {' and '.join(parts)}" if parts else ""
