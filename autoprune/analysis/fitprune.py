@@ -11,7 +11,7 @@ from torch import Tensor
 
 from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError
-from autoprune.evaluate.encoding import encode, to_device
+from autoprune.evaluate.encoding import model_inputs
 from autoprune.models.environment import versions
 from autoprune.models.loading import LoadedModel
 from autoprune.pricing.cost import Pricer, flops_ratio
@@ -87,7 +87,7 @@ def fit_recipe(
     statistics: list[Statistics] = []
     prompts: list[PromptCounts] = []
     for done, sample in enumerate(data, start=1):
-        inputs = to_device(encode(loaded.processor, [sample]), loaded.model.device)
+        inputs = model_inputs(loaded, [sample])
         found, visual = attention_statistics(loaded.model, inputs, scored)
         if not bool(visual.any()):
             raise DataError(f"row {sample.id} has no visual token", field="data", remedy="give rows with an image")

@@ -10,7 +10,7 @@ import torch
 
 from autoprune.data.rows import Sample
 from autoprune.data.synthetic import synthetic_sample
-from autoprune.evaluate.encoding import encode, to_device
+from autoprune.evaluate.encoding import model_inputs
 from autoprune.models.loading import LoadedModel
 from autoprune.pricing.cost import Pricer
 from autoprune.pricing.tokens import count_prompts
@@ -67,7 +67,7 @@ def inspect_schedule(loaded: LoadedModel, schedule: Schedule, sample: Sample | N
     """
     schedule.check_model(loaded.config)
     model = loaded.model
-    inputs = to_device(encode(loaded.processor, [sample or synthetic_sample(loaded.config)]), model.device)
+    inputs = model_inputs(loaded, [sample or synthetic_sample(loaded.config)])
     with record(model, ()) as recording:
         dense = _last_logits(model, inputs)
     with apply(model, schedule) as patch:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from autoprune.data.rows import Sample
 from autoprune.data.samples import SampleSet
-from autoprune.evaluate.encoding import Forced, choice_tokens, encode, force, render, to_device
+from autoprune.evaluate.encoding import Forced, choice_tokens, encode, force, model_inputs, render
 from autoprune.evaluate.greedy import GreedyAnswers, padding_token, reference_answers
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.verdicts import (
@@ -90,7 +90,7 @@ class PreparedBatch(Generic[PassT]):
         self._tokenizer = loaded.processor.tokenizer
         padding = padding_token(loaded.model, loaded.processor)
         owners = [sample for sample in self.samples for _ in range(rows(sample))]
-        self.inputs = to_device(encode(loaded.processor, owners), loaded.model.device)
+        self.inputs = model_inputs(loaded, owners)
         self.reference: GreedyAnswers | None = None
         if self.has_choices:
             self.continuations = [tokens for s in self.samples for tokens in choice_tokens(loaded.processor, s)]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from autoprune.data.rows import IMAGE_MARK, Sample
 from autoprune.errors import DataError
+from autoprune.models.loading import LoadedModel
 from autoprune.runtime.replay import shadowed
 
 _FEATURES = ("get_image_features", "get_video_features")
@@ -51,6 +52,11 @@ def encode(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
             remedy="check that the prompts and images are what this model takes",
         ) from error
     return dict(inputs)
+
+
+def model_inputs(loaded: LoadedModel, samples: Sequence[Sample]) -> dict[str, Any]:
+    """The inputs of a batch as `encode` makes them, on the device of the model."""
+    return to_device(encode(loaded.processor, samples), loaded.model.device)
 
 
 def to_device(inputs: dict[str, Any], device: torch.device) -> dict[str, Any]:

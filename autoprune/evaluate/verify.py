@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from autoprune.data.samples import SampleSet
-from autoprune.evaluate.encoding import encode, to_device
+from autoprune.evaluate.encoding import model_inputs
 from autoprune.evaluate.generate import generate_and_score
 from autoprune.evaluate.latency import time_prefill
 from autoprune.evaluate.results import compare, flops_quantiles, summarise
@@ -87,7 +87,7 @@ def verify_schedule(
     pruned = generate_and_score(loaded, data, schedule, batch_size)
     on_step("timing the prefill, dense and pruned in turn")
     rows = data[:batch_size]
-    inputs = to_device(encode(loaded.processor, rows), loaded.model.device)
+    inputs = model_inputs(loaded, rows)
     times = time_prefill(loaded.model, inputs, [None, schedule])
     lost, summary = compare(dense, pruned), summarise(pruned)
     claimed, allowed = claim(schedule, lost.overall.se)

@@ -19,7 +19,7 @@ from autoprune.analysis.codebook.variant import Variant
 from autoprune.data.rows import Sample
 from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError, ModelError
-from autoprune.evaluate.encoding import encode, to_device
+from autoprune.evaluate.encoding import model_inputs
 from autoprune.models.environment import versions
 from autoprune.models.loading import LoadedModel
 from autoprune.runtime.codebook import FORMAT, VERSION, write_prototypes
@@ -162,7 +162,7 @@ def build_codebook(
 
 
 def _measure(loaded: LoadedModel, sample: Sample, pad: Tensor | None, variant: Variant, probes: int) -> Measures:
-    inputs = to_device(encode(loaded.processor, [sample]), loaded.model.device)
+    inputs = model_inputs(loaded, [sample])
     merge = getattr(getattr(loaded.config, "vision_config", None), "spatial_merge_size", 1)
     try:
         run = Prompt(loaded.model, inputs, pad)

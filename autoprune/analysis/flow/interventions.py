@@ -13,7 +13,7 @@ from autoprune.analysis.flow.cutting import Scissors
 from autoprune.analysis.flow.edges import CUTS
 from autoprune.analysis.flow.targets import Target
 from autoprune.data.rows import Sample
-from autoprune.evaluate.encoding import Forced, encode, force, to_device
+from autoprune.evaluate.encoding import Forced, force, model_inputs
 from autoprune.evaluate.greedy import padding_token
 from autoprune.evaluate.prefix import DensePrefix
 from autoprune.evaluate.verdicts import best_choices, check_finite, first_mismatch, row_kl, summed_log_probabilities
@@ -77,7 +77,7 @@ def intervene(
     model = loaded.model
     sizes = [len(target.continuations) for target in targets]
     owners = [b for b, size in enumerate(sizes) for _ in range(size)]
-    inputs = to_device(encode(loaded.processor, [samples[b] for b in owners]), model.device)
+    inputs = model_inputs(loaded, [samples[b] for b in owners])
     tokens = [tokens for target in targets for tokens in target.continuations]
     prefix = DensePrefix(model, force(inputs, tokens, padding_token(model, loaded.processor)), ())
     rights = [sum(sizes[:b]) + target.right for b, target in enumerate(targets)]

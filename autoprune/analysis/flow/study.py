@@ -19,7 +19,7 @@ from autoprune.data.rows import Sample
 from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError, ModelError
 from autoprune.evaluate.batch import plan_batches
-from autoprune.evaluate.encoding import encode, force, to_device
+from autoprune.evaluate.encoding import force, model_inputs
 from autoprune.evaluate.greedy import padding_token
 from autoprune.evaluate.refusals import check_greedy
 from autoprune.models.environment import versions
@@ -159,12 +159,12 @@ def analyse_flow(
         samples = [data[index] for index in indices]
         place = f"rows {done + 1} to {done + len(indices)} of {len(data)}"
         on_step(f"{place}: flows")
-        inputs = to_device(encode(loaded.processor, samples), model.device)
+        inputs = model_inputs(loaded, samples)
         _check_visual(inputs, samples, visual_token_ids(model.config))
         targets = find_targets(loaded, samples, inputs, max_new_tokens)
         padding = padding_token(model, loaded.processor)
         for index, target in zip(indices, targets, strict=True):
-            alone = to_device(encode(loaded.processor, [data[index]]), model.device)
+            alone = model_inputs(loaded, [data[index]])
             found = flow_saliency(model, force(alone, [target.tokens(loss)], padding))
             measured.flows[index], measured.tokens[index] = found.flows[0], found.tokens[0]
         on_step(f"{place}: cuts in {depth} layers, beside random ones")

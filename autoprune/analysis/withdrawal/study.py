@@ -17,7 +17,7 @@ from autoprune.analysis.withdrawal.sweep import WithdrawalSweep, withdrawal_swee
 from autoprune.data.rows import Sample
 from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError
-from autoprune.evaluate.encoding import encode, to_device
+from autoprune.evaluate.encoding import model_inputs
 from autoprune.evaluate.statistics import clustered_means, wilson
 from autoprune.models.environment import versions
 from autoprune.models.loading import LoadedModel
@@ -198,7 +198,7 @@ def sweep(
 
 
 def _measure(loaded: LoadedModel, sample: Sample, max_new_tokens: int) -> WithdrawalSweep:
-    inputs = to_device(encode(loaded.processor, [sample]), loaded.model.device)
+    inputs = model_inputs(loaded, [sample])
     try:
         return withdrawal_sweep(loaded.model, [inputs], max_new_tokens=max_new_tokens)
     except DataError as error:

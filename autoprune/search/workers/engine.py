@@ -12,7 +12,7 @@ from transformers import AutoConfig
 
 from autoprune import presets
 from autoprune.data.samples import SampleSet, load_samples
-from autoprune.evaluate.encoding import encode, to_device
+from autoprune.evaluate.encoding import encode, model_inputs
 from autoprune.evaluate.evaluator import Evaluator
 from autoprune.evaluate.latency import time_prefill
 from autoprune.evaluate.metrics import VERSION
@@ -116,7 +116,7 @@ class ModelEngine:
     def latency(self, schedules: Sequence[Schedule]) -> list[dict[str, float | int | None]]:
         """Milliseconds of one batch of calibration rows, dense beside pruned."""
         samples = [self._calibration[i] for i in self._order[:BATCH_SIZE]]
-        inputs = to_device(encode(self._loaded.processor, samples), self._loaded.model.device)
+        inputs = model_inputs(self._loaded, samples)
         dense, *pruned = time_prefill(
             self._loaded.model, inputs, [None, *schedules], repeats=_TIMED_REPEATS, new_tokens=_TIMED_TOKENS
         )

@@ -201,11 +201,11 @@ def test_what_cannot_be_analysed_is_named(loaded, own, tmp_path):
 
 
 def test_a_prompt_without_its_image_is_named(loaded, own, monkeypatch):
-    def blind(processor, samples):
-        inputs = encode(processor, samples)
+    def blind(loaded, samples):
+        inputs = encode(loaded.processor, samples)
         return {**inputs, "input_ids": inputs["input_ids"].masked_fill(inputs["input_ids"] == 4, 60)}
 
-    monkeypatch.setattr(study, "encode", blind)  # a processor that does not check its placeholders
+    monkeypatch.setattr(study, "model_inputs", blind)  # a processor that does not check its placeholders
     with pytest.raises(DataError, match=r"row \d+ has no visual token.*chat template"):
         analyse_flow(loaded, own)
 
