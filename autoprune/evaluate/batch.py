@@ -17,6 +17,7 @@ from autoprune.data.rows import Sample
 from autoprune.data.samples import SampleSet
 from autoprune.evaluate.encoding import Forced, choice_tokens, encode, force, model_inputs, render
 from autoprune.evaluate.greedy import GreedyAnswers, padding_token, reference_answers
+from autoprune.evaluate.metrics import Metric
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.verdicts import (
     Answer,
@@ -59,6 +60,7 @@ class PreparedBatch(Generic[PassT]):
         indices: Their places in it.
         max_new_tokens: Longest answer.
         dense_pass: Runs the dense model on the batch.
+        metric: Judges the answers.
 
     Attributes:
         indices: Places of the samples in their set.
@@ -84,10 +86,11 @@ class PreparedBatch(Generic[PassT]):
         indices: Sequence[int],
         max_new_tokens: int,
         dense_pass: Callable[[Forced], PassT],
+        metric: Metric,
     ) -> None:
         self.indices = tuple(indices)
         self.samples = tuple(data[index] for index in indices)
-        self._tokenizer = loaded.processor.tokenizer
+        self._tokenizer, self._metric = loaded.processor.tokenizer, metric
         padding = padding_token(loaded.model, loaded.processor)
         owners = [sample for sample in self.samples for _ in range(rows(sample))]
         self.inputs = model_inputs(loaded, owners)
@@ -172,7 +175,7 @@ class PreparedBatch(Generic[PassT]):
         """
         prices = [pricer.price(schedule, *counted) for counted in zip(self.counts, kept, strict=True)]
         given = zip(self.indices, self.samples, answers, self.dense, prices, strict=True)
-        return [sample_result(*parts) for parts in given]
+        return [sample_result(*parts, self._metric) for parts in given]
 
     def _text(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True)).strip()

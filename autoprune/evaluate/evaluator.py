@@ -11,6 +11,7 @@ from autoprune.errors import DataError
 from autoprune.evaluate.batch import PreparedBatch, plan_batches
 from autoprune.evaluate.candidate import CandidateRun, RecordedBatch
 from autoprune.evaluate.encoding import shared_features
+from autoprune.evaluate.metrics import EXACT_MATCH, Metric
 from autoprune.evaluate.prefix import DensePrefix
 from autoprune.evaluate.refusals import check_forcing, check_full_attention, check_greedy
 from autoprune.evaluate.results import SampleResult
@@ -39,6 +40,7 @@ class Evaluator:
         cache_bytes: Memory for recorded layers; batches beyond it are recorded again when they are needed.
         order: The order in which a race asks for samples: the first `batch_size`, twice, four times … of them are whole
             batches. Default: as in `data`.
+        metric: Judges the answers.
 
     Raises:
         DataError: the arguments do not fit the data.
@@ -55,6 +57,7 @@ class Evaluator:
         criteria: Sequence[Criterion] = (),
         cache_bytes: int = 2 * 1024**3,
         order: Sequence[int] | None = None,
+        metric: Metric = EXACT_MATCH,
     ) -> None:
         if batch_size < 1 or max_new_tokens < 1:
             field, value = ("batch_size", batch_size) if batch_size < 1 else ("max_new_tokens", max_new_tokens)
@@ -68,6 +71,7 @@ class Evaluator:
         self._batch_size, self._max_new_tokens = batch_size, max_new_tokens
         self._keys = _score_keys(loaded, criteria)
         self._cache_bytes = cache_bytes
+        self._metric = metric
         self._pricer = Pricer(loaded.config, loaded.model.dtype.itemsize)
         self._batches: list[RecordedBatch] = []
         self._recorded: OrderedDict[int, int] = OrderedDict()  # batch number -> bytes, least recently used first
@@ -144,6 +148,7 @@ class Evaluator:
                 indices,
                 self._max_new_tokens,
                 dense_pass=lambda forced: DensePrefix(model, forced, self._keys),
+                metric=self._metric,
             )
         if batch.reference is not None:
             check_forcing(model, batch.dense_pass.logits[batch.forced.valid], batch.reference.log_probabilities)

@@ -16,6 +16,7 @@ from autoprune.data.samples import SampleSet
 from autoprune.evaluate.batch import PreparedBatch, plan_batches
 from autoprune.evaluate.encoding import Forced
 from autoprune.evaluate.greedy import generate_greedy, padding_token
+from autoprune.evaluate.metrics import EXACT_MATCH, Metric
 from autoprune.evaluate.refusals import check_greedy
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.verdicts import Answer, check_finite
@@ -32,6 +33,7 @@ def generate_and_score(
     batch_size: int = 16,
     *,
     max_new_tokens: int = 32,
+    metric: Metric = EXACT_MATCH,
 ) -> list[SampleResult]:
     """Scores a schedule by running the patched model as a user would; the dense model answers beside it.
 
@@ -41,6 +43,7 @@ def generate_and_score(
         schedule: What is pruned; None = the dense model.
         batch_size: Rows that run together.
         max_new_tokens: Longest answer.
+        metric: Judges the answers.
 
     Returns:
         One result per sample, in the order of the data; all are `decided`.
@@ -53,7 +56,7 @@ def generate_and_score(
     pricer = Pricer(loaded.config, loaded.model.dtype.itemsize)
     results: list[SampleResult] = []
     for indices in plan_batches(loaded.processor, data, range(len(data)), batch_size):
-        batch = PreparedBatch(loaded, data, indices, max_new_tokens, partial(_dense_pass, loaded.model))
+        batch = PreparedBatch(loaded, data, indices, max_new_tokens, partial(_dense_pass, loaded.model), metric)
         if schedule is None:
             results += batch.results(Schedule(), batch.dense, [[] for _ in indices], pricer)
             continue

@@ -1,16 +1,25 @@
-"""What an answer is worth: exact match under the VQA normalisation, and distances between distributions."""
+"""Metrics: exact match under the VQA normalisation, metrics of other packages, and distances of distributions."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from autoprune.errors import EvaluationError, StudyError
+from autoprune.evaluate.objectives import TABLE, Direction
+
+GROUP = "autoprune.metrics"
+"""Entry points of other packages: the name is ``vendor/name``, the value a function (see `Metric.function`)."""
 VERSION = 1
 """Raised whenever a metric gives another number for the same answer, so that stored results are not mixed."""
 
+_LONGEST_NAME = 40  # a column of the ledger holds name, version and how batches were made
 _NUMBER_WORDS = "zero one two three four five six seven eight nine ten"
 _NUMBERS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS.split())} | {"none": "0"}
 _ARTICLES = frozenset({"a", "an", "the"})
@@ -46,6 +55,124 @@ def exact_match(text: str, answers: Iterable[str]) -> float:
     """1.0 if the normalised text is one of the normalised accepted answers, else 0.0."""
     normal = normalize_answer(text)
     return float(any(normal == normalize_answer(answer) for answer in answers))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How an answer is judged against the accepted ones.
+
+    Attributes:
+        name: ``exact_match``, or ``vendor/name`` of another package.
+        version: Raised by its author whenever the same answer would be judged differently.
+        direction: ``minimize`` for an error: it counts as 1 - value, so that accuracy and drops mean the same for all.
+        function: Pure, ``(text, answers) -> float in [0, 1]``.
+        requires: The distribution that brings it, such as ``vendor-package>=1.2``; empty for the built-in metric.
+    """
+
+    name: str
+    version: int
+    direction: Direction
+    function: Callable[[str, Sequence[str]], float]
+    requires: str = ""
+
+    def __call__(self, text: str, answers: Sequence[str]) -> float:
+        """The verdict in [0, 1], more is better.
+
+        Raises:
+            EvaluationError: the function gives something else.
+        """
+        value = self.function(text, answers)
+        if not 0 <= value <= 1:  # NaN too
+            raise EvaluationError(
+                f"metric {self.name} gives {value!r} for {text!r}", field="metric", remedy="it must give 0 to 1"
+            )
+        return float(value) if self.direction == "maximize" else 1.0 - float(value)
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """What a schedule notes about it; empty for the built-in metric."""
+        if self == EXACT_MATCH:
+            return {}
+        return {"metric": {"name": self.name, "version": self.version, "requires": self.requires}}
+
+
+EXACT_MATCH = Metric("exact_match", VERSION, "maximize", exact_match)
+
+
+def load_metric(name: str, requires: str = "") -> Metric:
+    """The metric of this name.
+
+    Args:
+        name: ``exact_match``, or ``vendor/name`` of an installed package.
+        requires: The distribution that brings it, where that is known.
+
+    Raises:
+        StudyError: no installed package brings it, several do, or it is not what a metric must be.
+    """
+    if name == EXACT_MATCH.name:
+        return EXACT_MATCH
+    found = list(entry_points(group=GROUP, name=name))
+    if not found:
+        known = ", ".join(sorted({EXACT_MATCH.name, *(point.name for point in entry_points(group=GROUP))}))
+        package = f"pip install '{requires}'" if requires else f"install the package of {name.partition('/')[0]}"
+        raise StudyError(
+            "no installed package brings this metric", field="metric", value=name, remedy=f"{package}, or use {known}"
+        )
+    if len(found) > 1:
+        owners = sorted({point.dist.name if point.dist else "?" for point in found})
+        raise StudyError(
+            f"several packages bring this metric: {', '.join(owners)}",
+            field="metric",
+            value=name,
+            remedy="uninstall all but one",
+        )
+    return _plugin(found[0])
+
+
+def evidence_metric(evidence: dict[str, Any]) -> Metric:
+    """The metric that a schedule's evidence rests on.
+
+    Raises:
+        StudyError: it is not installed, or in another version.
+    """
+    noted = evidence.get("metric")
+    if not isinstance(noted, dict):
+        return EXACT_MATCH
+    requires = str(noted.get("requires") or "")
+    metric = load_metric(str(noted.get("name")), requires)
+    if metric.version != noted.get("version"):
+        raise StudyError(
+            f"the schedule's evidence rests on version {noted.get('version')} of {metric.name}",
+            field="metric",
+            value=metric.version,
+            remedy=f"install the version that was used: {requires}",
+        )
+    return metric
+
+
+def measuring_version(metric: Metric) -> str:
+    """What results depend on besides model, data and schedule; part of every address in the ledger.
+
+    ``1`` for the built-in metric and a table without raised versions: the addresses of every study before plug-ins.
+    """
+    raised = [f"{row.name}@{row.version}" for row in TABLE if row.version > 1]
+    return "+".join([str(VERSION), *raised, *([] if metric == EXACT_MATCH else [f"{metric.name}@{metric.version}"])])
+
+
+def _plugin(point: EntryPoint) -> Metric:
+    function: Any = point.load()
+    name, version, direction = point.name, getattr(function, "version", None), getattr(function, "direction", None)
+    fits = getattr(function, "name", None) == name and name.count("/") == 1 and len(name) <= _LONGEST_NAME
+    if not (fits and callable(function) and isinstance(version, int) and direction in ("minimize", "maximize")):
+        raise StudyError(
+            "must be a function (text, answers) -> float with the attributes name (that of its entry point, "
+            f"'vendor/name', at most {_LONGEST_NAME} letters), version (int) and direction ('maximize' or 'minimize')",
+            field=f"entry point {point.name} of group {GROUP}",
+            value=point.value,
+            remedy="correct the package that brings it",
+        )
+    brings = f"{point.dist.name}>={point.dist.version}" if point.dist else ""
+    return Metric(name, version, direction, function, brings)
 
 
 def kl_divergence(dense: Tensor, pruned: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from autoprune.data.rows import Sample
 from autoprune.errors import EvaluationError
 from autoprune.evaluate.encoding import Forced
-from autoprune.evaluate.metrics import exact_match, kl_divergence, token_log_probabilities
+from autoprune.evaluate.metrics import Metric, kl_divergence, token_log_probabilities
 from autoprune.evaluate.results import SampleResult
 from autoprune.pricing.cost import Cost
 
@@ -35,21 +35,23 @@ class Answer:
     decided: bool
 
 
-def verdict(sample: Sample, answer: Answer, dense: Answer) -> float:
+def verdict(sample: Sample, answer: Answer, dense: Answer, metric: Metric) -> float:
     """Whether an answer is right, in [0, 1]; without accepted answers the dense model's own is the reference."""
     if sample.choices is not None:
         return float(answer.choice == sample.answer)
-    return exact_match(answer.text, sample.answers or (dense.text,))
+    return metric(answer.text, sample.answers or (dense.text,))
 
 
-def sample_result(index: int, sample: Sample, answer: Answer, dense: Answer, price: Cost) -> SampleResult:
+def sample_result(
+    index: int, sample: Sample, answer: Answer, dense: Answer, price: Cost, metric: Metric
+) -> SampleResult:
     """Everything about one sample under one schedule."""
     return SampleResult(
         index=index,
         id=sample.id,
         task=sample.task,
         group=sample.group,
-        correct=verdict(sample, answer, dense),
+        correct=verdict(sample, answer, dense, metric),
         agreement=answer.agreement,
         kl=answer.kl,
         text=answer.text,

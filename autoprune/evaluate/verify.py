@@ -11,6 +11,7 @@ from autoprune.data.samples import SampleSet
 from autoprune.evaluate.encoding import model_inputs
 from autoprune.evaluate.generate import generate_and_score
 from autoprune.evaluate.latency import time_prefill
+from autoprune.evaluate.metrics import evidence_metric
 from autoprune.evaluate.results import compare, flops_quantiles, summarise
 from autoprune.evaluate.statistics import Interval
 from autoprune.models.loading import LoadedModel
@@ -70,6 +71,8 @@ def verify_schedule(
 ) -> Verification:
     """Answer every row with the stock model and with the patched one, and time both on the first batch.
 
+    Answers are judged by the metric that the schedule's evidence names.
+
     Args:
         loaded: The model.
         schedule: The schedule, with its evidence if it has any.
@@ -79,12 +82,14 @@ def verify_schedule(
 
     Raises:
         ModelError: the schedule is not for this model.
+        StudyError: the metric of its evidence is not installed.
     """
     schedule.check_model(loaded.config)
+    metric = evidence_metric(schedule.evidence)
     on_step(f"answering {len(data)} rows with the dense model")
-    dense = generate_and_score(loaded, data, None, batch_size)
+    dense = generate_and_score(loaded, data, None, batch_size, metric=metric)
     on_step(f"answering {len(data)} rows with the pruned model")
-    pruned = generate_and_score(loaded, data, schedule, batch_size)
+    pruned = generate_and_score(loaded, data, schedule, batch_size, metric=metric)
     on_step("timing the prefill, dense and pruned in turn")
     rows = data[:batch_size]
     inputs = model_inputs(loaded, rows)

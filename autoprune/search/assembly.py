@@ -26,6 +26,7 @@ from autoprune.search.trials import candidate_of, is_distinct, measured_of
 from autoprune.search.workers.protocol import EngineFacts, Inputs, SplitFacts
 
 _DENSE = Schedule()
+_SHOWN_DETAILS = ("visual_tokens", "text_tokens", "near_ties", "metric")
 
 
 @dataclass
@@ -159,6 +160,7 @@ def _evidence(
         study=found.spec.name,
         trial=trial,
         **{name: value for name, value in best.model_dump(mode="json").items() if name in names},
+        **{k: v for k, v in found.facts.details.items() if k == "metric"},
     )
 
 
@@ -188,7 +190,7 @@ def _study(found: Found) -> dict[str, Any]:
             for name, facts in splits.items()
             if facts
         },
-        **{k: v for k, v in found.facts.details.items() if k in ("visual_tokens", "text_tokens", "near_ties")},
+        **{k: v for k, v in found.facts.details.items() if k in _SHOWN_DETAILS},
     }
 
 

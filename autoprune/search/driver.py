@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprune.errors import EvaluationError, StudyError
+from autoprune.evaluate.metrics import EXACT_MATCH, load_metric
 from autoprune.evaluate.results import SampleResult, summarise
 from autoprune.models.environment import hardware, versions
 from autoprune.schedule import Schedule
@@ -120,13 +121,19 @@ def _executor(spec: StudySpec, backend: str, on_event: OnEvent) -> Executor:
 def _identity(spec: StudySpec, inputs: Inputs) -> dict[str, Any]:
     """What every trial of a study must have in common."""
     identity: dict[str, Any] = {
-        "objectives": list(spec.objectives),
+        "objectives": [*spec.objectives, *_judged_by(spec)],
         "space": spec.space.model_dump(mode="json"),
         "calibration": inputs.calibration.digest,
     }
     if spec.storage is not None:  # two drivers must not share a study; the lock guards one folder only
         identity["output"] = spec.output
     return identity
+
+
+def _judged_by(spec: StudySpec) -> list[str]:
+    """The metric of another package: without one, studies stay what they were before there were any."""
+    metric = load_metric(spec.metric)
+    return [f"metric {metric.name}@{metric.version}"] if metric != EXACT_MATCH else []
 
 
 def _refuse_another_study(spec: StudySpec) -> None:

@@ -15,6 +15,7 @@ from transformers import AutoConfig
 
 from autoprune import presets
 from autoprune.errors import StudyError
+from autoprune.evaluate.metrics import EXACT_MATCH, load_metric
 from autoprune.evaluate.objectives import ACCURACY, COSTS, FLOPS, OBJECTIVES, QUALITIES
 from autoprune.schedule import ModelIdentity
 from autoprune.schedule.validation import explained
@@ -44,10 +45,19 @@ def _baseline(name: str, info: ValidationInfo) -> str:
     return name if name in presets.NAMES else str(context.place(name))
 
 
+def _metric(name: str) -> str:
+    """The name of a metric that can be loaded."""
+    try:
+        return load_metric(name).name
+    except StudyError as error:  # the field is known here
+        raise StudyError(error.message, value=name, remedy=error.remedy) from None
+
+
 class StudySpec(Section):
     """A study (contract of the study file). Paths are absolute once it is loaded.
 
     Attributes:
+        metric: Judges answers: ``exact_match``, or ``vendor/name`` of an installed package.
         baselines: Preset names (mapped to the model's depth) or schedule files.
         storage: Database URL; None = a SQLite file in `output`.
     """
@@ -56,6 +66,7 @@ class StudySpec(Section):
     model: ModelSection
     data: DataSection
     objectives: tuple[str, ...] = (FLOPS.name, ACCURACY.name)
+    metric: Annotated[str, AfterValidator(_metric)] = EXACT_MATCH.name
     constraints: Constraints = Constraints()
     space: Space = Space()
     baselines: tuple[Annotated[str, AfterValidator(_baseline)], ...] = ("vtw", "fastv", "himap", "pyramiddrop")

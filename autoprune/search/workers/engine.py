@@ -15,7 +15,7 @@ from autoprune.data.samples import SampleSet, load_samples
 from autoprune.evaluate.encoding import encode, model_inputs
 from autoprune.evaluate.evaluator import Evaluator
 from autoprune.evaluate.latency import time_prefill
-from autoprune.evaluate.metrics import VERSION
+from autoprune.evaluate.metrics import load_metric, measuring_version
 from autoprune.evaluate.results import SampleResult
 from autoprune.models.environment import gpu_name
 from autoprune.models.loading import LoadedModel, load_model
@@ -73,6 +73,7 @@ class ModelEngine:
             device=section.device,
             trust_remote_code=section.trust_remote_code,
         )
+        self._metric = load_metric(spec.metric)
         self._calibration = _load(spec.data.calibration)
         self._order = race_order(len(self._calibration))
         depth = ModelIdentity.from_config(self._loaded.config, section.path).num_layers
@@ -84,6 +85,7 @@ class ModelEngine:
             max_new_tokens=MAX_NEW_TOKENS,
             criteria=self._criteria,
             order=self._order,
+            metric=self._metric,
         )
         self._evaluator.prepare()
         self._validation: SampleSet | None = None
@@ -96,7 +98,8 @@ class ModelEngine:
             details["gpu"] = gpu_name(model.device)
         details["near_ties"] = self._evaluator.near_ties
         details |= self._token_counts()
-        return EngineFacts(self._loaded.fingerprint, f"{VERSION}/{BATCH_SIZE}/{MAX_NEW_TOKENS}", CONVENTION, details)
+        version = f"{measuring_version(self._metric)}/{BATCH_SIZE}/{MAX_NEW_TOKENS}"
+        return EngineFacts(self._loaded.fingerprint, version, CONVENTION, details | self._metric.evidence)
 
     def evaluate(self, split: Split, schedules: Sequence[Schedule], start: int, stop: int) -> list[list[SampleResult]]:
         """Results of samples [start, stop), in the order of the study."""
@@ -108,7 +111,12 @@ class ModelEngine:
             self._validation = _load(self._spec.data.validation)
         chunk = SampleSet.of(self._validation[start:stop], self._validation.name)
         evaluator = Evaluator(
-            self._loaded, chunk, batch_size=BATCH_SIZE, max_new_tokens=MAX_NEW_TOKENS, criteria=self._criteria
+            self._loaded,
+            chunk,
+            batch_size=BATCH_SIZE,
+            max_new_tokens=MAX_NEW_TOKENS,
+            criteria=self._criteria,
+            metric=self._metric,
         )
         found = evaluator.evaluate_many(schedules)
         return [[dataclasses.replace(r, index=r.index + start) for r in results] for results in found]
