@@ -48,7 +48,7 @@ def load_plugin(group: str, name: str, requires: str, what: str, raised: type[Au
         group: Group of entry points.
         name: ``vendor/name``.
         requires: The requirement noted where it was named before, such as ``vendor-package>=1.2``, or empty.
-        what: What it is, in words.
+        what: What it is, in words; also the field of the errors.
         raised: Class of the errors.
 
     Raises:
@@ -60,20 +60,20 @@ def load_plugin(group: str, name: str, requires: str, what: str, raised: type[Au
     if not found:
         others = plugin_names(group)
         known = f"; installed are {', '.join(others)}" if others else ""
-        raise raised(f"no installed package brings this {what}", field="name", value=name, remedy=remedy + known)
+        raise raised(f"no installed package brings this {what}", field=what, value=name, remedy=remedy + known)
     owners = sorted({point.dist.name if point.dist else "?" for point in found})
     if len(found) > 1:
         raise raised(
             f"several packages bring this {what}: {', '.join(owners)}",
-            field="name",
+            field=what,
             value=name,
             remedy="uninstall all but one",
         )
     (point,) = found
-    if requires and not _satisfied(point, requires, raised):
+    if requires and not _satisfied(point, requires, what, raised):
         raise raised(
             f"{name} is installed from {owners[0]} {point.dist.version if point.dist else ''} instead",
-            field="requires",
+            field=what,
             value=requires,
             remedy=remedy,
         )
@@ -87,11 +87,11 @@ def load_plugin(group: str, name: str, requires: str, what: str, raised: type[Au
     return Plugin(loaded, where, point.value, distribution, version)
 
 
-def _satisfied(point: EntryPoint, requires: str, raised: type[AutopruneError]) -> bool:
+def _satisfied(point: EntryPoint, requires: str, what: str, raised: type[AutopruneError]) -> bool:
     try:
         wanted = Requirement(requires)
     except InvalidRequirement:
-        raise raised("is no requirement such as 'vendor-package>=1.2'", field="requires", value=requires) from None
+        raise raised("is no requirement such as 'vendor-package>=1.2'", field=what, value=requires) from None
     if point.dist is None:
         return True
     same = canonicalize_name(wanted.name) == canonicalize_name(point.dist.name)

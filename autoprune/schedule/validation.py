@@ -47,7 +47,7 @@ def explained(
         message, value, remedy = re.sub("^Value error, ", "", item["msg"]), None, None
         if isinstance(cause, AutopruneError):
             message, value, remedy = cause.message, cause.value, cause.remedy
-            if cause.field and field:
+            if field and cause.field not in (None, field.rpartition(".")[2]):
                 message = f"{cause.field}: {message}"
             field = field or cause.field or ""
         elif item["type"] == "extra_forbidden":

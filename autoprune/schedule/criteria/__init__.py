@@ -42,7 +42,7 @@ def _either(value: Any, built_in: Callable[[Any], Criterion]) -> Criterion:
             kind, plugin = load_criterion(name, str(value.get("requires") or ""))
             return kind.model_validate(dict(value)).brought_by(plugin)
         if name not in NAMES:
-            raise ScheduleError("no such criterion", field="name", value=name, remedy=_nearest(str(name), NAMES))
+            raise ScheduleError("no such criterion", value=name, remedy=_nearest(str(name), NAMES))
     return built_in(value)
 
 
