@@ -1,1 +1,1 @@
-"""Calibration and validation data: rows, images, and sets of samples that know their content."""
+"""Calibration and validation data: rows, images, and sample sets with a digest of their content."""

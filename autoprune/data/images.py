@@ -1,4 +1,4 @@
-"""Images of a data set: known by their content, opened only when a model needs them."""
+"""Images of a data set, identified by a digest of their content and decoded only when a model needs them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class ImageSource:
 
     @classmethod
     def from_cell(cls, cell: Any, base: Path) -> ImageSource:
-        """The image that one cell of a row names.
+        """The image in one cell of a row.
 
         Args:
             cell: A path (relative to `base`), a PIL image, or the ``{"bytes", "path"}`` of a `datasets` Image.
             base: Folder that relative paths start at.
 
         Raises:
-            ValueError: the cell is no image, the file does not exist or cannot be read as an image.
+            ValueError: the cell holds no image, or its file does not exist or cannot be read as an image.
         """
         if isinstance(cell, Image.Image):
             buffer = io.BytesIO()

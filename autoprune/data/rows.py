@@ -1,4 +1,4 @@
-"""From one row of a data set to one `Sample`, or to a plain statement of what is wrong with the row."""
+"""Rows of a data set: each becomes a `Sample`, or an error that names the field and the remedy."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Sample:
 
 
 class RowError(ValueError):
-    """What is wrong with one field of one row, and what to do about it."""
+    """An error in one field of one row, with its remedy."""
 
     def __init__(self, field: str, message: str, remedy: str) -> None:
         super().__init__(message)
@@ -64,10 +64,10 @@ class RowError(ValueError):
 
 
 def parse_row(row: Mapping[str, Any], number: int, base: Path) -> Sample:
-    """Reads one row, its fields already under our names.
+    """The sample of one row.
 
     Args:
-        row: The fields; a field that is absent or None is not given.
+        row: The fields under the names in `FIELDS`; one that is absent or None is not given.
         number: Row number, 0-based: the default `id`.
         base: Folder that relative image paths start at.
 

@@ -1,4 +1,4 @@
-"""Calibration and validation data: JSONL, Parquet or a `datasets` name, as a `SampleSet` that knows its content."""
+"""Data sets, from JSONL, Parquet or a `datasets` name: a `SampleSet` has a digest of its content."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SampleSet(Sequence[Sample]):
     Attributes:
         samples: The samples.
         digest: sha256 over the content of all of them (fields and image bytes), in order.
-        name: Where they came from, for people.
+        name: Path or name that they were loaded from.
     """
 
     samples: tuple[Sample, ...]
@@ -36,7 +36,7 @@ class SampleSet(Sequence[Sample]):
 
     @classmethod
     def of(cls, samples: Iterable[Sample], name: str) -> SampleSet:
-        """A set with its digest."""
+        """The set of these samples, with its digest."""
         samples = tuple(samples)
         digest = hashlib.sha256("\n".join(sample.digest for sample in samples).encode()).hexdigest()
         return cls(samples, digest, name)
@@ -64,7 +64,7 @@ def load_samples(
     columns: Mapping[str, str] | None = None,
     base: str | Path | None = None,
 ) -> SampleSet:
-    """Loads and checks a data set before anything is computed on it.
+    """A data set, loaded and checked as a whole.
 
     Args:
         path: A ``.jsonl``, ``.json`` or ``.parquet`` file, or a name or folder that `datasets.load_dataset` knows.
@@ -72,7 +72,7 @@ def load_samples(
         samples: How many rows to draw, None for all. The draw depends on `seed` and the number of rows alone, a smaller
             draw is part of a larger one, and drawn rows keep their order.
         seed: Of the draw.
-        columns: Their column for our field, for data whose columns have other names.
+        columns: Name of the column that holds a field, for data whose columns have other names.
         base: Folder that a relative `path` starts at; default: the working folder.
 
     Raises:

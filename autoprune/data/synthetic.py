@@ -1,4 +1,4 @@
-"""A question that nobody asked: a made-up image with a short text, for whoever has no data at hand."""
+"""Made-up samples, for checks of a model without data: images of fixed noise with a short question."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from autoprune.data.rows import Sample
 
 
 def synthetic_sample(config: Any, question: str = "What is in the image?", images: int = 1) -> Sample:
-    """Images of fixed noise of the tower's size, with a question.
+    """A sample with images of fixed noise, of the size that the vision tower takes.
 
     Args:
         config: The model's config.
         question: The text.
-        images: How many, each another one.
+        images: How many; no two are the same.
     """
     side = int(getattr(getattr(config, "vision_config", None), "image_size", None) or 224)
     made = tuple(_noise(side, seed) for seed in range(images))

@@ -92,7 +92,7 @@ class PreparedBatch(Generic[PassT]):
         self.samples = tuple(data[index] for index in indices)
         self._tokenizer, self._metric = loaded.processor.tokenizer, metric
         padding = padding_token(loaded.model, loaded.processor)
-        owners = [sample for sample in self.samples for _ in range(rows(sample))]
+        owners = [sample for sample in self.samples for _ in range(row_count(sample))]
         self.inputs = model_inputs(loaded, owners)
         self.reference: GreedyAnswers | None = None
         if self.has_choices:
@@ -113,7 +113,7 @@ class PreparedBatch(Generic[PassT]):
 
     @property
     def near_ties(self) -> list[bool]:
-        """For each sample, whether its dense answer hangs on a margin below kernel noise."""
+        """For each sample, whether some token of its dense answer wins by a margin below kernel noise."""
         ties = near_ties(self.dense_pass.logits, self.forced)
         return [ties[row] for row in self.reference_rows]
 
@@ -182,7 +182,7 @@ class PreparedBatch(Generic[PassT]):
 
     def _dense_answers(self) -> tuple[list[int], list[Answer]]:
         """For each sample the row of the dense model's answer, and the answer."""
-        first_rows = list(accumulate(map(rows, self.samples), initial=0))[:-1]
+        first_rows = list(accumulate(map(row_count, self.samples), initial=0))[:-1]
         if not self.has_choices:
             return first_rows, [Answer(self._text(tokens), None, 1.0, 0.0, True) for tokens in self.continuations]
         picks = best_choices(summed_log_probabilities(self.dense_pass.logits, self.forced), self.samples)
@@ -221,11 +221,11 @@ def plan_batches(processor: Any, data: SampleSet, order: Sequence[int], batch_si
         for has_choices in (False, True):
             alike = [index for index in step if (data[index].choices is not None) == has_choices]
             alike.sort(key=lambda index: length[index])  # stable: equal lengths stay in the order asked for
-            batches.extend(_fill(alike, [rows(data[index]) for index in alike], batch_size))
+            batches.extend(_fill(alike, [row_count(data[index]) for index in alike], batch_size))
     return batches
 
 
-def rows(sample: Sample) -> int:
+def row_count(sample: Sample) -> int:
     """Rows of a batch that a sample takes."""
     return len(sample.choices) if sample.choices is not None else 1
 

@@ -26,9 +26,9 @@ class _Unfinished:
 
     Attributes:
         batch: The batch.
-        tokens: Of each answer; of an unfinished one those up to where it parts from the dense answer.
+        tokens: Of each answer; of an unfinished one those up to its first mismatch with the dense answer.
         kl: Of each sample.
-        decided: For each sample, whether its answer follows the dense one to the end.
+        decided: For each sample, whether its answer is the dense one.
         kept: For each sample, the visual tokens alive after each stage.
         rows: The unfinished answers.
     """
@@ -44,8 +44,8 @@ class _Unfinished:
 class CandidateRun:
     """The results of one schedule, batch by batch; unfinished answers wait until decoding them pays.
 
-    Where the arg-max of the replayed logits follows the dense model's answer to its end, that answer is the schedule's
-    own. Where it parts from it, greedy decoding goes on from there.
+    Where the arg-max of the replayed logits agrees with the dense model's answer to the end, that is the schedule's
+    answer too; else greedy decoding goes on from the first mismatch.
 
     Args:
         model: The model.

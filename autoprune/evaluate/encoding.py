@@ -23,7 +23,7 @@ _FEATURES = ("get_image_features", "get_video_features")
 
 
 def encode(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
-    """The inputs of a batch: chat template if the processor has one, images at their marks, left padding.
+    """Inputs of a batch: chat template if the processor has one, images at their marks, left padding.
 
     Without ``<image>`` marks in the prompt, the images come before it.
 
@@ -55,7 +55,7 @@ def encode(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
 
 
 def model_inputs(loaded: LoadedModel, samples: Sequence[Sample]) -> dict[str, Any]:
-    """The inputs of a batch as `encode` makes them, on the device of the model."""
+    """Inputs of a batch as `encode` makes them, on the device of the model."""
     return to_device(encode(loaded.processor, samples), loaded.model.device)
 
 
@@ -111,14 +111,14 @@ def following_tokens(processor: Any, sample: Sample, texts: Sequence[str]) -> li
         tokens = whole[len(before) :] if joined else tokenizer(text, add_special_tokens=False)["input_ids"]
         if not tokens:
             field = "choices" if sample.choices is not None else "answers"
-            raise DataError(f"row {sample.id}: one of them has no tokens", field=field, value=text)
+            raise DataError(f"row {sample.id}: a text without tokens", field=field, value=text)
         found.append(list(tokens))
     return found
 
 
 @dataclass(frozen=True)
 class Forced:
-    """A batch of rows ``[left padding][prompt][continuation without its last token]``.
+    """Rows laid out for teacher forcing: ``[left padding][prompt][continuation without its last token]``.
 
     All rows end at the same column: the logits that predict the continuations are the last `width` columns.
 
@@ -136,12 +136,12 @@ class Forced:
 
     @property
     def width(self) -> int:
-        """Logit columns that are needed."""
+        """Logit columns that predict the continuations."""
         return int(self.targets.shape[1])
 
 
 def force(inputs: Mapping[str, Any], continuations: Sequence[Sequence[int]], padding: int) -> Forced:
-    """Appends continuations to encoded prompts.
+    """Encoded prompts with their continuations, laid out for teacher forcing.
 
     Args:
         inputs: What `encode` made: `input_ids`, `attention_mask` [B, S], left-padded, and the visual inputs.

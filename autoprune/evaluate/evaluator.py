@@ -1,4 +1,4 @@
-"""Scores schedules on data, many times faster than generating with each of them, with the same verdicts."""
+"""Scores of schedules on a data set: the verdicts of ``generate()`` under the patch, many times faster."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ class Evaluator:
     """Scores schedules on one data set with one model.
 
     One dense pass per batch is recorded; a candidate runs only the layers from its first stage on, with the dense
-    model's greedy answer as the continuation. Where its arg-max follows that answer, the answer is its own; where it
-    parts from it, greedy decoding goes on from there. So the verdicts are those of `generate`.
+    model's greedy answer as the continuation. Where its arg-max agrees with that answer to the end, that is the
+    candidate's answer too; else greedy decoding goes on from the first mismatch. So the verdicts are those of
+    ``generate()``.
 
     Args:
         loaded: The model.
         data: The samples.
         batch_size: Rows that run together.
         max_new_tokens: Longest answer.
-        criteria: Attention criteria that candidates will use; their scores at every layer are recorded once.
+        criteria: Criteria that candidates will use; what the dense pass holds of their scores is recorded once.
         cache_bytes: Memory for recorded layers; batches beyond it are recorded again when they are needed.
         order: The order in which a race asks for samples: the first `batch_size`, twice, four times … of them are whole
             batches. Default: as in `data`.
@@ -94,7 +95,7 @@ class Evaluator:
 
     @property
     def near_ties(self) -> float:
-        """Share of samples whose dense answer hangs on a margin below kernel noise: verdicts that may not repeat."""
+        """Share of samples whose verdict may not repeat: a token of the dense answer wins by less than kernel noise."""
         self.prepare()
         flags = [flag for batch in self._batches for flag in batch.near_ties]
         return sum(flags) / len(flags)
@@ -155,7 +156,7 @@ class Evaluator:
         return batch
 
     def _keep(self, number: int, batches: Sequence[RecordedBatch]) -> None:
-        """Notes that a batch was used, and lets go of those used longest ago while there is too much."""
+        """Notes that a batch was used, and drops the recordings used longest ago while they hold too much memory."""
         recorded = batches[number].dense_pass.recorded
         self._recorded.pop(number, None)
         if recorded is not None:

@@ -1,4 +1,4 @@
-"""Greedy decoding: the dense model's reference answers, and answers that part from them, decoded on from a cache."""
+"""Greedy decoding: the dense model's reference answers, and other answers decoded on from a KV cache."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def end_tokens(model: Any) -> frozenset[int]:
 
 
 def padding_token(model: Any, processor: Any) -> int:
-    """A token for positions that are masked anyway."""
+    """Token id that fills up padded positions, which are masked."""
     for token in (model.generation_config.pad_token_id, processor.tokenizer.pad_token_id, *sorted(end_tokens(model))):
         if token is not None:
             return int(token)
@@ -57,7 +57,7 @@ def generate_greedy(model: Any, inputs: Mapping[str, Any], max_new_tokens: int, 
         padding: Token id that `generate` appends to rows that ended.
 
     Raises:
-        ModelError: the model's own `generate` does not let its logits be watched.
+        ModelError: the model's own `generate` ignores logits processors.
     """
     watch = _BestTokens()
     with torch.no_grad():
@@ -87,7 +87,7 @@ def generate_greedy(model: Any, inputs: Mapping[str, Any], max_new_tokens: int, 
 
 
 def reference_answers(model: Any, inputs: Mapping[str, Any], max_new_tokens: int, padding: int) -> GreedyAnswers:
-    """Answers of the dense model that other passes are to follow; arguments as of `generate_greedy`.
+    """Answers of the dense model, to which others are compared; arguments as of `generate_greedy`.
 
     Raises:
         ModelError: an answer holds the placeholder of an image.
@@ -112,7 +112,7 @@ def continue_greedy(
     budgets: Sequence[int],
     ends: frozenset[int],
 ) -> list[list[int]]:
-    """Decodes on from a cache, all rows in one loop.
+    """Greedy answers decoded on from a KV cache, all rows in one loop.
 
     Args:
         model: The model, with its patch still in place.
@@ -225,7 +225,7 @@ def finish(
 
 
 def join_caches(caches: Sequence[Any]) -> Any:
-    """One cache for the rows of several; rows end at the same logical column, shorter ones are padded on the left.
+    """One KV cache for the rows of several; rows end at the same logical column, shorter ones are padded on the left.
 
     Padded columns are to be masked by the attention mask; entries that pad a pruned layer are marked as fillers.
     """

@@ -1,4 +1,4 @@
-"""Models whose answers cannot be checked by teacher forcing, refused with the setting or structure that is at fault."""
+"""Refusals of models whose answers cannot be checked by teacher forcing; each names the setting or structure."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def check_greedy(generation_config: Any) -> None:
 
 
 def check_full_attention(loaded: LoadedModel) -> None:
-    """Refuses a model with layers whose window moves on with every token.
+    """Refuses a model with layers that do not attend to all tokens.
+
+    Rejected tokens of the dense answer would push others out of a sliding window, or stay in a recurrent state.
 
     Raises:
         ModelError: naming the text model.

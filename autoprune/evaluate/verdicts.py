@@ -1,4 +1,4 @@
-"""From the logits of a batch to answers: what the model says, and how far it is from the dense model."""
+"""Answers from the logits of a batch, their distance from the dense model, and the verdict on each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from autoprune.pricing.cost import Cost
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answers to one sample.
+    """Answer of a model to one sample, compared with the dense model's.
 
     Attributes:
         text: The answer, or the text of the chosen option.
@@ -45,7 +45,7 @@ def verdict(sample: Sample, answer: Answer, dense: Answer, metric: Metric) -> fl
 def sample_result(
     index: int, sample: Sample, answer: Answer, dense: Answer, price: Cost, metric: Metric
 ) -> SampleResult:
-    """Everything about one sample under one schedule."""
+    """Result of one sample under one schedule: verdict and price."""
     return SampleResult(
         index=index,
         id=sample.id,
@@ -66,10 +66,10 @@ def sample_result(
 
 
 def check_finite(logits: Tensor, forced: Forced) -> None:
-    """Refuses logits with which nothing can be compared.
+    """Refuses logits that are not finite.
 
     Raises:
-        EvaluationError: a logit that matters is not finite.
+        EvaluationError: a logit that predicts a continuation is not finite.
     """
     bad = ~torch.isfinite(logits).all(-1) & forced.valid
     if bool(bad.any()):
@@ -94,7 +94,7 @@ def row_kl(dense: Tensor, pruned: Tensor, valid: Tensor) -> list[float]:
 
 
 def first_mismatch(logits: Tensor, forced: Forced) -> list[tuple[int, int] | None]:
-    """Where the arg-max parts from the forced continuation: (place in the continuation, token), or None if nowhere."""
+    """First mismatch of arg-max and continuation in each row: (place in the continuation, token); None without one."""
     best = logits.argmax(-1)
     wrong = (best != forced.targets) & forced.valid
     column = wrong.to(torch.uint8).argmax(1)
@@ -123,7 +123,7 @@ def best_choices(totals: Sequence[float], samples: Sequence[Sample]) -> list[int
 
 
 def near_ties(logits: Tensor, forced: Forced) -> list[bool]:
-    """For each row, whether some token was chosen by a margin that another kernel could turn around.
+    """For each row, whether some token wins by a margin that rounding in another kernel could reverse.
 
     The margin is compared with two units in the last place of the best logit's dtype.
     """

@@ -1,4 +1,4 @@
-"""Models and processors from disk or the hub."""
+"""Models and processors, loaded from disk or the hub, weights from safetensors only."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to be measured.
+    """A model with its processor.
 
     Attributes:
         model: The transformers model, in eval mode, without gradients.
         processor: Its processor.
-        name: What the user called it: a path or a hub name.
+        name: Path or hub name, as the user gave it.
         fingerprint: sha256 over the structure, the dtype and the content of all files that can change an answer.
         config: The model's config.
     """
@@ -85,10 +85,10 @@ def load_model(
 
 
 def device_of(device: str) -> torch.device:
-    """The device that a user's word means; ``auto`` is the first CUDA device if there is one, else the CPU.
+    """The torch device of a setting; ``auto`` is the first CUDA device if there is one, else the CPU.
 
     Raises:
-        ModelError: it is not there.
+        ModelError: this machine does not have it.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -101,7 +101,7 @@ def device_of(device: str) -> torch.device:
 
 
 def dtype_on(place: torch.device, dtype: str) -> str:
-    """The dtype that a user's word means on a device: ``auto`` stays open on a GPU and is float32 on a CPU.
+    """The dtype of a setting on a device: ``auto`` stays ``auto`` on a GPU and is float32 on a CPU.
 
     Raises:
         ModelError: it is not one that a model can run in.

@@ -1,4 +1,4 @@
-"""Models of any shape without a download: built from a config, with random weights that are cheap to draw."""
+"""Models built from a config with random weights that are cheap to draw: any shape, without a download."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def read_config(path: str | Path, layers: int | None = None) -> Any:
     """The transformers config of a folder, of a config.json or of a name on the hub.
 
     Args:
-        path: Which.
+        path: Folder, file or name.
         layers: As in `random_model`.
 
     Raises:
@@ -92,9 +92,10 @@ def _cut_depth(config: Any, layers: int | None) -> None:
 
 
 class _CheapNoise(TorchDispatchMode):
-    """Fills random tensors with repetitions of one block of noise: a copy, where drawing 7B numbers takes a minute.
+    """Dispatch mode in which random tensors are filled with copies of one block of noise.
 
-    It works below the models' own initialisation, which so keeps its scales, its ones and its zeros.
+    Drawing 7B numbers would take a minute. The mode works below the models' own initialisation, which so keeps its
+    scales, its ones and its zeros.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The shapes that a price needs, read from a transformers config.
+"""Shapes of a model, read from its transformers config, as far as a price needs them.
 
 Only families whose structure is written down here are priced; their figures are checked against an operation counter.
 An unknown decoder is refused, an unknown vision tower is left out and named in `Architecture.unpriced`.
@@ -65,13 +65,13 @@ class LayerShape:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a model runs, as far as its price is concerned.
+    """Shapes of the parts of a model that have a price.
 
     Attributes:
         layers: The decoder layers, first to last.
         head_macs: The head on one row.
         vision: Tower and projector, or None.
-        unpriced: What the model runs and these shapes leave out, for people; empty if nothing.
+        unpriced: A sentence on what the model runs and these shapes leave out; empty if nothing.
         dtype_bytes: Bytes of one number in the config's dtype, or None if the config names none.
     """
 

@@ -24,12 +24,12 @@ CONVENTION = (
     "included, plus scoring. ratio_end_to_end: adds vision tower (all its layers), projector, one head row and the "
     "generated tokens."
 )
-"""What every `Cost` counts, for people."""
+"""What every `Cost` counts, as text."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one prompt costs, pruned beside dense. All ``*flops`` count 2 per multiply-add.
+    """Cost of one prompt, pruned and dense. All ``*flops`` count 2 per multiply-add.
 
     Attributes:
         parts: FLOPs of the pruned run: `projections`, `attention` (QK^T and AV) and `feed_forward` of the decoder

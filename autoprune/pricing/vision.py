@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class VisionShape:
-    """Price of one image (or tile) before the decoder.
+    """Multiply-adds of one image (or tile) before the decoder.
 
     Attributes:
         tower_macs: Patch embedding, all layers and the pooling head, where the tower has one. transformers runs all
