@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from autoprune.errors import EvaluationError, StudyError
 from autoprune.evaluate.objectives import TABLE, Direction
+from autoprune.schedule.plugins import Plugin, load_plugin, plugin_names
 
 GROUP = "autoprune.metrics"
 """Entry points of other packages: the name is ``vendor/name``, the value a function (see `Metric.function`)."""
@@ -111,22 +111,12 @@ def load_metric(name: str, requires: str = "") -> Metric:
     """
     if name == EXACT_MATCH.name:
         return EXACT_MATCH
-    found = list(entry_points(group=GROUP, name=name))
-    if not found:
-        known = ", ".join(sorted({EXACT_MATCH.name, *(point.name for point in entry_points(group=GROUP))}))
-        package = f"pip install '{requires}'" if requires else f"install the package of {name.partition('/')[0]}"
-        raise StudyError(
-            "no installed package brings this metric", field="metric", value=name, remedy=f"{package}, or use {known}"
-        )
-    if len(found) > 1:
-        owners = sorted({point.dist.name if point.dist else "?" for point in found})
-        raise StudyError(
-            f"several packages bring this metric: {', '.join(owners)}",
-            field="metric",
-            value=name,
-            remedy="uninstall all but one",
-        )
-    return _plugin(found[0])
+    if "/" not in name:
+        known = ", ".join([EXACT_MATCH.name, *plugin_names(GROUP)])
+        remedy = f"use {known}, or vendor/name of an installed package"
+        raise StudyError("no such metric", field="metric", value=name, remedy=remedy)
+    plugin = load_plugin(GROUP, name, requires, "metric", StudyError)
+    return _metric(plugin, name)
 
 
 def evidence_metric(evidence: dict[str, Any]) -> Metric:
@@ -159,20 +149,19 @@ def measuring_version(metric: Metric) -> str:
     return "+".join([str(VERSION), *raised, *([] if metric == EXACT_MATCH else [f"{metric.name}@{metric.version}"])])
 
 
-def _plugin(point: EntryPoint) -> Metric:
-    function: Any = point.load()
-    name, version, direction = point.name, getattr(function, "version", None), getattr(function, "direction", None)
-    fits = getattr(function, "name", None) == name and name.count("/") == 1 and len(name) <= _LONGEST_NAME
+def _metric(plugin: Plugin, name: str) -> Metric:
+    function = plugin.loaded
+    declared, version, direction = (getattr(function, key, None) for key in ("name", "version", "direction"))
+    fits = declared == name and name.count("/") == 1 and len(name) <= _LONGEST_NAME
     if not (fits and callable(function) and isinstance(version, int) and direction in ("minimize", "maximize")):
         raise StudyError(
             "must be a function (text, answers) -> float with the attributes name (that of its entry point, "
             f"'vendor/name', at most {_LONGEST_NAME} letters), version (int) and direction ('maximize' or 'minimize')",
-            field=f"entry point {point.name} of group {GROUP}",
-            value=point.value,
-            remedy="correct the package that brings it",
+            field=plugin.where,
+            value=plugin.value,
+            remedy=f"correct {plugin.distribution or 'the package that brings it'}",
         )
-    brings = f"{point.dist.name}>={point.dist.version}" if point.dist else ""
-    return Metric(name, version, direction, function, brings)
+    return Metric(name, version, direction, function, plugin.requirement)
 
 
 def kl_divergence(dense: Tensor, pruned: Tensor) -> Tensor:

@@ -46,9 +46,11 @@ def test_an_error_counts_as_what_is_left(installed):
 
 def test_not_installed_names_what_to_install():
     with pytest.raises(
-        StudyError, match=r"metric: no installed package .*'acme/word_share'.*install the package of acme"
+        StudyError, match=r"metric: no installed package .*'acme/word_share'.*install the package of 'acme'"
     ):
         load_metric("acme/word_share")
+    with pytest.raises(StudyError, match="metric: no such metric .*use exact_match"):
+        load_metric("exact_mach")
     noted = {"metric": {"name": "acme/word_share", "version": 3, "requires": "acme-pruning>=1.2"}}
     with pytest.raises(StudyError, match="acme-pruning>=1"):
         evidence_metric(noted)
@@ -57,7 +59,7 @@ def test_not_installed_names_what_to_install():
 def test_another_version_than_the_evidence_is_refused(installed):
     assert evidence_metric({"metric": {"name": "acme/word_share", "version": 3}}).version == 3
     with pytest.raises(StudyError, match="rests on version 2 of acme/word_share"):
-        evidence_metric({"metric": {"name": "acme/word_share", "version": 2, "requires": "acme-pruning==1.1"}})
+        evidence_metric({"metric": {"name": "acme/word_share", "version": 2, "requires": "acme-pruning>=1.1"}})
 
 
 def test_the_same_name_twice_is_an_error(installed, monkeypatch, tmp_path):
