@@ -49,7 +49,7 @@ def test_not_installed_names_what_to_install():
         StudyError, match=r"metric: no installed package .*'acme/word_share'.*install the package of 'acme'"
     ):
         load_metric("acme/word_share")
-    with pytest.raises(StudyError, match="metric: no such metric .*use exact_match"):
+    with pytest.raises(StudyError, match=r"metric: no such metric .*use exact_match"):
         load_metric("exact_mach")
     noted = {"metric": {"name": "acme/word_share", "version": 3, "requires": "acme-pruning>=1.2"}}
     with pytest.raises(StudyError, match="acme-pruning>=1"):
