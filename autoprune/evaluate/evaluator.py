@@ -17,7 +17,7 @@ from autoprune.evaluate.refusals import check_forcing, check_full_attention, che
 from autoprune.evaluate.results import SampleResult
 from autoprune.models.loading import LoadedModel
 from autoprune.pricing.cost import Pricer
-from autoprune.runtime.plan import ScoreKey
+from autoprune.runtime import ScoreKey
 from autoprune.schedule import AttentionCriterion, Criterion, EncoderCriterion, Reads, Schedule
 
 _DENSE = Schedule()

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from autoprune.evaluate.encoding import Forced
-from autoprune.runtime import apply, record
+from autoprune.runtime import ScoreKey, apply_recorded, record
 from autoprune.runtime.decoder import decoder_layers, find_decoder
-from autoprune.runtime.plan import ScoreKey
 from autoprune.runtime.replay import captured_call, collected_outputs, recorded_outputs, substituted_call
 from autoprune.schedule import AttentionCriterion, Schedule
 
@@ -105,7 +104,7 @@ class DensePrefix:
             torch.no_grad(),
             # Before the patch, so that its own hooks see the recorded call.
             self._substituted(cache),
-            apply(self._model, schedule, self.visual_mask, scores=self.scores) as patch,
+            apply_recorded(self._model, schedule, self.visual_mask, self.scores) as patch,
             patch.prompt(self.forced.ends),
             recorded_outputs(zip(self._layers, recorded.outputs[:entry], strict=False)),
         ):

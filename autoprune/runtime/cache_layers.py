@@ -129,17 +129,38 @@ class PrunedLayer(Pruned, DynamicLayer):
         self._select_samples(lambda t: t[indices.to(t.device)])
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Remove entries at the end, which are never pruned ones: n entries are n columns."""
-        if tokens_to_remove > 0:  # transformers < 5.18: the absolute logical length wanted
+        """Remove columns at the end; back past an image, each sample loses the entries that stood in them.
+
+        Args:
+            tokens_to_remove: Minus the number of columns; before transformers 5.18 also the logical length wanted.
+
+        Raises:
+            PatchError: what is left cannot be known.
+        """
+        if tokens_to_remove > 0:
             tokens_to_remove = min(0, tokens_to_remove - self.length)
         if tokens_to_remove == 0:
             return
-        self._crop_entries(-tokens_to_remove)
-        self.length += tokens_to_remove
-        overlap = int(self.columns.shape[1]) - (self.length - self.dropped)
-        if self.next_column and overlap > 0:
-            self.columns, self.filled = self.columns[:, :-overlap], self.filled[:, :-overlap]
-            self.next_column -= overlap
+        length = max(0, self.length + tokens_to_remove)
+        if length >= self.next_column:  # only what came after the pruned pass: n entries are n columns
+            self._crop_entries(-tokens_to_remove)
+        else:
+            self._crop_pruned(length)
+        self.length = length
+
+    def _crop_pruned(self, length: int) -> None:
+        """Keep the entries of columns before `length`, all of which the pruned pass wrote."""
+        if self.shift is not None:
+            raise _lost("its survivors were renumbered, and by how much before this column is not kept")
+        keep = self.filled & (self.columns < length)
+        counts = keep.sum(1).tolist()
+        n = max(counts)
+        index = keep.to(torch.uint8).argsort(dim=1, stable=True)[:, keep.shape[1] - n :]
+        self.keys, self.values = (_entries(t, index) for t in (self.keys, self.values))
+        self.columns, self.filled = self.columns.gather(1, index), keep.gather(1, index)
+        self.all_filled = min(counts) == n
+        # A layer that lacks no column is as good as one that was never pruned.
+        self.next_column = 0 if self.all_filled and n == length else length
 
     def _crop_entries(self, count: int) -> None:
         # Not by the base class: early releases compare with the length that the layer reports.
@@ -165,6 +186,12 @@ class PrunedSlidingLayer(PrunedLayer, DynamicSlidingWindowLayer):
             return DynamicSlidingWindowLayer.get_mask_sizes(self, query_length)
         finally:
             self.cumulative_length = physical
+
+    def _crop_pruned(self, length: int) -> None:
+        if self.cumulative_length >= self.sliding_window:
+            raise _lost("entries that left its sliding window are gone")
+        super()._crop_pruned(length)
+        self.cumulative_length = int(self.columns.shape[1])
 
     def _crop_entries(self, count: int) -> None:
         if self.cumulative_length < self.sliding_window:
@@ -205,3 +232,18 @@ class PrunedStaticSlidingLayer(PrunedStaticLayer, StaticSlidingWindowLayer):
             return StaticSlidingWindowLayer.get_mask_sizes(self, query_length)
         finally:
             self.cumulative_length_int = physical
+
+
+def _entries(tensor: Tensor | None, index: Tensor) -> Tensor:
+    """Entries [B, n] of keys or values [B, H, N, d]."""
+    assert tensor is not None  # a layer that holds something
+    where = index.to(tensor.device)[:, None, :, None]
+    return tensor.gather(2, where.expand(-1, tensor.shape[1], -1, tensor.shape[3]))
+
+
+def _lost(why: str) -> PatchError:
+    return PatchError(
+        f"this cache cannot be cropped back past an image: {why}",
+        field="past_key_values",
+        remedy="start from a copy of the cache that was made before the image",
+    )

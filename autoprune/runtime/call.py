@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 
 from autoprune.errors import PatchError
 from autoprune.runtime.cache import past_length
-from autoprune.runtime.survivors import Frame
+from autoprune.runtime.survivors import Survivors
 
 if TYPE_CHECKING:
     from autoprune.runtime.encoder import EncoderPass
@@ -101,10 +101,15 @@ def read_request(call: Mapping[str, Any]) -> Request:
         input_ids=call.get("input_ids"),
         attention_mask=call.get("attention_mask"),
         has_visual_input=any(
-            v is not None and (n.startswith("pixel_values") or n in _VISUAL_INPUTS) for n, v in call.items()
+            _is_given(v) and (n.startswith("pixel_values") or n in _VISUAL_INPUTS) for n, v in call.items()
         ),
         first_label=first,
     )
+
+
+def _is_given(value: Any) -> bool:
+    """Whether an input holds something: ``generate()`` hands an empty `mm_encoder_outputs` to a text-only prompt."""
+    return value is not None and not (isinstance(value, Mapping | list | tuple) and not value)
 
 
 def prompt_columns(calls: Calls, length: int, past: int, valid: Tensor) -> Tensor:
@@ -173,17 +178,23 @@ VisualMask = Tensor | Callable[[Tensor | None, Tensor | None], Tensor]
 
 
 @dataclass
-class Context:
+class PassState:
     """One forward pass of the text model over [B, S] positions after `past` cached ones.
 
     Attributes:
         valid: BoolTensor[B, S], False at padding.
         prompt: BoolTensor[B, S], valid positions that belong to the prompt; only they vote or are pruned.
         visual: BoolTensor[B, S], visual tokens of the prompt.
-        n_visual: Visual tokens per sample; all zero unless this is a prefill with visual tokens.
-        frame: Survivors after the last stage that dropped something.
-        alive: BoolTensor[B, S], the same as a mask (padding excluded).
+        n_visual: Visual tokens of each sample; all zero unless this is a prefill with visual tokens.
+        n_text: Text tokens of each sample after its first visual one.
+        n_prompt: Prompt tokens of each sample.
+        n_alive: Tokens of each sample that no stage has dropped yet, padding excluded.
+        n_candidates: Visual tokens of each sample that no stage has dropped yet.
+        ends_visual: Samples whose last prompt token is visual.
+        alive: BoolTensor[B, S], the tokens that no stage has dropped yet, padding excluded.
+        survivors: The shortened view, once a stage has dropped something.
         raters: BoolTensor[B, S], the words that match the image; None where no stage asks for them.
+        tower: FloatTensor[B, S], attention received in the vision tower; None where no stage reads it.
     """
 
     batch: int
@@ -192,15 +203,49 @@ class Context:
     valid: Tensor
     prompt: Tensor
     visual: Tensor
-    n_visual: list[int]
-    alive: Tensor
-    frame: Frame | None = None
+    n_visual: tuple[int, ...]
+    n_text: tuple[int, ...]
+    n_prompt: tuple[int, ...]
+    n_alive: tuple[int, ...]
+    ends_visual: tuple[bool, ...]
+    n_candidates: tuple[int, ...] = ()
+    survivors: Survivors | None = None
     raters: Tensor | None = None
+    tower: Tensor | None = None
     cache: Any = None
     fired: set[int] = field(default_factory=set)
     scores: dict[Any, Tensor] = field(default_factory=dict)
     inputs: dict[int, Tensor] = field(default_factory=dict)
     memo: dict[Any, Any] = field(default_factory=dict)
+    _expected: list[tuple[Tensor, PatchError]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.alive = self.valid
+        self.n_candidates = self.n_visual
+
+    @classmethod
+    def of_pass(cls, past: int, valid: Tensor, prompt: Tensor, visual: Tensor | None) -> Self:
+        """The state before the first layer.
+
+        Args:
+            past: Columns that are cached.
+            valid: As the attribute.
+            prompt: As the attribute.
+            visual: As the attribute; None in a pass that brings no prompt, such as a decode step, for which nothing is
+                read back from the device.
+        """
+        batch, length = valid.shape
+        none = (0,) * batch
+        if visual is None:
+            nothing = torch.zeros_like(valid)
+            return cls(batch, length, past, valid, prompt, nothing, none, none, none, none, (False,) * batch)
+        text = prompt & ~visual & (visual.cumsum(1) > 0)
+        last = visual & _last(prompt)
+        # The one place where a prefill waits for the device to know its own layout.
+        counts = torch.stack([mask.sum(1) for mask in (visual, text, prompt, valid, last)]).tolist()
+        n_visual, n_text, n_prompt, n_valid, ends = (tuple(row) for row in counts)
+        ends_visual = tuple(map(bool, ends))
+        return cls(batch, length, past, valid, prompt, visual, n_visual, n_text, n_prompt, n_valid, ends_visual)
 
     @cached_property
     def is_prefill(self) -> bool:
@@ -208,9 +253,49 @@ class Context:
         return any(self.n_visual)
 
     @property
+    def candidates(self) -> Tensor:
+        """BoolTensor[B, S], the visual tokens alive."""
+        return self.visual & self.alive
+
+    @property
     def last_prompt(self) -> Tensor:
         """BoolTensor[B, S], True at the last prompt token of each sample."""
-        return self.prompt & (self.prompt.flip(1).cumsum(1).flip(1) == 1)
+        return _last(self.prompt)
+
+    def drop(self, kept: Tensor, counts: Sequence[int]) -> None:
+        """Leave only some of the visual tokens alive.
+
+        Args:
+            kept: BoolTensor[B, S], a subset of the candidates.
+            counts: How many of each sample.
+        """
+        gone = [before - after for before, after in zip(self.n_candidates, counts, strict=True)]
+        self.alive = self.alive & (~self.visual | kept)
+        self.n_alive = tuple(alive - n for alive, n in zip(self.n_alive, gone, strict=True))
+        self.n_candidates = tuple(counts)
+        self.survivors = Survivors(self.alive, self.n_alive)
+
+    def expect(self, wrong: Tensor, error: PatchError) -> None:
+        """Note a check whose outcome stands on the device: BoolTensor[], True if it failed."""
+        self._expected.append((wrong, error))
+
+    def verify(self) -> None:
+        """Read the outcome of all checks at once, before anybody sees what the pass gave.
+
+        Raises:
+            PatchError: the first one that failed.
+        """
+        if self._expected:
+            device = self.valid.device
+            wrong = torch.stack([flag.to(device) for flag, _ in self._expected]).tolist()
+            error = next((error for failed, (_, error) in zip(wrong, self._expected, strict=True) if failed), None)
+            self._expected.clear()
+            if error is not None:
+                raise error
+
+
+def _last(prompt: Tensor) -> Tensor:
+    return prompt & (prompt.flip(1).cumsum(1).flip(1) == 1)
 
 
 def read_valid(attention_mask: Any, batch: int, length: int, past: int, device: torch.device) -> Tensor:

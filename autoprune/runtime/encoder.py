@@ -7,9 +7,10 @@ cropped padding. It is read off the model itself: a token is made of the patches
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from autoprune.errors import PatchError
-from autoprune.runtime.criteria import Softmax, attention_received
-from autoprune.runtime.tap import tapped
+from autoprune.runtime.criteria.attention import attention_received
+from autoprune.runtime.tap import Softmax, tapped
 from autoprune.schedule import AttentionCriterion
 
 _RECEIVED = AttentionCriterion(rows="all", reduce="mean")
@@ -41,11 +42,23 @@ class Patches:
         has_class: Whether its first position is a class token.
         place: LongTensor[rows], for each of its positions the visual token it feeds, counted through the batch; -1 for
             none.
+        used: LongTensor[u], positions that feed a token.
+        n_tokens: Visual tokens up to the last one that is fed.
     """
 
     layer: nn.Module
     has_class: bool
     place: Tensor
+
+    @cached_property
+    def used(self) -> Tensor:
+        """As the attribute; read back once for images of these shapes."""
+        return (self.place >= 0).nonzero()[:, 0]
+
+    @cached_property
+    def n_tokens(self) -> int:
+        """As the attribute; read back once for images of these shapes."""
+        return int(self.place.max()) + 1
 
 
 class Encoder:
@@ -144,7 +157,9 @@ class Encoder:
             rows = torch.ones(query.shape[0], query.shape[2], dtype=torch.bool, device=query.device)
             rows[:, 1:] &= not patches.has_class
             with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
-                scores.append(attention_received(query, key, rows, mask, softmax._replace(causal=False), _RECEIVED))
+                most = 1 if patches.has_class else rows.shape[1]
+                free = softmax._replace(causal=False)
+                scores.append(attention_received(query, key, rows, mask, free, _RECEIVED, most))
 
         with ExitStack() as taps:
             for attention in _attentions(patches.layer):
@@ -180,7 +195,7 @@ class EncoderPass:
         self._patches = known or encoder.probe(call)
         self._scores = self._taps.enter_context(encoder.observing(self._patches))
 
-    def scores(self, visual: Tensor) -> Tensor:
+    def scores(self, visual: Tensor, n_visual: Sequence[int]) -> Tensor:
         """FloatTensor[B, S], scores of the visual tokens BoolTensor[B, S]; see `token_scores`.
 
         Images are encoded before samples are repeated, for beams or several answers.
@@ -189,20 +204,22 @@ class EncoderPass:
         visual = visual[::copies]
         if not self._is_known:
             self._patches, self._is_known = self._encoder.remember(self._key, self._patches, visual), True
-        return token_scores(self._patches, self._scores, visual).to(visual.device).repeat_interleave(copies, 0)
+        found = token_scores(self._patches, self._scores, visual, sum(n_visual[::copies]))
+        return found.to(visual.device).repeat_interleave(copies, 0)
 
     def close(self) -> None:
         """Stop observing."""
         self._taps.close()
 
 
-def token_scores(patches: Patches, scores: list[Tensor], visual: Tensor) -> Tensor:
+def token_scores(patches: Patches, scores: list[Tensor], visual: Tensor, n_visual: int) -> Tensor:
     """Scores of visual tokens: the mean over the patches that they are made of.
 
     Args:
         patches: With `place` by visual token.
         scores: What the tower's attention calls gave.
         visual: BoolTensor[B, S].
+        n_visual: Visual tokens of the batch.
 
     Returns:
         FloatTensor[B, S]. A token without patches, such as a newline, takes the mean of those beside it that have some.
@@ -213,18 +230,15 @@ def token_scores(patches: Patches, scores: list[Tensor], visual: Tensor) -> Tens
     visual = visual.to(patches.place.device)  # the tower may stand on another device than the text model
     if sum(s.numel() for s in scores) != len(patches.place):
         raise _refused("the attention of its vision tower could not be observed")
-    of_patches = torch.cat([s.flatten() for s in scores]).to(patches.place.device)
-    used = patches.place >= 0
-    if int(patches.place.max()) >= int(visual.sum()):
+    if patches.n_tokens > n_visual:
         raise _refused("not all of its visual tokens stand in the prompt")
-    total = torch.zeros(int(visual.sum()), device=of_patches.device)
-    members = torch.zeros_like(total)
-    total.index_add_(0, patches.place[used], of_patches[used])
-    members.index_add_(0, patches.place[used], torch.ones_like(of_patches[used]))
-    result = torch.zeros(visual.shape, device=of_patches.device)
-    result[visual] = total / members.clamp(min=1)
-    has = torch.zeros_like(visual)
-    has[visual] = members > 0
+    of_patches = torch.cat([s.flatten() for s in scores]).to(patches.place.device)[patches.used]
+    token = patches.place[patches.used]
+    total = torch.zeros(n_visual, device=of_patches.device).index_add_(0, token, of_patches)
+    members = torch.zeros_like(total).index_add_(0, token, torch.ones_like(of_patches))
+    ordinal = (visual.flatten().cumsum(0) - 1).clamp(min=0)  # of each position among the visual tokens of the batch
+    result = (total / members.clamp(min=1))[ordinal].view(visual.shape).masked_fill(~visual, 0.0)
+    has = (members > 0)[ordinal].view(visual.shape) & visual
     beside, around = _both_sides(has.float()), _both_sides(result)
     return torch.where(visual & ~has, around / beside.clamp(min=1), result)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from autoprune.errors import PatchError
-from autoprune.runtime.survivors import Frame, take
+from autoprune.runtime.survivors import Survivors, take
 
 
 def pruned_mask(
@@ -65,20 +65,20 @@ def pruned_mask(
     return cut.masked_fill(~usable[:, None, None, :], blocked)
 
 
-def recurrent_mask(frame: Frame, past: int) -> Tensor | None:
+def recurrent_mask(survivors: Survivors, past: int) -> Tensor | None:
     """The mask [B, n] of a recurrent layer, which reads the survivors in order; None when there is no filler.
 
     Raises:
         PatchError: fillers in a later turn, which would decay a state that is no longer empty.
     """
-    if frame.all_valid:
+    if survivors.all_valid:
         return None
     if past:
         raise PatchError(
             "the samples of this batch keep different numbers of tokens in a later turn, which a recurrent layer "
             "cannot tell from tokens",
             field="batch_size",
-            value=len(frame.index),
+            value=len(survivors.index),
             remedy="run the later turns one sample at a time",
         )
-    return frame.valid
+    return survivors.valid

@@ -17,7 +17,7 @@ from autoprune.errors import PatchError
 from autoprune.runtime.cache import check_cache, past_length
 from autoprune.runtime.call import (
     Calls,
-    Context,
+    PassState,
     VisualMask,
     find_visual,
     forward_arguments,
@@ -32,9 +32,8 @@ from autoprune.runtime.call import (
 from autoprune.runtime.decoder import decoder_layers, find_decoder, visual_mask_names, visual_token_ids
 from autoprune.runtime.encoder import Encoder, EncoderPass
 from autoprune.runtime.guard import guard
-from autoprune.runtime.plan import Plan, ScoreKey, make_plan
 from autoprune.runtime.positions import Renumberer
-from autoprune.runtime.pruner import Pruner
+from autoprune.runtime.pruner import Plan, Pruner, ScoreKey, make_plan
 from autoprune.runtime.refusals import (
     REFUSED_METHODS,
     check_attention,
@@ -45,19 +44,13 @@ from autoprune.runtime.refusals import (
     refuse_method,
     refuse_options,
 )
-from autoprune.runtime.report import Report, Seen
+from autoprune.runtime.report import Noted, Report
 from autoprune.schedule import Schedule
 
 _ACTIVE: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Patch]] = weakref.WeakKeyDictionary()
 
 
-def apply(
-    model: nn.Module,
-    schedule: Schedule,
-    visual_mask: VisualMask | None = None,
-    *,
-    scores: Mapping[ScoreKey, Tensor] | None = None,
-) -> Patch:
+def apply(model: nn.Module, schedule: Schedule, visual_mask: VisualMask | None = None) -> Patch:
     """Prune visual tokens in a stock transformers model, as a schedule says.
 
     Works on any model whose ``get_decoder()`` has ``.layers``, also on a text-only decoder fed with `inputs_embeds`.
@@ -68,16 +61,33 @@ def apply(
         schedule: What to prune.
         visual_mask: BoolTensor[batch, seq] or a callable ``(input_ids, inputs_embeds) -> mask``; needed where neither
             placeholder ids nor the model itself tell which positions are visual.
-        scores: Scores {(stage layer, criterion): FloatTensor[batch, seq]} recorded beforehand; used instead of
-            observing, for stages before which nothing was dropped.
 
     Raises:
         ModelError: the model is not supported or not the one that the schedule was made for.
         PatchError: the patch would be inactive, or a criterion cannot be computed.
     """
+    return apply_recorded(model, schedule, visual_mask, {})
+
+
+def apply_recorded(
+    model: nn.Module, schedule: Schedule, visual_mask: VisualMask | None, scores: Mapping[ScoreKey, Tensor]
+) -> Patch:
+    """As `apply`, for one batch whose scores were recorded in a dense pass.
+
+    Args:
+        model: The model.
+        schedule: What to prune.
+        visual_mask: As in `apply`.
+        scores: Scores {(stage layer, criterion): FloatTensor[batch, seq]}; used instead of observing, for stages before
+            which nothing was dropped.
+
+    Raises:
+        ModelError: as `apply`.
+        PatchError: as `apply`; or scores that do not fit a prefill.
+    """
     decoder = find_decoder(model)
     schedule.check_model(model.config)
-    return Patch(model, schedule, visual_mask, make_plan(model, decoder, schedule, scores or {}))
+    return Patch(model, schedule, visual_mask, make_plan(model, decoder, schedule, scores))
 
 
 def active_patch(model: nn.Module) -> Patch | None:
@@ -103,7 +113,7 @@ class Patch:
         plan: Plan,
     ) -> None:
         self.schedule = schedule
-        self._seen: Seen | None = None
+        self._noted: Noted | None = None
         self._model = model
         self._decoder = plan.decoder
         self._layers = decoder_layers(self._decoder)
@@ -137,7 +147,7 @@ class Patch:
     @property
     def report(self) -> Report:
         """What the last prefill kept."""
-        return Report() if self._seen is None else self._seen.report
+        return Report() if self._noted is None else self._noted.report
 
     def __enter__(self) -> Self:
         return self
@@ -302,24 +312,25 @@ class Patch:
         past = past_length(cache)
         mask = call.get("attention_mask") if calls.request.attention_mask is None else calls.request.attention_mask
         valid = read_valid(mask, batch, length, past, reference.device)
-        prompt = visual = torch.zeros_like(valid)
-        n_visual = [0] * batch
+        prompt, visual = torch.zeros_like(valid), None
         is_decode_step = length == 1 and past > 0
         grown = calls.prompt_length is not None and past >= calls.prompt_length
         if not is_decode_step and not grown:
             prompt = valid & prompt_columns(calls, length, past, valid)
-            visual, n_visual = self._locate(ids, embeds, prompt, past)
-        context = Context(batch, length, past, valid, prompt, visual, n_visual, alive=valid)
-        if context.is_prefill and self._stages:
+            visual = self._locate(ids, embeds, prompt, past)
+        state = PassState.of_pass(past, valid, prompt, visual)
+        if visual is not None:
+            self._check_found(state)
+        if state.is_prefill and self._stages:
             check_places(decoder.config, past + length)
-        if past == 0 or context.is_prefill:
-            self.visual = visual
-        if context.is_prefill and self._plan.encoded:
-            found = _encoder_scores(calls.encoder or calls.encoded, visual)
-            context.scores.update(dict.fromkeys(self._plan.encoded, found))
-        calls.pruner = Pruner(context, self._plan, self._renumberer)
+        if past == 0 or state.is_prefill:
+            self.visual = state.visual
+        if state.is_prefill and self._plan.encoded:
+            state.tower = _tower_scores(calls.encoder or calls.encoded, state)
+        calls.pruner = Pruner(state, self._plan, self._renumberer)
 
-    def _locate(self, ids: Tensor | None, embeds: Tensor | None, prompt: Tensor, past: int) -> tuple[Tensor, list[int]]:
+    def _locate(self, ids: Tensor | None, embeds: Tensor | None, prompt: Tensor, past: int) -> Tensor:
+        """BoolTensor[B, S], the visual tokens of the prompt."""
         request, shape = self._calls.request, (prompt.shape[0], prompt.shape[1])
         until = self._calls.prompt_length
         found = find_visual(self._visual_mask, request.placeholder, ids, embeds, self._visual_ids, shape, past, until)
@@ -329,16 +340,16 @@ class Patch:
                 field="visual_mask",
                 remedy="give visual_mask to apply(), or call the model with input_ids",
             )
-        visual = torch.zeros_like(prompt) if found is None else found.to(prompt.device) & prompt
-        n_visual = visual.sum(1).tolist()
-        if self._stages and request.has_visual_input and not any(n_visual):
+        return torch.zeros_like(prompt) if found is None else found.to(prompt.device) & prompt
+
+    def _check_found(self, state: PassState) -> None:
+        if self._stages and self._calls.request.has_visual_input and not state.is_prefill:
             raise PatchError(
                 "images or videos were given, but no visual token was found in the prompt",
                 field="visual_mask",
                 remedy="check the placeholder tokens of the prompt; with labels, set those of the prompt to -100 or "
                 "use patch.prompt(lengths); else give visual_mask",
             )
-        return visual, n_visual
 
     def _after_decoder(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         pruner, request = self._calls.pruner, self._calls.request
@@ -346,13 +357,13 @@ class Patch:
             return
         pruner.check_complete()
         pruner.restore_embeddings(output)
-        context = pruner.context
-        if context.past == 0 or context.is_prefill:
-            self._seen = Seen(pruner, len(self._layers), bool(self._stages), request.attention_mask)
-            self.scores = context.scores
+        state = pruner.state
+        if state.past == 0 or state.is_prefill:
+            self._noted = Noted(pruner, len(self._layers), bool(self._stages), request.attention_mask)
+            self.scores = state.scores
 
 
-def _encoder_scores(watched: EncoderPass | None, visual: Tensor) -> Tensor:
+def _tower_scores(watched: EncoderPass | None, state: PassState) -> Tensor:
     if watched is None:
         raise PatchError(
             "the vision tower did not run in this call, so that its attention is not known",
@@ -360,7 +371,7 @@ def _encoder_scores(watched: EncoderPass | None, visual: Tensor) -> Tensor:
             value="encoder",
             remedy="call the model with images, not with embeddings, or use attention or diversity",
         )
-    return watched.scores(visual)
+    return watched.scores(state.visual, state.n_visual)
 
 
 def _forget_compiled() -> None:

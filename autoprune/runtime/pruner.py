@@ -1,301 +1,188 @@
-"""One forward pass under a schedule: stages, gathering, scattering, cache bookkeeping.
-
-Nothing outside a decoder layer ever sees a shortened sequence: survivors are gathered before a pruned layer and written
-back after it, so that deep-stacked features, norm, head, loss and hidden states need no knowledge of any family.
-"""
+"""One forward pass under a schedule: what is scored where, who stays, and in which layers only they run."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from autoprune.errors import PatchError
-from autoprune.runtime.cache import (
-    entries_before,
-    layer_at,
-    mark_pruned,
-    mask_offset,
-    mask_width,
-    pruned_layer,
-)
-from autoprune.runtime.call import Context
-from autoprune.runtime.criteria import Softmax, rater_rows
-from autoprune.runtime.decoder import attention_of
-from autoprune.runtime.masks import pruned_mask, recurrent_mask
-from autoprune.runtime.plan import AttentionKey, Plan, ScoreKey
+from autoprune.runtime.cache import cached_keys, entries_before, pruned_layer
+from autoprune.runtime.call import PassState
+from autoprune.runtime.codebook import read_prototypes
+from autoprune.runtime.criteria import ScoreInputs, behaviour_of
+from autoprune.runtime.criteria.attention import rater_rows, text_rows
+from autoprune.runtime.decoder import attention_of, decoder_layers
 from autoprune.runtime.positions import Renumberer
-from autoprune.runtime.scoring import observer, score_current, score_without_attention, text_rows, unseen
-from autoprune.runtime.survivors import Frame, merged, survivors
-from autoprune.runtime.tap import tapped
-from autoprune.schedule import AttentionCriterion, EncoderCriterion, Stage
+from autoprune.runtime.shortened import Arguments, ShortenedCalls, hidden_of
+from autoprune.runtime.survivors import adaptive_targets, choose, merged
+from autoprune.runtime.tap import SeenAttention, Softmax, tapped
+from autoprune.schedule import CodebookCriterion, Criterion, Reads, Schedule, Stage
+from autoprune.schedule.criteria import COUNTS
 
-Call = tuple[tuple[Any, ...], dict[str, Any]]
-_NOT_SEQUENCES = ("hidden_states", "past_key_values", "attention_mask", "position_embeddings", "position_ids")
+ScoreKey = tuple[int, Criterion]
+"""The layer of a stage and its criterion: what scores are kept by."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every pass of a patched model does, worked out once.
+
+    Attributes:
+        decoder: The text model.
+        stages: Stage of each layer that has one.
+        observed: For each layer, the scores to read from its attention as it runs.
+        encoded: Scores to read from the attention of the vision tower.
+        given: Scores known beforehand; those of attention are used while nothing was dropped yet.
+        codebooks: Prototypes [P, d] of each codebook.
+        compact: Whether survivors are renumbered.
+    """
+
+    decoder: nn.Module
+    stages: Mapping[int, Stage] = field(default_factory=dict)
+    observed: Mapping[int, tuple[ScoreKey, ...]] = field(default_factory=dict)
+    encoded: tuple[ScoreKey, ...] = ()
+    given: Mapping[ScoreKey, Tensor] = field(default_factory=dict)
+    codebooks: Mapping[Criterion, Tensor] = field(default_factory=dict)
+    compact: bool = False
+
+    @cached_property
+    def recurrent(self) -> frozenset[int]:
+        """The layers without attention."""
+        layers = decoder_layers(self.decoder)
+        return frozenset(i for i, layer in enumerate(layers) if attention_of(self.decoder, layer) is None)
+
+    @cached_property
+    def bidirectional(self) -> frozenset[int]:
+        """The layers whose attention is not causal where they get no mask."""
+        attentions = [attention_of(self.decoder, layer) for layer in decoder_layers(self.decoder)]
+        return frozenset(i for i, part in enumerate(attentions) if getattr(part, "is_causal", True) is False)
+
+    @cached_property
+    def needs_raters(self) -> bool:
+        """Whether some scores ask for the words that match the image."""
+        asked = [criterion for keys in self.observed.values() for _, criterion in keys]
+        asked += [stage.criterion for stage in self.stages.values() if stage.criterion is not None]
+        return any(criterion.asks_raters for criterion in asked)
+
+
+def make_plan(model: nn.Module, decoder: nn.Module, schedule: Schedule, given: Mapping[ScoreKey, Tensor]) -> Plan:
+    """The plan of a schedule for one model.
+
+    Raises:
+        PatchError: a criterion cannot be computed in this model.
+    """
+    observed: dict[int, tuple[ScoreKey, ...]] = {}
+    encoded: list[ScoreKey] = []
+    codebooks: dict[Criterion, Tensor] = {}
+    parts: Any = decoder
+    for stage in schedule.stages:
+        criterion = stage.criterion
+        if not stage.selects or criterion is None:
+            continue
+        problem, key = criterion.problem_at(stage.layer), (stage.layer, criterion)
+        if problem:
+            raise PatchError(problem, field="layer", value=stage.layer)
+        if criterion.reads is Reads.LAYER_BEFORE:
+            _check_attention_at(decoder, stage.layer - 1, stage.layer)
+            observed[stage.layer - 1] = (key,)
+        elif criterion.reads is Reads.LAYER_ITSELF:
+            _check_attention_at(decoder, stage.layer, stage.layer)
+        elif criterion.reads is Reads.TOWER and key not in given:
+            encoded.append(key)
+        if isinstance(criterion, CodebookCriterion):
+            codebooks[criterion] = read_prototypes(criterion, parts.config.hidden_size, model)
+    stages = {stage.layer: stage for stage in schedule.stages}
+    return Plan(decoder, stages, observed, tuple(encoded), given, codebooks, schedule.positions == "compact")
+
+
+def _check_attention_at(decoder: nn.Module, i: int, stage: int) -> None:
+    layers = decoder_layers(decoder)
+    if attention_of(decoder, layers[i]) is None:
+        possible = [k for k, layer in enumerate(layers) if attention_of(decoder, layer) is not None]
+        raise PatchError(
+            f"the scores of the stage before layer {stage} are read from layer {i}, which has no attention",
+            field="criterion.at",
+            value="current" if i == stage else "previous",
+            remedy=f"only layers {possible} have attention: score in one of them, or use diversity or withdraw",
+        )
 
 
 class Pruner:
     """Runs the stages of a schedule inside one forward pass.
 
+    Nothing outside a decoder layer ever sees a shortened sequence: survivors are gathered before a pruned layer and
+    written back after it, so that deep-stacked features, norm, head, loss and hidden states need no knowledge of any
+    family.
+
     Args:
-        context: The pass.
+        state: The pass.
         plan: What every pass does.
         renumberer: Gives tokens new positions.
     """
 
-    def __init__(self, context: Context, plan: Plan, renumberer: Renumberer) -> None:
-        self.context, self.plan, self.renumberer = context, plan, renumberer
+    def __init__(self, state: PassState, plan: Plan, renumberer: Renumberer) -> None:
+        self.state, self.plan = state, plan
         self.alive_at: dict[int, Tensor] = {}
+        self._calls = ShortenedCalls(state, plan.recurrent, plan.bidirectional, renumberer, plan.compact)
         self._embeddings: Tensor | None = None
         self._taps = ExitStack()
+        self._seen: SeenAttention | None = None
 
     def close(self) -> None:
         """Stop observing; called after every layer and after a failed pass."""
         self._taps.close()
+        self._seen = None
 
-    # -- before a layer -------------------------------------------------------------------------------------------
-
-    def before_layer(self, i: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    def before_layer(self, i: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         """The arguments with which the layer is to run; None = those that it has."""
-        context = self.context
-        context.cache = kwargs.get("past_key_values")
-        if not context.is_prefill and self._is_plain(i, kwargs):
+        state = self.state
+        state.cache = kwargs.get("past_key_values")
+        if not state.is_prefill and self._is_plain(i, kwargs):
             return None
-        if context.is_prefill:
+        if state.is_prefill:
             if self.plan.needs_raters and i == 0:
-                context.raters = rater_rows(_hidden(args, kwargs), context.visual, text_rows(context))
+                self._find_raters(hidden_of(args, kwargs))
+            if i == 0:
+                for key in self.plan.encoded:
+                    state.scores[key] = self._score(key, hidden_of(args, kwargs), None)
             if i in self.plan.stages:
                 args, kwargs = self._run_stage(i, layer, args, kwargs)
-        self.alive_at[i] = context.alive
-        call = self._framed(i, layer, args, kwargs)
-        if context.is_prefill:
+        self.alive_at[i] = state.alive
+        call = self._calls.arguments(i, args, kwargs)
+        if state.is_prefill and self._unknown(i):
             self._observe(i, layer)
-        if context.frame is not None:
-            context.inputs[i] = _hidden(args, kwargs)
+        if state.survivors is not None:
+            state.inputs[i] = hidden_of(args, kwargs)
             if i == 0:
-                self._embeddings = context.inputs[0]
+                self._embeddings = state.inputs[0]
         return call
 
-    def _is_plain(self, i: int, kwargs: dict[str, Any]) -> bool:
-        """Whether layer `i` of a pass that prunes nothing, such as a decode step, runs as it would without a patch."""
-        cached = pruned_layer(self.context.cache, i)
-        return cached is None or (kwargs.get("attention_mask") is None and cached.plain(self.context.length))
-
-    def _run_stage(self, k: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        """Drop what the stage drops; the arguments of the layer, in which it may have merged."""
-        stage, context = self.plan.stages[k], self.context
-        context.fired.add(k)
-        candidates = context.visual & context.alive
-        if stage.withdraws:
-            kept = torch.zeros_like(candidates)
-        elif not stage.selects:
-            return args, kwargs
-        else:
-            kept = survivors(self._scores(stage, layer, args, kwargs), candidates, stage.keep, context.n_visual)
-        if bool((kept == candidates).all()):
-            return args, kwargs
-        context.alive = context.alive & (~context.visual | kept)
-        if bool((context.last_prompt & ~context.alive).any()):
-            raise PatchError(
-                "the last prompt token is visual and would be dropped, but the answer is read from it",
-                field=f"stage before layer {k}",
-                remedy="put the question after the image",
-            )
-        context.frame = Frame(context.alive)
-        if stage.merge is None:
-            return args, kwargs
-        hidden = merged(_hidden(args, kwargs), kept, candidates & ~kept)
-        return ((hidden, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden})
-
-    def _scores(self, stage: Stage, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        context, criterion, k = self.context, stage.criterion, stage.layer
-        if isinstance(criterion, EncoderCriterion):
-            return self._given((k, criterion)) if (k, criterion) in self.plan.given else context.scores[k, criterion]
-        if not isinstance(criterion, AttentionCriterion):
-            candidates = context.visual & context.alive
-            return score_without_attention(stage, context, candidates, _hidden(args, kwargs), self.plan.codebooks)
-        if criterion.at == "current":
-            attention = attention_of(self.plan.decoder, layer)
-            assert attention is not None  # apply() refuses the schedule otherwise
-            call = self._framed(k, layer, args, kwargs)
-            before = entries_before(context.cache, k, context.past)
-            return score_current(attention, layer, k, criterion, context, call, before)
-        key = (k, criterion)
-        return self._given(key) if self._is_given(key) else context.scores[key]
-
-    def _given(self, key: ScoreKey) -> Tensor:
-        scores, shape = self.plan.given[key], tuple(self.context.visual.shape)
-        if tuple(scores.shape) != shape:
-            raise PatchError(
-                f"must be [batch, seq] of this prefill, {list(shape)}",
-                field=f"scores of the stage before layer {key[0]}",
-                value=list(scores.shape),
-                remedy="give scores of this very batch, or leave them out",
-            )
-        return scores.to(self.context.visual.device)
-
-    def _is_given(self, key: AttentionKey) -> bool:
-        return self.context.frame is None and key in self.plan.given
-
-    def _observe(self, i: int, layer: nn.Module) -> None:
-        context = self.context
-        keys = [key for key in self.plan.observed.get(i, ()) if not self._is_given(key)]
-        attention = attention_of(self.plan.decoder, layer) if keys else None
-        if attention is None:
-            return
-        before = entries_before(context.cache, i, context.past)
-        scorers = [observer(context, key[1], before, partial(context.scores.__setitem__, key)) for key in keys]
-
-        def observe(query: Tensor, key: Tensor, mask: Tensor | None, softmax: Softmax) -> None:
-            for score in scorers:
-                score(query, key, mask, softmax)
-
-        self._taps.enter_context(tapped(attention, observe))
-
-    # -- the shortened call ---------------------------------------------------------------------------------------
-
-    def _framed(self, i: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        """Every sequence in the arguments cut down to the survivors."""
-        context, frame = self.context, self.context.frame
-        kwargs = self._renumbered(i, args, kwargs)
-        if frame is None:
-            if context.past and pruned_layer(context.cache, i) is not None:
-                kwargs = {**kwargs, "attention_mask": self._mask(i, kwargs.get("attention_mask"))}
-            return args, kwargs
-        new = dict(kwargs)
-        for name, value in kwargs.items():
-            if name not in _NOT_SEQUENCES and self._is_sequence(value):
-                new[name] = frame.take(value, 1)
-        embeddings = kwargs.get("position_embeddings")
-        if isinstance(embeddings, tuple):
-            new["position_embeddings"] = tuple(frame.take(t, t.ndim - 2) for t in embeddings)
-        elif isinstance(embeddings, Tensor):
-            new["position_embeddings"] = frame.take(embeddings, embeddings.ndim - 2)
-        if isinstance(kwargs.get("position_ids"), Tensor):
-            new["position_ids"] = frame.take(kwargs["position_ids"], kwargs["position_ids"].ndim - 1)
-        recurrent = i in self.plan.recurrent
-        base = kwargs.get("attention_mask")
-        new["attention_mask"] = recurrent_mask(frame, context.past) if recurrent else self._mask(i, base)
-        if "hidden_states" in kwargs:
-            new["hidden_states"] = frame.rows_of(kwargs["hidden_states"])
-        return tuple(frame.rows_of(a) if self._is_sequence(a) else a for a in args), new
-
-    def _shift(self, i: int) -> Tensor | None:
-        """LongTensor[B]: how far back compact positions have moved in layer `i` before this pass; None = not at all."""
-        layer = pruned_layer(self.context.cache, i)
-        return layer.shift if layer is not None else None
-
-    def _renumbered(self, i: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments with compact positions, where this pass or the cache has them."""
-        context, shift = self.context, self._shift(i)
-        moves = self.plan.compact and context.frame is not None
-        if shift is None and not moves:
-            return kwargs
-        given = (kwargs.get("position_ids"), kwargs.get("position_embeddings"))
-        key = ("places", id(context.frame), id(shift), *map(id, given))
-        if key not in context.memo:
-            back = torch.zeros(context.batch, 1, dtype=torch.long, device=context.valid.device)
-            back = back if shift is None else back + shift.to(back.device)[:, None]
-            if moves:
-                back = back + (context.valid & ~context.alive).cumsum(1)
-            # A pass that only goes on after a renumbered one runs in layers that were checked there.
-            moved = self.renumberer.moved(kwargs, _hidden(args, kwargs), back, check=moves)
-            context.memo[key] = (moved, context.frame, shift, given)  # keeps the ids taken
-        embeddings, places = context.memo[key][0]
-        return {**kwargs, "position_embeddings": embeddings, "position_ids": places}
-
-    def _is_sequence(self, value: Any) -> bool:
-        """Whether a value is a tensor [B or 1, S, …] that runs along the sequence."""
-        context = self.context
-        if not isinstance(value, Tensor) or value.ndim < 2 or value.shape[1] != context.length:
-            return False
-        return value.shape[0] in (1, context.batch)
-
-    def _mask(self, i: int, base: Tensor | None) -> Tensor | None:
-        context, frame = self.context, self.context.frame
-        layer = pruned_layer(context.cache, i)
-        if layer is not None:
-            layer.masked = True
-        new = context.length if frame is None else frame.index.shape[1]
-        width = mask_width(context.cache, i, new)
-        offset = mask_offset(context.cache, i, context.length)
-        causal = i not in self.plan.bidirectional
-        key = ("mask", id(base), id(frame), id(layer.columns) if layer else None, width, offset, causal)
-        if key not in context.memo:
-            device = context.valid.device
-            if frame is None:
-                rows = None
-                row_columns = torch.arange(context.length, device=device).expand(context.batch, -1) + context.past
-                row_valid, all_valid = torch.ones_like(row_columns, dtype=torch.bool), True
-            else:
-                rows, row_columns = frame.index, frame.index + context.past
-                row_valid, all_valid = frame.valid, frame.all_valid
-            columns, filled, all_filled = self._past_columns(i)
-            columns, filled = torch.cat([columns, row_columns], 1), torch.cat([filled, row_valid], 1)
-            free = width - columns.shape[1]
-            if free > 0:  # a static cache is wider than what it holds
-                columns, filled = pad(columns, (0, free)), pad(filled, (0, free))
-            columns, filled = columns[:, -width:], filled[:, -width:]
-            all_there = all_filled and all_valid and free <= 0
-            mask = pruned_mask(base, rows, row_columns, columns, filled, all_there, offset, causal)
-            context.memo[key] = (mask, base, frame, layer and layer.columns)  # keeps the ids in the key taken
-        result: Tensor | None = context.memo[key][0]
-        return result
-
-    def _past_columns(self, i: int) -> tuple[Tensor, Tensor, bool]:
-        """Logical columns and validity of what layer `i` has cached before this pass."""
-        context = self.context
-        layer = pruned_layer(context.cache, i)
-        if layer is not None:
-            return *layer.logical(context.past), layer.all_filled
-        columns = torch.arange(context.past, device=context.valid.device).expand(context.batch, -1)
-        return columns, torch.ones_like(columns, dtype=torch.bool), True
-
-    # -- after a layer --------------------------------------------------------------------------------------------
-
     def after_layer(self, i: int, output: Any) -> Any:
-        """The layer's output at full length; its cache layer learns what it holds."""
-        context, frame = self.context, self.context.frame
-        if not context.is_prefill:
+        """The layer's output at full length; its cache layer learns what it holds, and what was to be scored is."""
+        state = self.state
+        if not state.is_prefill:
             return output
+        seen = self._seen
         self.close()
-        missing = [
-            key for key in self.plan.observed.get(i, ()) if not self._is_given(key) and key not in context.scores
-        ]
-        if missing:
-            raise unseen(i)
-        full = context.inputs.pop(i, None)
-        if full is None or frame is None:
-            return output
-        self._mark_cache(i, frame)
-        if isinstance(output, tuple):
-            return (frame.put(output[0], full), *output[1:])
-        return frame.put(output, full)
-
-    def _mark_cache(self, i: int, frame: Frame) -> None:
-        context, cache = self.context, self.context.cache
-        if layer_at(cache, i) is None:
-            return
-        layer = pruned_layer(cache, i)
-        key = ("columns", id(frame), id(layer.columns) if layer else None)
-        if key not in context.memo:
-            columns, filled, all_filled = self._past_columns(i)
-            columns = torch.cat([columns, frame.index + context.past], 1)
-            filled = torch.cat([filled, frame.valid], 1)
-            context.memo[key] = (columns, filled, all_filled and frame.all_valid, frame, layer and layer.columns)
-        columns, filled, all_filled = context.memo[key][:3]
-        shift = self._shift(i)
-        if self.plan.compact:
-            key = ("shift", id(frame), id(shift))
-            if key not in context.memo:
-                dropped = (context.valid & ~frame.alive).sum(1)
-                context.memo[key] = (dropped if shift is None else dropped + shift.to(dropped.device), frame, shift)
-            shift = context.memo[key][0]
-        mark_pruned(cache, i, columns, filled, context.past + context.length, all_filled, shift)
+        full = state.inputs.pop(i, None)
+        if full is not None and state.survivors is not None:
+            self._calls.mark_cache(i, state.survivors)
+            first = output[0] if isinstance(output, tuple) else output
+            restored = state.survivors.put(first, full)
+            output = (restored, *output[1:]) if isinstance(output, tuple) else restored
+        unknown = self._unknown(i)
+        if unknown and seen is None:
+            raise _unseen(i)
+        for key in unknown:
+            hidden = output[0] if isinstance(output, tuple) else output
+            state.scores[key] = self._score(key, hidden, seen)
+        return output
 
     def restore_embeddings(self, output: Any) -> None:
         """Put them at full length among hidden states, the first of which are what the first layer was handed."""
@@ -304,21 +191,223 @@ class Pruner:
             output.hidden_states = (self._embeddings, *states[1:])
 
     def check_complete(self) -> None:
-        """Raise if a stage was due in this pass and did not run.
+        """Raise if a stage was due in this pass and did not run, or if a check on the device failed.
 
         Raises:
-            PatchError: naming the layers.
+            PatchError: naming the layers, or what failed.
         """
-        missed = sorted(set(self.plan.stages) - self.context.fired)
-        if self.context.is_prefill and missed:
+        missed = sorted(set(self.plan.stages) - self.state.fired)
+        if self.state.is_prefill and missed:
             raise PatchError(
                 f"stages before layers {missed} did not run",
                 field="schedule",
                 value=missed,
                 remedy="this model does not run its decoder layers one by one; pruning would be inactive",
             )
+        self.state.verify()
+
+    # -- stages ---------------------------------------------------------------------------------------------------
+
+    def _run_stage(self, k: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        """Drop what the stage drops; the arguments of the layer, in which it may have merged."""
+        stage, state = self.plan.stages[k], self.state
+        state.fired.add(k)
+        if stage.keep.ratio == 1.0:
+            return args, kwargs
+        candidates, before = state.candidates, state.n_candidates
+        if stage.withdraws:
+            kept, counts = torch.zeros_like(candidates), (0,) * state.batch
+        else:
+            scores = self._scores_of(stage, layer, args, kwargs)
+            kept, counts = self._choose(stage, scores, candidates)
+        if counts == before:
+            return args, kwargs
+        state.drop(kept, counts)
+        if any(state.ends_visual):
+            error = PatchError(
+                "the last prompt token is visual and would be dropped, but the answer is read from it",
+                field=f"stage before layer {k}",
+                remedy="put the question after the image",
+            )
+            state.expect((state.last_prompt & ~state.alive).any(), error)
+        if stage.merge is None:
+            return args, kwargs
+        most_dropped = max(b - a for b, a in zip(before, counts, strict=True))
+        hidden = merged(hidden_of(args, kwargs), kept, candidates & ~kept, max(counts), most_dropped)
+        return ((hidden, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden})
+
+    def _choose(self, stage: Stage, scores: Tensor, candidates: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """Who stays, BoolTensor[B, S], and how many of each sample."""
+        state, keep = self.state, stage.keep
+        finite = PatchError("a criterion gave non-finite scores", remedy="check the model's weights and precision")
+        state.expect((~torch.isfinite(scores) & candidates).any(), finite)
+        if keep.kind in COUNTS:
+            counts = self._fixed_counts(stage)
+            return choose(scores, candidates, torch.tensor(counts, device=scores.device)), counts
+        targets, zero = adaptive_targets(scores, candidates, keep)
+        error = PatchError(
+            "all scores of a sample are zero, so that no token holds a share of them",
+            field="keep.mass",
+            value=keep.mass,
+            remedy="use keep.ratio, or other attention rows",
+        )
+        state.expect(zero, error)
+        return choose(scores, candidates, targets), tuple(targets.tolist())  # sizes of what follows depend on these
+
+    def _fixed_counts(self, stage: Stage) -> tuple[int, ...]:
+        """How many visual tokens of each sample a stage leaves; all that are alive where that depends on scores."""
+        state = self.state
+        if stage.keep.kind not in COUNTS:
+            return state.n_candidates
+        return tuple(stage.keep.target(n, a) for n, a in zip(state.n_visual, state.n_candidates, strict=True))
+
+    # -- scores ---------------------------------------------------------------------------------------------------
+
+    def _scores_of(self, stage: Stage, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """FloatTensor[B, S] for a stage about to choose."""
+        criterion, state = stage.criterion, self.state
+        assert criterion is not None  # a stage that selects has one
+        key = (stage.layer, criterion)
+        if self._is_given(key):
+            return self._given(key)
+        if key in state.scores:
+            return state.scores[key]
+        seen = None
+        if criterion.reads is Reads.LAYER_ITSELF:
+            seen = self._look_ahead(stage.layer, layer, args, kwargs)
+        return self._score(key, hidden_of(args, kwargs), seen)
+
+    def _score(self, key: ScoreKey, hidden: Tensor, seen: SeenAttention | None) -> Tensor:
+        """FloatTensor[B, S]: scores for a stage, from what its criterion reads, in full precision."""
+        state, (k, criterion) = self.state, key
+        stage = self.plan.stages.get(k)
+        counts = state.n_candidates if stage is None else self._fixed_counts(stage)
+        device, survivors = state.valid.device, state.survivors
+        inputs = ScoreInputs(
+            options=criterion,
+            candidates=state.candidates,
+            visual=state.visual,
+            prompt=state.prompt,
+            alive=state.alive,
+            last=state.last_prompt,
+            targets=torch.tensor(counts, device=device),
+            n_visual=state.n_visual,
+            n_text=state.n_text,
+            n_prompt=state.n_prompt,
+            n_candidates=state.n_candidates,
+            n_targets=counts,
+            hidden=hidden.detach(),
+            query=seen.query if seen else None,
+            key=seen.key if seen else None,
+            mask=seen.mask if seen else None,
+            softmax=seen.softmax if seen else Softmax(),
+            index=survivors.index if survivors else None,
+            present=survivors.valid if survivors else None,
+            raters=state.raters,
+            tower=state.tower,
+            prototypes=self.plan.codebooks.get(criterion),
+        )
+        # Scores are fp32 also where the model runs under autocast.
+        with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
+            return behaviour_of(criterion).score(inputs).to(device)
+
+    def _find_raters(self, embeddings: Tensor) -> None:
+        state = self.state
+        words = text_rows(state.prompt, state.visual)
+        state.raters = rater_rows(embeddings, state.visual, words, max(state.n_visual), max(state.n_text))
+
+    def _is_given(self, key: ScoreKey) -> bool:
+        """Whether scores recorded beforehand hold: those of decoder layers only while nothing was dropped."""
+        whole = self.state.survivors is None or key[1].reads is Reads.TOWER
+        return whole and key in self.plan.given
+
+    def _given(self, key: ScoreKey) -> Tensor:
+        scores, shape = self.plan.given[key], tuple(self.state.visual.shape)
+        if tuple(scores.shape) != shape:
+            raise PatchError(
+                f"must be [batch, seq] of this prefill, {list(shape)}",
+                field=f"scores of the stage before layer {key[0]}",
+                value=list(scores.shape),
+                remedy="give scores of this very batch, or leave them out",
+            )
+        return scores.to(self.state.visual.device)
+
+    def _unknown(self, i: int) -> list[ScoreKey]:
+        """The scores to be read from layer `i` in this pass."""
+        return [key for key in self.plan.observed.get(i, ()) if not self._is_given(key)]
+
+    # -- seeing attention -----------------------------------------------------------------------------------------
+
+    def _observe(self, i: int, layer: nn.Module) -> None:
+        """Note query and key of layer `i` as it runs."""
+        attention = attention_of(self.plan.decoder, layer)
+        assert attention is not None  # apply() refuses the schedule otherwise
+        before = entries_before(self.state.cache, i, self.state.past)
+
+        def observe(query: Tensor, key: Tensor, mask: Tensor | None, softmax: Softmax) -> None:
+            self._seen = SeenAttention(query, _held(query, key, before), mask, softmax)
+
+        self._taps.enter_context(tapped(attention, observe))
+
+    def _look_ahead(self, k: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SeenAttention:
+        """Query and key of the layer about to run.
+
+        The layer is called without cache and left as soon as its attention knows query and key.
+        """
+        state = self.state
+        attention = attention_of(self.plan.decoder, layer)
+        assert attention is not None  # apply() refuses the schedule otherwise
+        before = entries_before(state.cache, k, state.past)
+        cached = cached_keys(state.cache, k, before)
+
+        def observe(query: Tensor, key: Tensor, mask: Tensor | None, softmax: Softmax) -> None:
+            if cached is not None:
+                if cached.shape[1::2] != key.shape[1::2]:
+                    raise PatchError(
+                        f"layer {k} caches what its keys are made from, not the keys that a score needs",
+                        field="criterion.at",
+                        value="current",
+                        remedy="use 'previous', or start without a cache",
+                    )
+                key = torch.cat([cached.to(key.device), key], 2)
+                key = key if mask is None else key[:, :, -mask.shape[3] :]  # a full static window returns one less
+            raise _Seen(SeenAttention(query, _held(query, key, before), mask, softmax))
+
+        call, named = self._calls.arguments(k, args, kwargs)
+        with torch.no_grad(), tapped(attention, observe):
+            try:
+                # Not the layer itself: its hooks belong to the pass proper.
+                layer.forward(*call, **{**named, "past_key_values": None})
+            except _Seen as signal:
+                return signal.attention
+        raise _unseen(k)
+
+    # -- passes that prune nothing --------------------------------------------------------------------------------
+
+    def _is_plain(self, i: int, kwargs: dict[str, Any]) -> bool:
+        """Whether layer `i` of a pass that prunes nothing, such as a decode step, runs as it would without a patch."""
+        cached = pruned_layer(self.state.cache, i)
+        return cached is None or (kwargs.get("attention_mask") is None and cached.plain(self.state.length))
 
 
-def _hidden(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    hidden: Tensor = args[0] if args else kwargs["hidden_states"]
-    return hidden
+class _Seen(Exception):  # noqa: N818 - a signal, not an error
+    """Ends an attention call once its query and key were seen."""
+
+    def __init__(self, attention: SeenAttention) -> None:
+        self.attention = attention
+
+
+def _held(query: Tensor, key: Tensor, before: int) -> Tensor:
+    """The keys that are of tokens: behind the new keys a static cache has free entries."""
+    n = query.shape[2]
+    return key[:, :, : min(key.shape[2] - n, before) + n]
+
+
+def _unseen(i: int) -> PatchError:
+    """The error for an attention call that did not pass through transformers' attention interface."""
+    return PatchError(
+        f"the attention of layer {i} could not be observed",
+        field="criterion",
+        value="attention",
+        remedy="this architecture does not call transformers' attention interface; use diversity or withdraw",
+    )

@@ -11,8 +11,8 @@ from autoprune.errors import ModelError, PatchError
 from autoprune.runtime.call import VisualMask
 from autoprune.runtime.decoder import decoder_layers, find_decoder
 from autoprune.runtime.patch import Patch, active_patch
-from autoprune.runtime.plan import AttentionKey, Plan, ScoreKey
-from autoprune.schedule import EncoderCriterion, Schedule
+from autoprune.runtime.pruner import Plan, ScoreKey
+from autoprune.schedule import Reads, Schedule
 
 
 class Recording:
@@ -65,15 +65,15 @@ def record(model: nn.Module, keys: Iterable[ScoreKey], visual_mask: VisualMask |
         raise PatchError(
             "the model is patched, its passes are not dense", field="model", remedy="remove the patch first"
         )
-    observed: dict[int, tuple[AttentionKey, ...]] = {}
-    encoded: list[tuple[int, EncoderCriterion]] = []
+    observed: dict[int, tuple[ScoreKey, ...]] = {}
+    encoded: list[ScoreKey] = []
     decoder = find_decoder(model)
     depth = len(decoder_layers(decoder))
     for k, criterion in keys:
-        if isinstance(criterion, EncoderCriterion):
+        if criterion.reads is Reads.TOWER:
             encoded.append((k, criterion))
             continue
-        if not 1 <= k < depth or criterion.at != "previous":
+        if not 1 <= k < depth or criterion.reads is not Reads.LAYER_BEFORE:
             raise ModelError("scores of this stage are not read from the layer before", field="layer", value=k)
         observed[k - 1] = (*observed.get(k - 1, ()), (k, criterion))
     patch = Patch(model, Schedule(), visual_mask, Plan(decoder, observed=observed, encoded=tuple(encoded)))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from autoprune.runtime.cache import entries_before, layer_at, pruned_layer
-from autoprune.runtime.call import Context
+from autoprune.runtime.call import PassState
 from autoprune.runtime.pruner import Pruner
 
 
@@ -39,7 +39,7 @@ Entries = tuple[Tensor, int]
 """Which entries are of tokens, BoolTensor[B, N], and how many of the last ones a cache layer holds."""
 
 
-class Seen:
+class Noted:
     """What a pass left behind, as it was when the pass ended.
 
     Args:
@@ -50,13 +50,13 @@ class Seen:
     """
 
     def __init__(self, pruner: Pruner, num_layers: int, has_stages: bool, attention_mask: Any) -> None:
-        context = pruner.context
-        self._active = has_stages and context.is_prefill
-        self._valid, self._visual, self._fired = context.valid, context.visual, sorted(context.fired)
+        state = pruner.state
+        self._active = has_stages and state.is_prefill
+        self._valid, self._visual, self._fired = state.valid, state.visual, sorted(state.fired)
         # A pass without stages notes nothing layer by layer.
-        self._alive = [pruner.alive_at.get(i, context.alive) for i in range(num_layers)]
-        unpruned = _of_tokens(context, attention_mask)
-        self._entries = [_entries(context, i, unpruned) for i in range(num_layers)]
+        self._alive = [pruner.alive_at.get(i, state.alive) for i in range(num_layers)]
+        unpruned = _of_tokens(state, attention_mask)
+        self._entries = [_entries(state, i, unpruned) for i in range(num_layers)]
 
     @cached_property
     def report(self) -> Report:
@@ -84,20 +84,20 @@ def _counts(masks: Sequence[Tensor], among: Tensor | None = None) -> Tensor:
     return torch.stack([counted[id(mask)] for mask in masks]).cpu()
 
 
-def _of_tokens(context: Context, attention_mask: Any) -> Tensor:
+def _of_tokens(state: PassState, attention_mask: Any) -> Tensor:
     """BoolTensor[B, N]: which entries of a layer that was not pruned are of tokens, not of padding."""
-    total = context.past + context.length
+    total = state.past + state.length
     if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2:
-        return attention_mask[:, :total].bool().to(context.valid.device)
-    return torch.nn.functional.pad(context.valid, (context.past, 0), value=True)
+        return attention_mask[:, :total].bool().to(state.valid.device)
+    return torch.nn.functional.pad(state.valid, (state.past, 0), value=True)
 
 
-def _entries(context: Context, i: int, unpruned: Tensor) -> Entries:
-    cached = layer_at(context.cache, i)
+def _entries(state: PassState, i: int, unpruned: Tensor) -> Entries:
+    cached = layer_at(state.cache, i)
     if cached is None:
         return unpruned, 0
-    total = context.past + context.length
-    layer = pruned_layer(context.cache, i)
+    total = state.past + state.length
+    layer = pruned_layer(state.cache, i)
     if layer is not None:
         unpruned = layer.filled if layer.next_column == total else layer.logical(total)[1]
-    return unpruned, min(int(cached.keys.shape[-2]), entries_before(context.cache, i, total))
+    return unpruned, min(int(cached.keys.shape[-2]), entries_before(state.cache, i, total))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from autoprune.errors import PatchError
+from autoprune.runtime.similarity import cosine
 from autoprune.schedule import Keep
 
 
@@ -28,28 +29,35 @@ def take(tensor: Tensor, index: Tensor, dim: int) -> Tensor:
     return tensor.gather(dim, index.view(shape).expand(*lead, batch, n, *tail))
 
 
-class Frame:
-    """Which positions of a [B, S] batch are present in a pruned layer.
+def places(mask: Tensor, most: int) -> Tensor:
+    """LongTensor[B, most]: where a mask [B, S] is true, ascending; where a row has fewer, positions that are not."""
+    return (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+
+
+class Survivors:
+    """The tokens of a [B, S] batch that are present in a pruned layer, and the way there and back.
 
     Samples with fewer survivors than the longest one are filled up with their own dropped tokens, which are masked:
     positions stay distinct, so that writing back is safe. Fillers come first, as left padding does: a recurrent layer
     has an empty state until the first survivor, and the last prompt token stays last.
 
+    Args:
+        alive: BoolTensor[B, S], the survivors.
+        counts: How many each sample has; known on the host, so that no layer waits for the device.
+
     Attributes:
         index: LongTensor[B, n], positions in the full sequence: fillers, then survivors, each ascending.
         valid: BoolTensor[B, n], False at fillers.
-        alive: BoolTensor[B, S], the survivors.
-        all_valid: Whether there is no filler; known on the host, so that later layers need no sync.
+        all_valid: Whether there is no filler.
     """
 
-    def __init__(self, alive: Tensor) -> None:
-        n = int(alive.sum(1).max())
-        picked = (~alive).to(torch.uint8).argsort(dim=1, stable=True)[:, :n]
+    def __init__(self, alive: Tensor, counts: Sequence[int]) -> None:
+        picked = places(alive, max(counts))
         fillers_first = alive.gather(1, picked).to(torch.uint8).argsort(dim=1, stable=True)
         self.index = picked.gather(1, fillers_first)
         self.valid = alive.gather(1, self.index)
         self.alive = alive
-        self.all_valid = bool(self.valid.all())
+        self.all_valid = min(counts) == max(counts)
         self._flat: dict[torch.device, Tensor] = {}
         # Keyed by identity; the tensor is kept beside its result, so that its id cannot be given to another one.
         self._taken: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
@@ -85,54 +93,45 @@ class Frame:
         return self._flat[full.device]
 
 
-def survivors(scores: Tensor, candidates: Tensor, keep: Keep, n_visual: list[int]) -> Tensor:
+def choose(scores: Tensor, candidates: Tensor, targets: Tensor) -> Tensor:
     """Which candidates are kept: the best of each sample, ties to the earlier token.
 
     Args:
         scores: FloatTensor[B, S], higher = kept first.
         candidates: BoolTensor[B, S], the visual tokens alive.
-        keep: The rule.
-        n_visual: Visual tokens of each sample before any stage.
+        targets: LongTensor[B], how many are kept.
 
     Returns:
         BoolTensor[B, S], a subset of `candidates`.
-
-    Raises:
-        PatchError: non-finite scores, or `mass` of a sample whose scores are all zero.
     """
-    if not bool(torch.isfinite(scores[candidates]).all()):
-        raise PatchError("a criterion gave non-finite scores", remedy="check the model's weights and precision")
-    ranked = scores.masked_fill(~candidates, float("-inf"))
-    order = ranked.argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(
-        1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
-    )
-    return candidates & (rank < _targets(ranked, order, candidates, keep, n_visual)[:, None])
+    order = scores.masked_fill(~candidates, float("-inf")).argsort(dim=1, descending=True, stable=True)
+    by_rank = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    rank = torch.empty_like(order).scatter_(1, order, by_rank)
+    return candidates & (rank < targets[:, None])
 
 
-def _targets(ranked: Tensor, order: Tensor, candidates: Tensor, keep: Keep, n_visual: list[int]) -> Tensor:
-    """LongTensor[B]: how many candidates of each sample are kept."""
-    alive = candidates.sum(1)
-    if keep.kind in ("ratio", "count"):
-        counts = [keep.target(n, a) for n, a in zip(n_visual, alive.tolist(), strict=True)]
-        return torch.tensor(counts, device=ranked.device)
+def adaptive_targets(scores: Tensor, candidates: Tensor, keep: Keep) -> tuple[Tensor, Tensor]:
+    """How many candidates a rule keeps that depends on the scores: `threshold` or `mass`.
+
+    Args:
+        scores: FloatTensor[B, S].
+        candidates: BoolTensor[B, S].
+        keep: The rule.
+
+    Returns:
+        LongTensor[B], the counts; and whether a sample has no score that could be shared out, BoolTensor[].
+    """
+    alive, ranked = candidates.sum(1), scores.masked_fill(~candidates, float("-inf"))
     if keep.threshold is not None:
-        return torch.minimum((ranked >= keep.threshold).sum(1).clamp(min=1), alive)
+        return torch.minimum((ranked >= keep.threshold).sum(1).clamp(min=1), alive), torch.zeros_like(alive[0] > 0)
     assert keep.mass is not None
-    best_first = ranked.gather(1, order).double().clamp(min=0)
+    best_first = ranked.sort(dim=1, descending=True, stable=True).values.double().clamp(min=0)
     total = best_first.sum(1)
-    if bool(((total <= 0) & (alive > 0)).any()):
-        raise PatchError(
-            "all scores of a sample are zero, so that no token holds a share of them",
-            field="keep.mass",
-            value=keep.mass,
-            remedy="use keep.ratio, or other attention rows",
-        )
     short = (best_first.cumsum(1) < keep.mass * total[:, None]).sum(1) + 1
-    return torch.minimum(short, alive)
+    return torch.minimum(short, alive), ((total <= 0) & (alive > 0)).any()
 
 
-def merged(hidden: Tensor, kept: Tensor, dropped: Tensor) -> Tensor:
+def merged(hidden: Tensor, kept: Tensor, dropped: Tensor, most_kept: int, most_dropped: int) -> Tensor:
     """Hidden states in which each kept token is the mean of itself and the dropped tokens most similar to it.
 
     After VisionZip (CVPR 2025, section 3.2). There contextual tokens are new ones, and a target is added to the mean of
@@ -142,18 +141,24 @@ def merged(hidden: Tensor, kept: Tensor, dropped: Tensor) -> Tensor:
         hidden: [B, S, d], entering the stage's layer.
         kept: BoolTensor[B, S], visual tokens that stay.
         dropped: BoolTensor[B, S], visual tokens that this stage drops.
+        most_kept: The largest number of kept tokens of a sample.
+        most_dropped: The largest number of dropped ones.
 
     Returns:
         [B, S, d], new at `kept`; similarity is the cosine, ties go to the earlier token.
     """
-    result = hidden.clone()
-    for b in range(len(hidden)):
-        stay, leave = kept[b].to(hidden.device), dropped[b].to(hidden.device)
-        if not bool(stay.any()) or not bool(leave.any()):
-            continue
-        into, gone = hidden[b, stay].float(), hidden[b, leave].float()
-        nearest = (normalize(gone, dim=1) @ normalize(into, dim=1).T).argmax(1)
-        total = into.index_add(0, nearest, gone)
-        members = torch.ones(len(into), device=into.device).index_add(0, nearest, torch.ones_like(gone[:, 0]))
-        result[b, stay] = (total / members[:, None]).to(hidden.dtype)
-    return result
+    kept, dropped = kept.to(hidden.device), dropped.to(hidden.device)
+    stay, leave = places(kept, most_kept), places(dropped, most_dropped)
+    real, gone = kept.gather(1, stay), dropped.gather(1, leave)
+    before, lost = take(hidden, stay, 1), take(hidden, leave, 1).float()
+    likeness = cosine(lost, before).masked_fill(~real[:, None], float("-inf"))
+    batch, n, width = before.shape
+    rows = torch.arange(batch, device=hidden.device)[:, None] * n
+    into = (likeness.argmax(2) + rows).reshape(-1)  # row by row, in order: sums are the same in every batch
+    total = (
+        before.float().reshape(-1, width).index_add(0, into, lost.masked_fill(~gone[..., None], 0.0).reshape(-1, width))
+    )
+    members = torch.ones(batch * n, device=hidden.device).index_add(0, into, gone.reshape(-1).float())
+    mean = (total / members[:, None]).view(batch, n, width).to(hidden.dtype)
+    new = torch.where(real[..., None], mean, before)
+    return hidden.scatter(1, stay[..., None].expand(-1, -1, width), new)

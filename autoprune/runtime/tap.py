@@ -17,9 +17,38 @@ from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from autoprune.errors import PatchError
-from autoprune.runtime.criteria import Softmax
 
-Observer = Callable[[Tensor, Tensor, "Tensor | None", Softmax], None]
+
+class Softmax(NamedTuple):
+    """How an attention kernel turns products of query and key into weights.
+
+    Attributes:
+        scaling: Factor on the logits; None = d ** -0.5.
+        softcap: Logits are squashed to ±softcap by tanh before they are masked (Gemma 2); None = not at all.
+        sinks: FloatTensor[H], a logit per head that takes weight away from all keys (gpt-oss); None = no sink.
+        causal: Whether a row without a mask sees only itself and what is before it.
+    """
+
+    scaling: float | None = None
+    softcap: float | None = None
+    sinks: Tensor | None = None
+    causal: bool = True
+
+
+class SeenAttention(NamedTuple):
+    """What one call of an attention kernel was given, detached.
+
+    Attributes:
+        query: [B, H, n, d], after rotary embedding.
+        key: [B, H_kv, N, d]; the last n keys belong to the n queries.
+        mask: As the kernel gets it.
+        softmax: How products become weights.
+    """
+
+    query: Tensor
+    key: Tensor
+    mask: Tensor | None
+    softmax: Softmax
 
 
 class AttentionCall(NamedTuple):
@@ -40,6 +69,9 @@ class AttentionCall(NamedTuple):
     mask: Tensor | None
     softmax: Softmax
     output: Tensor
+
+
+Observer = Callable[[Tensor, Tensor, "Tensor | None", Softmax], None]
 
 
 class _Listener(NamedTuple):

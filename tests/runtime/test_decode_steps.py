@@ -69,7 +69,7 @@ def test_nothing_is_gathered_where_nothing_is_dropped() -> None:
     model, prompt = llama(), torch.randn(2, 40, 64)
     mask = (torch.arange(40)[None] < 32).expand(2, -1)
     stage = {"layer": 2, "keep": {"count": 32}, "criterion": {"name": "attention", "rows": "text"}}
-    copies = ("aten::index_select", "aten::gather", "aten::index_copy", "aten::scatter", "aten::scatter_")
+    written_back = "aten::index_copy"  # hidden states; scores are gathered where they are made
 
     def prefill() -> Counter[str]:
         with torch.no_grad(), counted_operators() as found:
@@ -79,10 +79,10 @@ def test_nothing_is_gathered_where_nothing_is_dropped() -> None:
     with autoprune.apply(model, Schedule.model_validate({"stages": [stage]}), mask) as patch:
         kept = prefill()
     assert patch.report.active
-    assert not any(kept[name] for name in copies[:3])
+    assert not kept[written_back]
     with autoprune.apply(model, presets.vtw(2), mask):
         dropped = prefill()
-    assert any(dropped[name] for name in copies[:3])
+    assert dropped[written_back]
 
 
 @pytest.mark.parametrize("rows", ["all", "visual"])

@@ -17,7 +17,7 @@ from transformers import DynamicCache
 import autoprune
 from autoprune import Schedule
 from autoprune.errors import PatchError
-from autoprune.runtime import record
+from autoprune.runtime import apply_recorded, record
 from autoprune.schedule import EncoderCriterion
 
 ENCODER = {"name": "encoder"}
@@ -146,7 +146,7 @@ def test_generate_and_recording_agree_with_a_plain_pass() -> None:
         torch.testing.assert_close(patch.scores[key], recording.scores[key])
         uncached = zoo.model.generate(**zoo.inputs, **options, use_cache=False)
     given = {(0, EncoderCriterion()): recording.scores[key], key: recording.scores[key]}
-    with autoprune.apply(zoo.model, WANTED, scores=given):
+    with apply_recorded(zoo.model, WANTED, None, given):
         assert torch.equal(zoo.model.generate(**zoo.inputs, **options), answer)
     assert torch.equal(uncached, answer)
 

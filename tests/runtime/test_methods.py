@@ -14,7 +14,7 @@ from support.zoo import internvl, llava, qwen2_5_vl
 import autoprune
 from autoprune import Schedule
 from autoprune.errors import PatchError
-from autoprune.runtime.criteria import better_rank
+from autoprune.runtime.criteria.attention import better_rank
 
 RATERS = {"name": "attention", "rows": "raters"}
 BOTH = {"name": "attention", "rows": "text", "combine": "visual", "heads": "max", "reduce": "mean"}

@@ -18,6 +18,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 import autoprune
 from autoprune import Schedule, presets
 from autoprune.errors import ModelError, PatchError
+from autoprune.runtime import apply_recorded
 from autoprune.schedule import ModelIdentity
 
 HIMAP = presets.himap((1, 3), (0.5, 0.25))
@@ -246,7 +247,7 @@ class TestNeverSilentlyInactive:
         zoo = llava()
         key = (1, HIMAP.stages[0].criterion)
         with (
-            autoprune.apply(zoo.model, HIMAP, scores={key: torch.rand(1, 9)}),
+            apply_recorded(zoo.model, HIMAP, None, {key: torch.rand(1, 9)}),
             pytest.raises(PatchError, match=r"before layer 1.*\[batch, seq\]"),
         ):
             zoo.model(**zoo.inputs)
@@ -259,7 +260,7 @@ class TestNeverSilentlyInactive:
             stages=[{"layer": 1, "keep": {"mass": 0.5}, "criterion": {"name": "attention", "rows": "text"}}]
         )
         scores = {(1, weight.stages[0].criterion): torch.zeros(1, 10)}
-        patch = autoprune.apply(model, weight, mask, scores=scores)
+        patch = apply_recorded(model, weight, mask, scores)
         with patch, pytest.raises(PatchError, match="all scores of a sample are zero"):
             model(inputs_embeds=torch.randn(1, 10, 64))
 
@@ -311,7 +312,7 @@ def test_recorded_scores_are_those_a_first_stage_uses() -> None:
         wanted = presets.himap((k, 4), (0.5, 0.1))
         kept = []
         for given in (None, recording.scores):
-            with autoprune.apply(zoo.model, wanted, scores=given) as patch, torch.no_grad():
+            with apply_recorded(zoo.model, wanted, None, given or {}) as patch, torch.no_grad():
                 zoo.model(**zoo.inputs)
             kept.append(patch.report.kept)
         for layer in kept[0]:

@@ -5,23 +5,27 @@ from __future__ import annotations
 import pytest
 import torch
 
-from autoprune.errors import PatchError
-from autoprune.runtime.criteria import Softmax, attention_received, uniform_scores
-from autoprune.runtime.survivors import survivors
+from autoprune.runtime.criteria.attention import attention_received
+from autoprune.runtime.criteria.uniform import evenly
+from autoprune.runtime.survivors import adaptive_targets, choose
+from autoprune.runtime.tap import Softmax
 from autoprune.schedule import Keep, parse_criterion
 
 
 def kept(scores: list[float], **rule: float) -> list[int]:
-    row = torch.tensor([scores], dtype=torch.float32)
-    return (
-        survivors(row, torch.ones_like(row, dtype=torch.bool), Keep(**rule), [len(scores)])[0].nonzero()[:, 0].tolist()
+    row, keep = torch.tensor([scores], dtype=torch.float32), Keep(**rule)
+    candidates = torch.ones_like(row, dtype=torch.bool)
+    fixed = keep.kind in ("ratio", "count")
+    targets = (
+        torch.tensor([keep.target(len(scores), len(scores))]) if fixed else adaptive_targets(row, candidates, keep)[0]
     )
+    return choose(row, candidates, targets)[0].nonzero()[:, 0].tolist()
 
 
 def test_ties_keep_the_earlier_token() -> None:
     many = torch.zeros(1, 4000)
     many[0, ::3] = 1.0
-    chosen = survivors(many, torch.ones_like(many, dtype=torch.bool), Keep(count=1000), [4000])
+    chosen = choose(many, torch.ones_like(many, dtype=torch.bool), torch.tensor([1000]))
     assert chosen[0].nonzero()[:, 0].tolist() == list(range(0, 3000, 3))
     assert kept([1, 2, 2, 2], count=2) == [1, 2]
 
@@ -37,14 +41,9 @@ def test_threshold_keeps_equal_scores_and_at_least_the_best() -> None:
     assert kept([0.1, 0.2, 0.3], threshold=9.0) == [2]
 
 
-def test_scores_that_are_no_numbers_are_refused() -> None:
-    with pytest.raises(PatchError, match="non-finite"):
-        kept([0.1, float("nan")], count=1)
-
-
 def test_uniform_choices_are_evenly_spaced() -> None:
-    assert uniform_scores(10, 2).nonzero()[:, 0].tolist() == [2, 7]
-    assert uniform_scores(3, 3).tolist() == [1, 1, 1]
+    assert evenly(10, 2).nonzero()[:, 0].tolist() == [2, 7]
+    assert evenly(3, 3).tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("mask", ["none", "bool", "additive"])
@@ -69,7 +68,7 @@ def test_attention_received_is_the_column_sum_of_the_map(past: int, mask: str) -
             ({"normalize": "causal"}, (visible * votes[:, None]).sum(0).clamp(min=1)),
         ):
             criterion = parse_criterion({"name": "attention", "rows": "all", "heads": heads, **options})
-            got = attention_received(query, key, rows, given, Softmax(0.3), criterion)
+            got = attention_received(query, key, rows, given, Softmax(0.3), criterion, n)
             expected = (over * votes[:, None]).sum(0) / divisor
             torch.testing.assert_close(got[0].double(), expected, atol=1e-5, rtol=1e-5)
 
@@ -78,7 +77,7 @@ def test_scores_are_fp32_for_half_precision_models() -> None:
     generator = torch.Generator().manual_seed(0)
     query, key = (torch.randn(1, 2, 40, 8, generator=generator).bfloat16() for _ in range(2))
     rows, criterion = torch.ones(1, 40, dtype=torch.bool), parse_criterion("all")
-    got = attention_received(query, key, rows, None, Softmax(), criterion)
-    expected = attention_received(query.double().float(), key.double().float(), rows, None, Softmax(), criterion)
+    got = attention_received(query, key, rows, None, Softmax(), criterion, 40)
+    expected = attention_received(query.double().float(), key.double().float(), rows, None, Softmax(), criterion, 40)
     assert got.dtype == torch.float32
     assert torch.equal(got, expected)

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 import autoprune
+from autoprune.errors import PatchError
 
 
 @dataclass
@@ -138,3 +139,87 @@ def test_a_cropped_cache_takes_the_same_tokens_again() -> None:
             assert cache.get_seq_length() == cache.layers[5].get_seq_length() == ids.shape[1] - 2
             again = zoo.model(input_ids=ids[:, -2:], past_key_values=cache, use_cache=True).logits
             torch.testing.assert_close(again, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", FOR_MODES)
+@pytest.mark.parametrize("plan", [[[0]], [[0], [1]]], ids=["one sample", "ragged batch"])
+def test_a_cache_cropped_back_past_an_image_takes_another(plan: list[list[int]], name: str) -> None:
+    """A system prompt is kept, one image is asked about, cropped away, and the next one asked about."""
+    zoo = llava(plan)
+    system, first, question = words(len(plan), 16), Turn(zoo.inputs, zoo.visual), words(len(plan), 4)
+    second = other_images(first)
+
+    def ask(cache: DynamicCache, turns: list[Turn]) -> Tensor:
+        seen = torch.ones(len(plan), cache.get_seq_length(), dtype=torch.long)
+        for turn in turns:
+            seen = torch.cat([seen, turn.inputs["attention_mask"]], 1)
+            call = {**turn.inputs, "attention_mask": seen, "past_key_values": cache, "use_cache": True}
+            logits = zoo.model(**call).logits
+        return logits
+
+    with torch.no_grad(), autoprune.apply(zoo.model, FOR_MODES[name]) as patch:
+        cache = DynamicCache(config=zoo.model.config)
+        ask(cache, [system, first, question])
+        cache.crop(-first.length - question.length)
+        assert {layer.keys.shape[-2] for layer in cache.layers} == {16}
+        again, entries = ask(cache, [second]), patch.report.kv_entries
+        fresh = DynamicCache(config=zoo.model.config)
+        expected = ask(fresh, [system, second])
+    assert torch.equal(entries, patch.report.kv_entries)
+    valid = second.inputs["attention_mask"].bool() & ~second.visual
+    torch.testing.assert_close(again[valid], expected[valid], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", FOR_MODES)
+def test_a_cache_cropped_within_an_image_holds_what_stood_before(name: str) -> None:
+    """The same tokens on a cropped cache, and on the whole one with those columns masked."""
+    zoo = llava([[0], [1]])
+    first, more = Turn(zoo.inputs, zoo.visual), words(2, 4)
+    left = int(zoo.visual[0].nonzero()[:, 0].median())  # columns
+    seen, places = first.inputs["attention_mask"], torch.arange(left, left + 4).expand(2, -1)
+    answers = []
+    with torch.no_grad(), autoprune.apply(zoo.model, FOR_MODES[name]):
+        for cropped in (True, False):
+            cache = DynamicCache(config=zoo.model.config)
+            zoo.model(**first.inputs, past_key_values=cache, use_cache=True)
+            if cropped:
+                cache.crop(left - first.length)
+                mask = seen[:, :left]
+            else:
+                mask = seen * (torch.arange(first.length) < left)
+            mask = torch.cat([mask, more.inputs["attention_mask"]], 1)
+            ids = more.inputs["input_ids"]
+            call = {"attention_mask": mask, "position_ids": places, "past_key_values": cache, "use_cache": True}
+            answers.append(zoo.model(input_ids=ids, **call).logits)
+    torch.testing.assert_close(*answers, atol=1e-5, rtol=0)
+
+
+def test_what_cannot_be_cropped_is_one_clear_error() -> None:
+    zoo = llava([[0]])
+    wanted = autoprune.Schedule.model_validate({**FOR_MODES["by scores"].to_json_dict(), "positions": "compact"})
+    cache = DynamicCache(config=zoo.model.config)
+    with torch.no_grad(), autoprune.apply(zoo.model, wanted):
+        zoo.model(**zoo.inputs, past_key_values=cache, use_cache=True)
+        with pytest.raises(PatchError, match="cropped back past an image"):
+            cache.crop(3 - zoo.inputs["input_ids"].shape[1])
+
+
+@pytest.mark.parametrize("family", families_in("second turn"))
+def test_text_alone_is_generated_as_by_the_dense_model(family: str) -> None:
+    """A text-only prompt, and a text-only turn on the cache of an image: nothing is there to prune."""
+    zoo = FAMILIES[family].build([[0]])
+    prompt, later = words(1, 9).inputs, words(1, 5).inputs["input_ids"]
+    options = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
+    expected = zoo.model.generate(**prompt, **options)
+    with autoprune.apply(zoo.model, FOR_MODES["by scores"]) as patch:
+        assert torch.equal(zoo.model.generate(**prompt, **options), expected)
+        assert not patch.report.active
+        cache = DynamicCache(config=zoo.model.config)
+        with torch.no_grad():
+            zoo.model(**zoo.inputs, past_key_values=cache, use_cache=True)
+        held = [layer.keys.shape[-2] for layer in cache.layers]
+        ids = torch.cat([zoo.inputs["input_ids"], later], 1)
+        said = zoo.model.generate(input_ids=ids, past_key_values=cache, **options)
+    assert said.shape[1] == ids.shape[1] + 4
+    grown = [layer.keys.shape[-2] - before for layer, before in zip(cache.layers, held, strict=True)]
+    assert {grown[i] for i in zoo.unbounded} == {5 + 3}

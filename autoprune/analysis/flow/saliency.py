@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from autoprune.runtime.criteria import attention_rows
+from autoprune.runtime.criteria.attention import attention_rows
 from autoprune.runtime.tap import AttentionCall
 
 VISUAL, TEXT = 0, 1
@@ -36,8 +36,9 @@ def saliency_flows(call: AttentionCall, gradient: Tensor, visual: Tensor, valid:
     values = call.value.detach().float().transpose(2, 3)
     upstream = gradient.detach().float().transpose(1, 2)
     flows = torch.zeros(batch, 2, 2, device=values.device)
-    rows = torch.arange(n, device=values.device)
-    for chunk, weights, _ in attention_rows(call.query.detach(), call.key.detach(), rows, call.mask, call.softmax):
+    rows = torch.arange(n, device=values.device).expand(batch, -1)
+    for chunks, weights, _ in attention_rows(call.query.detach(), call.key.detach(), rows, call.mask, call.softmax):
+        chunk = chunks[0]
         slopes = upstream[:, :, chunk].reshape(batch, groups, -1, values.shape[2]) @ values
         saliency = (weights * slopes.view(batch, heads, len(chunk), total)).abs_().sum(1)
         flows += torch.einsum("bir,brc,bjc->bij", kinds[:, :, chunk], saliency, kinds)

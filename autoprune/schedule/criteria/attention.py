@@ -101,6 +101,11 @@ class AttentionCriterion(Criterion):
     def _worded(self) -> dict[str, Any]:
         return {k: v for k, v in self.options.items() if k not in ("rows", "combine")}
 
+    @property
+    def asks_raters(self) -> bool:
+        """Whether only words that match the image vote."""
+        return self.rows == "raters"
+
     def problem_at(self, layer: int) -> str | None:
         """Before layer 0 there is no layer whose attention could be read."""
         problem = super().problem_at(layer)

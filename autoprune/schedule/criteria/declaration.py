@@ -80,6 +80,11 @@ class Criterion(Part):
         """A short name without options, for figures."""
         return self.name
 
+    @property
+    def asks_raters(self) -> bool:
+        """Whether it needs to know which words match the image."""
+        return False
+
     def problem_at(self, layer: int) -> str | None:
         """Why it cannot serve a stage before this layer, with the remedy; None if it can."""
         if layer == 0 and self.reads is Reads.LAYER_BEFORE:

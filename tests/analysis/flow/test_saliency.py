@@ -17,8 +17,8 @@ from autoprune.analysis.flow.saliency import saliency_flows
 from autoprune.errors import ModelError, PatchError
 from autoprune.evaluate.encoding import force
 from autoprune.runtime import apply
-from autoprune.runtime.criteria import ROW_CHUNK, Softmax
-from autoprune.runtime.tap import AttentionCall
+from autoprune.runtime.criteria.attention import ROW_CHUNK
+from autoprune.runtime.tap import AttentionCall, Softmax
 
 OTHERS = ("internvl", "mistral4", "video_llama_3", "lfm2_vl")
 BUILD = {**{name: row.build for name, row in FAMILIES.items()}, "lfm2_vl": lfm2_vl}
