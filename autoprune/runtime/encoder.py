@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 
 from autoprune.errors import PatchError
 from autoprune.runtime.criteria.attention import attention_received
-from autoprune.runtime.tap import Softmax, tapped
+from autoprune.runtime.tap import SeenAttention, tapped
 from autoprune.schedule import AttentionCriterion
 
 _RECEIVED = AttentionCriterion(rows="all", reduce="mean")
@@ -153,7 +153,8 @@ class Encoder:
         """Collect scores [images, positions] of each attention call of the layer while images are encoded."""
         scores: list[Tensor] = []
 
-        def observe(query: Tensor, key: Tensor, mask: Tensor | None, softmax: Softmax) -> None:
+        def observe(seen: SeenAttention) -> None:
+            query, key, mask, softmax = seen
             rows = torch.ones(query.shape[0], query.shape[2], dtype=torch.bool, device=query.device)
             rows[:, 1:] &= not patches.has_class
             with torch.no_grad(), torch.autocast(query.device.type, enabled=False):

@@ -21,7 +21,7 @@ from autoprune.runtime.decoder import attention_of, decoder_layers
 from autoprune.runtime.positions import Renumberer
 from autoprune.runtime.shortened import Arguments, ShortenedCalls, hidden_of
 from autoprune.runtime.survivors import adaptive_targets, choose, merged
-from autoprune.runtime.tap import SeenAttention, Softmax, tapped
+from autoprune.runtime.tap import SeenAttention, Softmax, attention_ahead, tapped
 from autoprune.schedule import CodebookCriterion, Criterion, Reads, Schedule, Stage
 from autoprune.schedule.criteria import COUNTS
 
@@ -336,51 +336,40 @@ class Pruner:
         """The scores to be read from layer `i` in this pass."""
         return [key for key in self.plan.observed.get(i, ()) if not self._is_given(key)]
 
-    # -- seeing attention -----------------------------------------------------------------------------------------
-
     def _observe(self, i: int, layer: nn.Module) -> None:
         """Note query and key of layer `i` as it runs."""
         attention = attention_of(self.plan.decoder, layer)
         assert attention is not None  # apply() refuses the schedule otherwise
         before = entries_before(self.state.cache, i, self.state.past)
 
-        def observe(query: Tensor, key: Tensor, mask: Tensor | None, softmax: Softmax) -> None:
-            self._seen = SeenAttention(query, _held(query, key, before), mask, softmax)
+        def note(seen: SeenAttention) -> None:
+            self._seen = seen.without_free(before)
 
-        self._taps.enter_context(tapped(attention, observe))
+        self._taps.enter_context(tapped(attention, note))
 
     def _look_ahead(self, k: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SeenAttention:
-        """Query and key of the layer about to run.
-
-        The layer is called without cache and left as soon as its attention knows query and key.
-        """
-        state = self.state
+        """Query and key of the layer about to run, behind the keys that it has cached."""
+        cache = self.state.cache
         attention = attention_of(self.plan.decoder, layer)
         assert attention is not None  # apply() refuses the schedule otherwise
-        before = entries_before(state.cache, k, state.past)
-        cached = cached_keys(state.cache, k, before)
-
-        def observe(query: Tensor, key: Tensor, mask: Tensor | None, softmax: Softmax) -> None:
-            if cached is not None:
-                if cached.shape[1::2] != key.shape[1::2]:
-                    raise PatchError(
-                        f"layer {k} caches what its keys are made from, not the keys that a score needs",
-                        field="criterion.at",
-                        value="current",
-                        remedy="use 'previous', or start without a cache",
-                    )
-                key = torch.cat([cached.to(key.device), key], 2)
-                key = key if mask is None else key[:, :, -mask.shape[3] :]  # a full static window returns one less
-            raise _Seen(SeenAttention(query, _held(query, key, before), mask, softmax))
-
+        before = entries_before(cache, k, self.state.past)
         call, named = self._calls.arguments(k, args, kwargs)
-        with torch.no_grad(), tapped(attention, observe):
-            try:
-                # Not the layer itself: its hooks belong to the pass proper.
-                layer.forward(*call, **{**named, "past_key_values": None})
-            except _Seen as signal:
-                return signal.attention
-        raise _unseen(k)
+        seen = attention_ahead(attention, layer, call, {**named, "past_key_values": None})
+        if seen is None:
+            raise _unseen(k)
+        cached = cached_keys(cache, k, before)
+        if cached is not None:
+            if cached.shape[1::2] != seen.key.shape[1::2]:
+                raise PatchError(
+                    f"layer {k} caches what its keys are made from, not the keys that a score needs",
+                    field="criterion.at",
+                    value="current",
+                    remedy="use 'previous', or start without a cache",
+                )
+            key = torch.cat([cached.to(seen.key.device), seen.key], 2)
+            # A full static window returns one entry less.
+            seen = seen._replace(key=key if seen.mask is None else key[:, :, -seen.mask.shape[3] :])
+        return seen.without_free(before)
 
     # -- passes that prune nothing --------------------------------------------------------------------------------
 
@@ -388,19 +377,6 @@ class Pruner:
         """Whether layer `i` of a pass that prunes nothing, such as a decode step, runs as it would without a patch."""
         cached = pruned_layer(self.state.cache, i)
         return cached is None or (kwargs.get("attention_mask") is None and cached.plain(self.state.length))
-
-
-class _Seen(Exception):  # noqa: N818 - a signal, not an error
-    """Ends an attention call once its query and key were seen."""
-
-    def __init__(self, attention: SeenAttention) -> None:
-        self.attention = attention
-
-
-def _held(query: Tensor, key: Tensor, before: int) -> Tensor:
-    """The keys that are of tokens: behind the new keys a static cache has free entries."""
-    n = query.shape[2]
-    return key[:, :, : min(key.shape[2] - n, before) + n]
 
 
 def _unseen(i: int) -> PatchError:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -50,6 +51,15 @@ class SeenAttention(NamedTuple):
     mask: Tensor | None
     softmax: Softmax
 
+    def without_free(self, before: int) -> SeenAttention:
+        """The same without the free entries that a static cache has behind the new keys.
+
+        Args:
+            before: Entries that were cached before this call.
+        """
+        n = self.query.shape[2]
+        return self._replace(key=self.key[:, :, : min(self.key.shape[2] - n, before) + n])
+
 
 class AttentionCall(NamedTuple):
     """One call of an attention kernel, with the gradients that its tensors carry.
@@ -71,7 +81,7 @@ class AttentionCall(NamedTuple):
     output: Tensor
 
 
-Observer = Callable[[Tensor, Tensor, "Tensor | None", Softmax], None]
+Observer = Callable[[SeenAttention], None]
 
 
 class _Listener(NamedTuple):
@@ -87,7 +97,7 @@ _REFUSED = ("position_bias", "indices")
 
 
 def tapped(attention: nn.Module, observer: Observer) -> AbstractContextManager[None]:
-    """Call `observer(query [B, H, n, d], key [B, H_kv, N, d], mask, softmax)` before each call of `attention`.
+    """Call `observer` before each call of `attention`.
 
     Wrappers are shared and counted, so that threads may observe at once.
     """
@@ -97,6 +107,35 @@ def tapped(attention: nn.Module, observer: Observer) -> AbstractContextManager[N
 def watched(attention: nn.Module, observer: Callable[[AttentionCall], None]) -> AbstractContextManager[None]:
     """Call `observer` after each call of `attention`, with its output too; otherwise as `tapped`."""
     return _listening(attention, _Listener(after=observer))
+
+
+def attention_ahead(
+    attention: nn.Module, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> SeenAttention | None:
+    """What a layer's attention would be given if the layer were called; it is left as soon as that is known.
+
+    The forward of the layer is called, not the layer: its hooks belong to the pass proper.
+
+    Returns:
+        None where the attention does not pass through transformers' interface.
+    """
+
+    def leave(seen: SeenAttention) -> None:
+        raise _Left(seen)
+
+    with torch.no_grad(), tapped(attention, leave):
+        try:
+            layer.forward(*args, **kwargs)
+        except _Left as signal:
+            return signal.seen
+    return None
+
+
+class _Left(Exception):  # noqa: N818 - a signal, not an error
+    """Ends the call of a layer once its query and key were seen."""
+
+    def __init__(self, seen: SeenAttention) -> None:
+        self.seen = seen
 
 
 @contextmanager
@@ -168,7 +207,7 @@ def _wrapper(kernel: Callable[..., Any] | None) -> Callable[..., Any]:
             k.get("scaling"), k.get("softcap"), k.get("s_aux"), causal=getattr(module, "is_causal", True) is not False
         )
         if listener.before is not None:
-            listener.before(query.detach(), key.detach(), attention_mask, softmax)
+            listener.before(SeenAttention(query.detach(), key.detach(), attention_mask, softmax))
         result = run(module, query, key, value, attention_mask, *a, **k)
         if listener.after is not None:
             listener.after(AttentionCall(query, key, value, attention_mask, softmax, result[0]))

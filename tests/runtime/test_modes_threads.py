@@ -104,7 +104,7 @@ def test_observers_come_and_go_at_once() -> None:
         def work() -> None:
             for k in range(6000):
                 seen: list[Tensor] = []
-                with tapped(attention, lambda q, *_, seen=seen: seen.append(q)):
+                with tapped(attention, lambda call, seen=seen: seen.append(call.query)):
                     found = ALL_ATTENTION_FUNCTIONS.get_interface("sdpa", None)
                     if k % 100 == 0:
                         found(attention, query, query[:, :2], query[:, :2], None, scaling=1.0, is_causal=True)
