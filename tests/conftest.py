@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 import transformers
 from support.scenes import save_rows, save_tiny
 
@@ -8,6 +9,11 @@ from autoprune.data.samples import load_samples
 from autoprune.models.loading import load_model
 
 transformers.logging.disable_progress_bar()
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a GPU that torch can use")
 
 
 @pytest.fixture(scope="session")

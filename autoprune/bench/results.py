@@ -20,7 +20,7 @@ DEFINITIONS = {
     "time_ratio": "decoder_ms, pruned / dense, per round",
     "saved_ratio": "time saved / FLOPs saved: (1 - time_ratio) / (1 - flops_ratio)",
     "floor": "the stock layers on as many tokens, cut off the end: nothing scored, gathered or written back",
-    "scorer": "pruned - the same layers and counts, evenly spaced survivors: the price of the scores",
+    "scorer": "pruned - the same layers, counts and merging, evenly spaced survivors: the price of the scores",
     "gather": "evenly spaced survivors - floor: choosing, gathering, scattering, masks, cache and hooks",
     "decode": "decode_ms, pruned - floor: the hooks of a decode step, with caches of the same lengths",
     "keep_all": "the same layers and criteria with every token chosen - dense: scores and hooks where nothing drops",

@@ -20,6 +20,7 @@ from transformers import LlamaConfig
 
 from autoprune import apply, presets
 from autoprune.bench.variants import shortened
+from autoprune.evaluate.timing import take_turns
 from autoprune.models.random_init import random_model
 
 LAYERS, VISUAL, TEXT, ROUNDS = 28, 64, 16, 200
@@ -34,14 +35,15 @@ def model(attention: str) -> Any:
     return made
 
 
+def microseconds(run: Callable[[], Any]) -> float:
+    started = time.process_time()
+    run()
+    return 1e6 * (time.process_time() - started)
+
+
 def differences(runs: dict[str, Callable[[], Any]], base: str, rounds: int) -> dict[str, float]:
     """Microseconds that each run takes longer than the base."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            started = time.process_time()
-            run()
-            times[name].append(1e6 * (time.process_time() - started))
+    times = take_turns({name: partial(microseconds, run) for name, run in runs.items()}, rounds)
     extra = {name: [t - b for t, b in zip(taken, times[base], strict=True)] for name, taken in times.items()}
     return {base: statistics.median(times[base]), **{n: statistics.median(e) for n, e in extra.items() if n != base}}
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.devices import DEVICES
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
 
 import autoprune
@@ -146,9 +147,22 @@ def test_stages_that_merge_are_timed_with_variants_that_merge() -> None:
     assert setting.pruned[0].overheads["scorer"] is not None
 
 
-def test_eager_attention_whose_masks_are_tensors() -> None:
-    (setting,) = benchmark(_llama("eager"), _plan({"himap": presets.himap((1, 2))}, repeats=1)).settings
+@pytest.mark.parametrize("device", DEVICES)
+def test_eager_attention_whose_masks_are_tensors(device: str) -> None:
+    model = _llama("eager").to(device)
+    (setting,) = benchmark(model, _plan({"himap": presets.himap((1, 2))}, repeats=1)).settings
     assert setting.pruned[0].arm.kv_bytes == setting.pruned[0].arm.kv_bytes_plan
+
+
+@pytest.mark.gpu
+def test_memory_on_a_gpu_is_what_its_allocator_handed_out() -> None:
+    weights = sum(p.numel() * p.element_size() for p in _llama().parameters())
+    report = benchmark(_llama().cuda(), _plan({"vtw": presets.vtw(2)}, repeats=1))
+    memory = report.settings[0].dense.memory
+    assert report.machine["gpu"] == torch.cuda.get_device_name()
+    assert memory.how == "PyTorch's CUDA allocator"
+    assert memory.growth_bytes > report.settings[0].dense.kv_bytes // (VISUAL + TEXT)
+    assert memory.peak_bytes >= weights + memory.growth_bytes
 
 
 def test_no_decode_steps_and_no_pruning() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from support.devices import DEVICES
 
 from autoprune.doctor import default_schedules, examine, model_under_test
 from autoprune.models.loading import load_model
@@ -152,8 +153,9 @@ def test_a_broken_runtime_is_found(name, tested, schedules, monkeypatch):
     assert not report.passed
 
 
-def test_half_precision_sees_less_but_still_sees(model_folder, monkeypatch):
-    half = model_under_test(load_model(model_folder, dtype="bfloat16"))
+@pytest.mark.parametrize("device", DEVICES)
+def test_half_precision_sees_less_but_still_sees(model_folder, device, monkeypatch):
+    half = model_under_test(load_model(model_folder, dtype="bfloat16", device=device))
     schedules = default_schedules(half.model, half.prompts.rows[0])
     report = examine(half, schedules)
     assert report.passed, report.results

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
 import torch
 
 from autoprune.evaluate.timing import Spread, milliseconds, take_turns
@@ -31,6 +32,23 @@ def test_the_clock_runs_during_the_call(monkeypatch) -> None:
     seconds = [1.0]
     monkeypatch.setattr("time.perf_counter", lambda: seconds[0])
     assert milliseconds(torch.device("cpu"), lambda: seconds.append(seconds.pop() + 0.25)) == 250
+
+
+@pytest.mark.gpu
+def test_the_clock_waits_for_the_gpu() -> None:
+    """A product that takes the device milliseconds returns to the host at once."""
+    device = torch.device("cuda")
+    factor = torch.randn(8192, 8192, device=device)
+    milliseconds(device, lambda: factor @ factor)
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+
+    def timed() -> None:
+        start.record()
+        factor @ factor
+        end.record()
+
+    taken = milliseconds(device, timed)
+    assert taken >= start.elapsed_time(end) > 1
 
 
 def test_the_spread_of_repeats() -> None:
