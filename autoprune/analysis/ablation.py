@@ -15,7 +15,7 @@ from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError
 from autoprune.evaluate.evaluator import Evaluator
 from autoprune.evaluate.results import SampleResult, summarise
-from autoprune.evaluate.statistics import clustered_means
+from autoprune.evaluate.statistics import Estimate, clustered_means
 from autoprune.models.loading import LoadedModel
 from autoprune.schedule import Schedule, parse_criterion
 
@@ -43,15 +43,6 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A mean over samples with its 95 % interval, bootstrap over groups."""
-
-    mean: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Row:
     """One arm in one cell.
 
@@ -67,9 +58,9 @@ class Row:
     cell: Cell
     arm: str
     flops_ratio: float
-    accuracy: Estimate
-    drop: Estimate
-    behind: Estimate
+    accuracy: Estimate[float]
+    drop: Estimate[float]
+    behind: Estimate[float]
 
 
 @dataclass(frozen=True)
@@ -92,12 +83,12 @@ class Ablation:
     data: str
     data_digest: str
     samples: int
-    dense: Estimate
+    dense: Estimate[float]
     rows: list[Row]
-    arms: dict[str, Estimate]
-    behind: dict[str, Estimate]
-    behind_at: dict[int, dict[str, Estimate]]
-    factors: dict[str, dict[float, Estimate]]
+    arms: dict[str, Estimate[float]]
+    behind: dict[str, Estimate[float]]
+    behind_at: dict[int, dict[str, Estimate[float]]]
+    factors: dict[str, dict[float, Estimate[float]]]
     tasks: dict[str, dict[str, float]]
 
 
@@ -203,7 +194,8 @@ def _ablation(
     """From verdicts [samples, cells, arms]."""
 
     def means(values: NDArray[np.float64]) -> Any:
-        return np.stack(clustered_means(values, groups), axis=-1)
+        found = clustered_means(values, groups)
+        return np.stack([found.mean, found.low, found.high], axis=-1)
 
     behind = verdicts[:, :, :1] - verdicts
     accuracy, drop, lead = means(verdicts), means(dense[:, None, None] - verdicts), means(behind)
@@ -216,8 +208,8 @@ def _ablation(
     for layer in dict.fromkeys(cell.k1 for cell in cells):
         having = [c for c, cell in enumerate(cells) if cell.k1 == layer]
         of_layer = means(behind[:, having].mean(1))
-        behind_at[layer] = {arm: Estimate(*e) for arm, e in zip(ARMS, of_layer, strict=True)}
-    factors: dict[str, dict[float, Estimate]] = {}
+        behind_at[layer] = {arm: Estimate[float](*e) for arm, e in zip(ARMS, of_layer, strict=True)}
+    factors: dict[str, dict[float, Estimate[float]]] = {}
     for factor in FACTORS:
         for value in dict.fromkeys(getattr(cell, factor) for cell in cells):
             having = [c for c, cell in enumerate(cells) if getattr(cell, factor) == value]
@@ -230,8 +222,8 @@ def _ablation(
         samples=len(data),
         dense=Estimate(*means(dense)),
         rows=rows,
-        arms={arm: Estimate(*e) for arm, e in zip(ARMS, means(verdicts.mean(1)), strict=True)},
-        behind={arm: Estimate(*e) for arm, e in zip(ARMS, means(over_cells), strict=True)},
+        arms={arm: Estimate[float](*e) for arm, e in zip(ARMS, means(verdicts.mean(1)), strict=True)},
+        behind={arm: Estimate[float](*e) for arm, e in zip(ARMS, means(over_cells), strict=True)},
         behind_at=behind_at,
         factors=factors,
         tasks={

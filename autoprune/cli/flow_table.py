@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from autoprune.analysis.flow.curves import Curve
 from autoprune.analysis.flow.study import FlowAnalysis, Part
 from autoprune.cli.output import stdout, table
+from autoprune.evaluate.statistics import Curve
 from autoprune.report.words import interval, percent, points
 
 _FLOWS = ("visual_to_text", "visual_to_visual", "text_to_visual", "text_to_text")

@@ -11,7 +11,7 @@ from autoprune.cli.output import emit, note, stdout, table
 from autoprune.cli.prologue import Target, check_targets, opened
 
 if TYPE_CHECKING:
-    from autoprune.analysis.withdrawal.study import Curve, SweepResult
+    from autoprune.analysis.withdrawal.study import SweepResult, WithdrawalCurve
 
 
 def sweep(
@@ -99,8 +99,8 @@ def _show(result: SweepResult) -> None:
     console.print(f"noise floor: {result.noise:.2g} nats (the dense model against itself on kernels of other shapes)")
 
 
-def _nats(curve: Curve, k: int) -> str:
-    ends = "" if curve.low is None or curve.high is None else f" [{curve.low[k]:.2g}, {curve.high[k]:.2g}]"
+def _nats(curve: WithdrawalCurve, k: int) -> str:
+    ends = "" if curve.low[k] is None else f" [{curve.low[k]:.2g}, {curve.high[k]:.2g}]"
     return f"{curve.mean[k]:.2g}{ends}"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from autoprune.evaluate.objectives import FIGURES
-from autoprune.evaluate.statistics import Interval, paired_drop, wilson
+from autoprune.evaluate.statistics import PairedDrop, paired_drop, wilson
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ class Summary(Quality, CostRatios):
 class Comparison:
     """What is lost from dense to pruned on the same samples: absolute accuracy, over all and by task."""
 
-    overall: Interval
-    tasks: dict[str, Interval]
+    overall: PairedDrop
+    tasks: dict[str, PairedDrop]
 
 
 def summarise(results: Sequence[SampleResult], dense: Sequence[SampleResult] = ()) -> Summary:
@@ -176,15 +176,15 @@ def _by_task(results: Sequence[SampleResult]) -> dict[str, list[SampleResult]]:
     return {task: [r for r in results if r.task == task] for task in tasks}
 
 
-def _certainty(results: Sequence[SampleResult], lost: Interval | None) -> dict[str, Any]:
+def _certainty(results: Sequence[SampleResult], lost: PairedDrop | None) -> dict[str, Any]:
     """Number of samples, interval of the accuracy, and the drop where it is known."""
     known = {"accuracy_ci": wilson(sum(r.correct for r in results), len(results)), "samples": len(results)}
     if lost is None:
         return known
-    return {**known, "drop": lost.estimate, "drop_ci": (lost.low, lost.high), "drop_se": lost.se}
+    return {**known, "drop": lost.mean, "drop_ci": (lost.low, lost.high), "drop_se": lost.se}
 
 
-def _drop(dense: dict[int, SampleResult], pruned: Sequence[SampleResult], seed: int) -> Interval:
+def _drop(dense: dict[int, SampleResult], pruned: Sequence[SampleResult], seed: int) -> PairedDrop:
     return paired_drop(
         [dense[r.index].correct for r in pruned], [r.correct for r in pruned], [r.group for r in pruned], seed
     )

@@ -13,7 +13,7 @@ from autoprune.evaluate.generate import generate_and_score
 from autoprune.evaluate.latency import time_prefill
 from autoprune.evaluate.metrics import evidence_metric
 from autoprune.evaluate.results import compare, flops_quantiles, summarise
-from autoprune.evaluate.statistics import Interval
+from autoprune.evaluate.statistics import PairedDrop
 from autoprune.models.loading import LoadedModel
 from autoprune.schedule import Schedule
 
@@ -104,7 +104,7 @@ def verify_schedule(
         tasks={name: _fields(drop) for name, drop in lost.tasks.items()},
         claimed_drop=claimed,
         allowed=allowed,
-        holds=None if claimed is None or allowed is None else abs(lost.overall.estimate - claimed) <= allowed,
+        holds=None if claimed is None or allowed is None else abs(lost.overall.mean - claimed) <= allowed,
         flops_ratio=summary.flops_ratio,
         flops_quantiles=flops_quantiles(pruned),
         prefill_dense_ms=times[0].prefill_ms,
@@ -113,8 +113,8 @@ def verify_schedule(
     )
 
 
-def _fields(lost: Interval) -> dict[str, Any]:
-    return {"drop": lost.estimate, "drop_ci": (lost.low, lost.high), "drop_se": lost.se}
+def _fields(lost: PairedDrop) -> dict[str, Any]:
+    return {"drop": lost.mean, "drop_ci": (lost.low, lost.high), "drop_se": lost.se}
 
 
 def claim(schedule: Schedule, drop_se: float) -> tuple[float | None, float | None]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from autoprune.analysis.ablation import FACTORS, Ablation, Cell, Estimate, Row
+from autoprune.analysis.ablation import FACTORS, Ablation, Cell, Row
+from autoprune.evaluate.statistics import Estimate
 from autoprune.report.markup import cell, note, row, section, table
 from autoprune.report.png import png_bytes
 from autoprune.report.words import percent, points
@@ -91,7 +92,7 @@ def _arms(found: Ablation) -> str:
     return note(words) + table(heads, rows) + picture
 
 
-def _leads_of(found: Ablation, arm: str, accuracy: Estimate) -> list[str]:
+def _leads_of(found: Ablation, arm: str, accuracy: Estimate[float]) -> list[str]:
     leads = [found.behind, *found.behind_at.values()]
     return [cell(_share(accuracy)), *(cell("–" if arm == "himap" else _difference(of[arm])) for of in leads)]
 
@@ -102,7 +103,7 @@ def _factors(found: Ablation) -> str:
         for factor, levels in found.factors.items()
         for value, accuracy in levels.items()
     )
-    return note("HiMAP's accuracy, mean over all settings with this value.") + table(["Setting", "Accuracy"], rows)
+    return note("HiMAP's accuracy, mean over all settings with this value.") + table(["Cell", "Accuracy"], rows)
 
 
 def _tasks(found: Ablation) -> str:
@@ -113,7 +114,7 @@ def _tasks(found: Ablation) -> str:
 
 
 def _cells(found: Ablation) -> str:
-    heads = ["Setting", "Who votes", "FLOPs", "Accuracy", "Drop (points)", "HiMAP's lead (points)"]
+    heads = ["Cell", "Who votes", "FLOPs", "Accuracy", "Drop (points)", "HiMAP's lead (points)"]
     return table(heads, (_cell_row(r) for r in found.rows))
 
 
@@ -132,11 +133,11 @@ def _level(factor: str, value: float) -> str:
     return percent(value) if factor.startswith("keep") else f"{value:g}"
 
 
-def _share(e: Estimate) -> str:
+def _share(e: Estimate[float]) -> str:
     return f"{percent(e.mean)} [{points(e.low)}, {points(e.high)}]"
 
 
-def _difference(e: Estimate) -> str:
+def _difference(e: Estimate[float]) -> str:
     return f"{points(e.mean)} [{points(e.low)}, {points(e.high)}]"
 
 
@@ -163,7 +164,7 @@ def _leads(axes: Axes, found: Ablation) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _bars(axes: Axes, y: int, cells: Iterable[Estimate]) -> None:
+def _bars(axes: Axes, y: int, cells: Iterable[Estimate[float]]) -> None:
     found = list(cells)
     for i, e in enumerate(found):
         place = y + 0.36 * ((i + 1) / (len(found) + 1) - 0.5) * 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -11,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from autoprune.analysis.flow.curves import Curve
 from autoprune.analysis.flow.study import FlowAnalysis
+from autoprune.evaluate.statistics import Array, Curve
 from autoprune.report.png import write_png
 from autoprune.report.words import percent
 
@@ -124,5 +123,5 @@ def _title(found: FlowAnalysis) -> str:
     return f"Information flow for {asked}: {found.overall.samples} rows, {dense}, 95 % bands"
 
 
-def _numbers(values: list[float | None]) -> Any:
-    return np.array([np.nan if value is None else value for value in values])
+def _numbers(values: list[float | None]) -> Array:
+    return np.array(values, dtype=float)  # None becomes NaN

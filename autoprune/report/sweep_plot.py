@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from autoprune.analysis.withdrawal.study import Curve, SweepResult
+from autoprune.analysis.withdrawal.study import SweepResult
+from autoprune.evaluate.statistics import Array, Curve
 from autoprune.report.png import write_png
 from autoprune.report.words import percent
 
@@ -63,7 +64,7 @@ def _curves(axes: Axes, result: SweepResult, model: str) -> None:
                 xytext=(-5, 0), textcoords="offset points",
             )  # fmt: skip
     axes.set_yscale("log")
-    axes.set_ylim(bottom=max(_LEAST, min(*answer.mean, *first.mean, result.eta) / 3))
+    axes.set_ylim(bottom=max(_LEAST, min(np.min(_numbers(answer.mean)), np.min(_numbers(first.mean)), result.eta) / 3))
     _layers(axes, result, step=1 if len(answer.mean) <= 16 else 4)
     axes.set_ylabel("nats (log scale), mean over samples with 95 % interval")
     axes.grid(color="#e3e0d9", linewidth=0.7)
@@ -75,10 +76,9 @@ def _curves(axes: Axes, result: SweepResult, model: str) -> None:
 
 def _band(axes: Axes, curve: Curve, colour: str, style: str, label: str) -> None:
     layers = np.arange(len(curve.mean))
-    axes.plot(layers, np.maximum(curve.mean, _LEAST), style, color=colour, markersize=5, linewidth=1.4, label=label)
-    if curve.low is not None and curve.high is not None:
-        low, high = np.maximum(curve.low, _LEAST), np.maximum(curve.high, _LEAST)
-        axes.fill_between(layers, low, high, color=colour, alpha=0.18, linewidth=0)
+    mean, low, high = (np.maximum(_numbers(end), _LEAST) for end in (curve.mean, curve.low, curve.high))
+    axes.plot(layers, mean, style, color=colour, markersize=5, linewidth=1.4, label=label)
+    axes.fill_between(layers, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
 def _layers(axes: Axes, result: SweepResult, step: int) -> None:
@@ -105,3 +105,7 @@ def _title(result: SweepResult, model: str) -> str:
         return f"{model}\n{result.rule}: no layer qualifies, do not withdraw"
     saved = percent(result.flops_ratio[result.layer], 0)
     return f"{model}\n{result.rule}: withdraw before layer {result.layer}, {saved} of the prefill FLOPs"
+
+
+def _numbers(values: list[float | None]) -> Array:
+    return np.array(values, dtype=float)  # None becomes NaN

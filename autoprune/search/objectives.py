@@ -54,5 +54,5 @@ def violations(spec: StudySpec, dense: Sequence[SampleResult], results: Sequence
     if not spec.constraints.max_drop:
         return []
     lost = compare(dense, results)
-    drops = {"*": lost.overall.estimate, **{task: drop.estimate for task, drop in lost.tasks.items()}}
+    drops = {"*": lost.overall.mean, **{task: drop.mean for task, drop in lost.tasks.items()}}
     return [drops.get(name, 0.0) - bound for name, bound in spec.constraints.max_drop.items()]

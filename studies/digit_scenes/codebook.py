@@ -43,7 +43,7 @@ def main() -> None:
         lead = compare(found[keep, "codebook"], found[keep, "random"]).overall
         accuracies = " | ".join(f"{100 * summarise(found[keep, arm]).accuracy:.1f}" for arm in ARMS)
         flops = 100 * summarise(found[keep, "codebook"]).flops_ratio
-        ends = f"{100 * lead.estimate:.1f} [{100 * lead.low:.1f}, {100 * lead.high:.1f}]"
+        ends = f"{100 * lead.mean:.1f} [{100 * lead.low:.1f}, {100 * lead.high:.1f}]"
         print(f"| {keep:.0%} | {flops:.1f} | {accuracies} | {ends} |")
 
 

@@ -64,7 +64,7 @@ def criteria(evaluator: Evaluator, depth: int, keep: float) -> str:
         best = max(ROWS, key=accuracy.__getitem__)
         gain = compare(found[layer, best], found[layer, "random 0"]).overall
         cells = [percent(accuracy[name]) for name in (*ROWS, "uniform", "random")]
-        interval = f"{percent(gain.estimate)} ± {percent(gain.se)}"
+        interval = f"{percent(gain.mean)} ± {percent(gain.se)}"
         lines.append([str(layer), *cells, best, interval])
     header = ["prune before", *ROWS, "uniform", "random", "best", "best - random (seed 0) ± SE"]
     return table(header, lines)

@@ -54,7 +54,7 @@ def test_every_row_is_what_the_evaluator_finds(setting) -> None:
         c = r.cell
         results = [evaluator.evaluate(plain(c.k1, c.k2, c.keep1, c.keep2, *pair)) for pair in arms[r.arm]]
         accuracy = np.mean([summarise(found).accuracy for found in results])
-        drop = np.mean([compare(dense, found).overall.estimate for found in results])
+        drop = np.mean([compare(dense, found).overall.mean for found in results])
         assert r.accuracy.mean == pytest.approx(accuracy)
         assert r.drop.mean == pytest.approx(drop)
         assert r.flops_ratio == pytest.approx(np.mean([summarise(found).flops_ratio for found in results]))

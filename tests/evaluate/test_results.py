@@ -61,13 +61,13 @@ def test_the_drop_is_paired_by_index():
     dense = [result(i, correct=1.0, task="ab"[i % 2]) for i in range(8)]
     pruned = [result(i, correct=float(i % 2), task="ab"[i % 2]) for i in (3, 2, 1, 0)]
     drop = compare(dense, pruned)
-    assert drop.overall.estimate == 0.5
-    assert drop.tasks["a"].estimate == 1.0
-    assert drop.tasks["b"].estimate == 0.0
+    assert drop.overall.mean == 0.5
+    assert drop.tasks["a"].mean == 1.0
+    assert drop.tasks["b"].mean == 0.0
     assert drop.overall.low < 0.5 < drop.overall.high
     assert drop.overall.se > 0
     summary = summarise(pruned, dense)
-    assert (summary.drop, summary.drop_se) == (drop.overall.estimate, drop.overall.se)
+    assert (summary.drop, summary.drop_se) == (drop.overall.mean, drop.overall.se)
     assert summary.tasks["a"].drop == 1.0
     with pytest.raises(ValueError, match="without a dense result"):
         compare(dense[:2], pruned)

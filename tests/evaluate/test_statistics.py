@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from scipy.stats import t as student
 
-from autoprune.evaluate.statistics import clustered_means, paired_drop, wilson
+from autoprune.errors import DataError
+from autoprune.evaluate.statistics import clustered_means, mean_curve, paired_drop, upper_bounds, wilson
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (10, 10), (81, 263), (1, 2), (500, 512)])
@@ -22,7 +24,7 @@ def test_wilson_of_nothing_says_nothing():
 def test_drop_is_dense_minus_pruned_and_the_same_for_the_same_seed():
     dense, pruned, groups = [1, 1, 1, 0], [1, 0, 0, 0], ["a", "b", "c", "d"]
     first, second = (paired_drop(dense, pruned, groups, seed=3) for _ in range(2))
-    assert first.estimate == 0.5
+    assert first.mean == 0.5
     assert first == second
     assert first.low < 0.5 < first.high
 
@@ -39,7 +41,7 @@ def test_clusters_widen_the_interval():
 
 def test_no_change_still_leaves_doubt():
     drop = paired_drop([1.0] * 50, [1.0] * 50, list(range(50)))
-    assert drop.estimate == 0
+    assert drop.mean == 0
     assert drop.low < 0 < drop.high
     assert 0.01 < drop.se < 0.05
 
@@ -66,9 +68,9 @@ def test_means_are_of_samples_and_their_intervals_of_groups():
     groups = [number // 4 for number in range(200)]
     common = rng.normal(size=50)
     values = np.stack([common[groups], rng.normal(size=200)], 1)  # alike within a group; independent
-    mean, low, high = clustered_means(values, groups)
-    np.testing.assert_allclose(mean, values.mean(0))
-    width = (high - low) / 2
+    found = clustered_means(values, groups)
+    np.testing.assert_allclose(found.mean, values.mean(0))
+    width = (found.high - found.low) / 2
     assert width[0] == pytest.approx(1.96 * common.std() / 50**0.5, rel=0.1)
     assert width[1] == pytest.approx(1.96 * values[:, 1].std() / 200**0.5, rel=0.2)
 
@@ -76,14 +78,15 @@ def test_means_are_of_samples_and_their_intervals_of_groups():
 def test_means_cover_the_truth_as_often_as_they_say():
     rng = np.random.default_rng(1)
     values, groups = rng.normal(size=(80, 400)), [number // 2 for number in range(80)]
-    _, low, high = clustered_means(values, groups)
-    assert 0.90 < np.mean((low < 0) & (high > 0)) < 0.98
+    found = clustered_means(values, groups)
+    assert 0.90 < np.mean((found.low < 0) & (found.high > 0)) < 0.98
 
 
 def test_means_keep_the_shape_and_leave_holes_where_nothing_is():
     values = np.arange(24.0).reshape(4, 3, 2)
     values[:, 1] = np.nan
-    for part in clustered_means(values, list("aabb")):
+    found = clustered_means(values, list("aabb"))
+    for part in (found.mean, found.low, found.high):
         assert part.shape == (3, 2)
         assert np.isnan(part[1]).all()
         assert not np.isnan(part[[0, 2]]).any()
@@ -93,3 +96,45 @@ def test_means_keep_the_shape_and_leave_holes_where_nothing_is():
 def test_means_without_two_groups_are_refused(groups):
     with pytest.raises(ValueError, match="two groups"):
         clustered_means(np.zeros((2, 1)), groups)
+
+
+def test_a_curve_has_a_hole_where_a_layer_has_no_figure_and_no_interval_from_one_group():
+    values = np.array([[1.0, np.nan], [3.0, np.nan]])
+    found = mean_curve(values, ["a", "b"])
+    assert (found.mean, found.low, found.high) == ([2.0, None], [1.0, None], [3.0, None])
+    alone = mean_curve(values, ["a", "a"])
+    assert (alone.mean, alone.low, alone.high) == ([2.0, None], [None, None], [None, None])
+
+
+def test_bounds_are_close_to_students_where_that_is_exact() -> None:
+    values = np.random.default_rng(0).normal(1.0, 0.5, (200, 50))
+    exact = values.mean(0) + student.ppf(0.975, 199) * values.std(0, ddof=1) / np.sqrt(200)
+    np.testing.assert_allclose(upper_bounds(values, range(200)), exact, rtol=0.02)
+
+
+def test_bounds_cover_a_skewed_mean_far_better_than_percentiles() -> None:
+    draws = np.random.default_rng(0).lognormal(0, 1.0, (64, 400))  # 400 data sets of 64 samples
+    truth = np.exp(0.5)
+    covered = (upper_bounds(draws, range(64)) >= truth).mean()
+    plain = (clustered_means(draws, range(64)).high >= truth).mean()
+    assert covered > 0.94
+    assert plain < 0.93
+
+
+def test_bounds_count_groups() -> None:
+    values = np.random.default_rng(0).exponential(1.0, (10, 1))
+    single = upper_bounds(values, range(10))
+    np.testing.assert_allclose(upper_bounds(np.repeat(values, 5, 0), np.repeat(np.arange(10), 5)), single)
+    assert upper_bounds(np.repeat(values, 5, 0), range(50)) < single
+
+
+def test_one_sample_that_carries_all_leaves_no_bound() -> None:
+    values = np.zeros((8, 2))
+    values[0, 0] = 1.0
+    assert upper_bounds(values, range(8)).tolist() == [np.inf, 0.0]
+
+
+def test_bounds_keep_the_shape_and_refuse_too_few_groups() -> None:
+    assert upper_bounds(np.ones((6, 2, 3)), range(6)).shape == (2, 3)
+    with pytest.raises(DataError, match="at least 4 groups"):
+        upper_bounds(np.ones((6, 2)), [0, 1, 2, 0, 1, 2])

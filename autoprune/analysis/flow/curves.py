@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from autoprune.analysis.flow.interventions import METRICS
 from autoprune.analysis.flow.saliency import TEXT, VISUAL
-from autoprune.evaluate.statistics import clustered_means, paired_drop
+from autoprune.evaluate.statistics import Array, Curve, curve, mean_curve, paired_drop
 
-Array = NDArray[np.float64]
 DIRECTIONS = {
     "visual_to_text": (TEXT, VISUAL),
     "text_to_visual": (VISUAL, TEXT),
@@ -35,20 +31,6 @@ summed per token that reads, which is how the code compares modalities.
 """
 
 
-@dataclass(frozen=True)
-class Curve:
-    """One figure per layer with its 95 % interval; None where a layer has no attention."""
-
-    mean: list[float | None]
-    low: list[float | None]
-    high: list[float | None]
-
-    @classmethod
-    def of(cls, values: Array, groups: Sequence[Hashable]) -> Curve:
-        """Mean over samples of values [n, L]."""
-        return cls(*(_listed(part) for part in clustered_means(values, groups)))
-
-
 def flow_curves(flows: Array, tokens: Array, groups: Sequence[Hashable]) -> dict[str, dict[str, Curve]]:
     """Curves by measure and direction.
 
@@ -59,7 +41,7 @@ def flow_curves(flows: Array, tokens: Array, groups: Sequence[Hashable]) -> dict
     """
     return {
         name: {
-            direction: Curve.of(measure(flows, tokens)[:, :, reader, read], groups)
+            direction: mean_curve(measure(flows, tokens)[:, :, reader, read], groups)
             for direction, (reader, read) in DIRECTIONS.items()
         }
         for name, measure in MEASURES.items()
@@ -87,21 +69,17 @@ def _effects(before: Array, after: Array, groups: Sequence[Hashable]) -> dict[st
     correct, probability, kl = (METRICS.index(name) for name in ("correct", "probability", "kl"))
     return {
         "accuracy_drop": _drops(before[..., correct], after[..., correct], groups),
-        "probability_drop": Curve.of(before[..., probability] - after[..., probability], groups),
-        "kl": Curve.of(after[..., kl] - before[..., kl], groups),
+        "probability_drop": mean_curve(before[..., probability] - after[..., probability], groups),
+        "kl": mean_curve(after[..., kl] - before[..., kl], groups),
     }
 
 
 def _drops(before: Array, after: Array, groups: Sequence[Hashable]) -> Curve:
-    """As everywhere for verdicts: `paired_drop`, which stays honest where next to no verdict changes."""
-    columns: list[tuple[float, float, float]] = []
+    """Accuracy lost in each layer by `paired_drop`, whose interval has a width even where no verdict changes."""
+    ends = np.full((3, after.shape[1]), np.nan)
     for layer in range(after.shape[1]):
         old, new = before[:, layer], after[:, layer]
-        nothing = bool(np.isnan(old - new).any())
-        found: Any = None if nothing else paired_drop(old.tolist(), new.tolist(), groups)
-        columns.append((np.nan,) * 3 if nothing else (found.estimate, found.low, found.high))
-    return Curve(*(_listed(np.array(part)) for part in zip(*columns, strict=True)))
-
-
-def _listed(values: Array) -> list[float | None]:
-    return [None if np.isnan(value) else float(value) for value in values]
+        if not np.isnan(old - new).any():
+            found = paired_drop(old.tolist(), new.tolist(), groups)
+            ends[:, layer] = found.mean, found.low, found.high
+    return curve(*ends)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoprune.analysis.flow.curves import Array, Curve
 from autoprune.analysis.flow.saliency import TEXT, VISUAL
 from autoprune.errors import EvaluationError
+from autoprune.evaluate.statistics import Array, Curve, mean_curve
 
 KEEP = (0.5, 0.125)
 """Shares of the visual tokens that HiMAP leaves after its stages."""
@@ -70,8 +70,8 @@ def propose(flows: Array, groups: Sequence[Hashable], keep: tuple[float, float] 
     """
     readable = ~np.isnan(flows[0, :, VISUAL, VISUAL])
     out = np.nan_to_num(flows[..., VISUAL])
-    to_text = Curve.of(_to_come(out[..., TEXT]), groups)
-    to_all = Curve.of(_to_come(out.sum(-1)), groups)
+    to_text = mean_curve(_to_come(out[..., TEXT]), groups)
+    to_all = mean_curve(_to_come(out.sum(-1)), groups)
     first = _first(to_text, keep[0], readable, 1)
     second = None if first is None else _first(to_all, keep[1], readable, first + 1)
     return Proposal((first, second), keep, to_text, to_all)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from autoprune.analysis.flow.backward import check_eval, flow_saliency
-from autoprune.analysis.flow.curves import Array, Curve, cut_curves, flow_curves
+from autoprune.analysis.flow.curves import cut_curves, flow_curves
 from autoprune.analysis.flow.edges import CUTS
 from autoprune.analysis.flow.interventions import intervene
 from autoprune.analysis.flow.proposal import Proposal, propose
@@ -22,6 +22,7 @@ from autoprune.evaluate.batch import plan_batches
 from autoprune.evaluate.encoding import force, model_inputs
 from autoprune.evaluate.greedy import padding_token
 from autoprune.evaluate.refusals import check_greedy
+from autoprune.evaluate.statistics import Array, Curve
 from autoprune.models.environment import versions
 from autoprune.models.loading import LoadedModel
 from autoprune.presets import himap

@@ -8,9 +8,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from autoprune.analysis.upper_bound import check_groups, upper_bounds
 from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError
+from autoprune.evaluate.statistics import check_groups, upper_bounds
 
 Rule = Literal["robust", "vtw-compat"]
 ETA = 0.003

@@ -11,14 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from autoprune import presets
 from autoprune.analysis.divergences import Divergences
-from autoprune.analysis.upper_bound import LEAST_GROUPS
 from autoprune.analysis.withdrawal.layer_choice import ETA, Rule, checked_rule, excess_bounds, robust, vtw_compat
 from autoprune.analysis.withdrawal.sweep import WithdrawalSweep, withdrawal_sweep
 from autoprune.data.rows import Sample
 from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError
 from autoprune.evaluate.encoding import model_inputs
-from autoprune.evaluate.statistics import clustered_means, wilson
+from autoprune.evaluate.statistics import LEAST_GROUPS, Curve, mean_curve, wilson
 from autoprune.models.environment import versions
 from autoprune.models.loading import LoadedModel
 from autoprune.pricing.cost import Pricer, flops_ratio
@@ -28,34 +27,25 @@ from autoprune.schedule.evidence import measured_evidence
 
 
 @dataclass(frozen=True)
-class Curve:
-    """One quantity for withdrawal before each layer 0 to L-1.
+class WithdrawalCurve(Curve):
+    """One divergence for withdrawal before each layer 0 to L-1; its interval is not known with fewer than two groups.
 
     Attributes:
-        mean: Mean over samples.
-        low: Lower end of its 95 % interval, bootstrap over groups; None with fewer than two groups.
-        high: Upper end, likewise.
         p90: 90th percentile over samples.
     """
 
-    mean: list[float]
-    low: list[float] | None
-    high: list[float] | None
     p90: list[float]
 
     @classmethod
     def over(cls, values: ArrayLike, groups: Sequence[Hashable]) -> Self:
         """Of values [n, L] with the cluster of each sample."""
         table = np.asarray(values, dtype=float)
-        p90 = np.quantile(table, 0.9, axis=0).tolist()
-        if len(set(groups)) < 2:
-            return cls(table.mean(0).tolist(), None, None, p90)
-        mean, low, high = (ends.tolist() for ends in clustered_means(table, groups))
-        return cls(mean, low, high, p90)
+        known = mean_curve(table, groups)
+        return cls(known.mean, known.low, known.high, np.quantile(table, 0.9, axis=0).tolist())
 
     def at(self, k: int) -> dict[str, Any]:
         """The figures of one layer."""
-        ends = None if self.low is None or self.high is None else [self.low[k], self.high[k]]
+        ends = None if self.low[k] is None else [self.low[k], self.high[k]]
         return {"mean": self.mean[k], "ci": ends, "p90": self.p90[k]}
 
 
@@ -92,8 +82,8 @@ class SweepResult:
     max_new_tokens: int
     answer_tokens: float
     flops_ratio: list[float]
-    first: dict[str, Curve]
-    answer: dict[str, Curve]
+    first: dict[str, WithdrawalCurve]
+    answer: dict[str, WithdrawalCurve]
     same: list[float]
     same_ci: list[tuple[float, float]]
     noise: float
@@ -184,8 +174,8 @@ def sweep(
         max_new_tokens=max_new_tokens,
         answer_tokens=float(np.mean([len(tokens) for tokens in found.answers])),
         flops_ratio=_flops_ratio(pricer, found, data),
-        first={name: Curve.over(values, groups) for name, values in first.items()},
-        answer={name: Curve.over(values, groups) for name, values in answer.items()},
+        first={name: WithdrawalCurve.over(values, groups) for name, values in first.items()},
+        answer={name: WithdrawalCurve.over(values, groups) for name, values in answer.items()},
         same=found.same.mean(0).tolist(),
         same_ci=[wilson(stay, len(data)) for stay in found.same.sum(0).tolist()],
         noise=float(noise.mean()),
