@@ -19,7 +19,8 @@ def test_a_page_and_a_sheet(cli, tiny, rows, tmp_path):
     again = cli("ablate", tiny, *options, "-o", target)
     assert again.code == 2
     assert "--force" in again.err
-    people = cli("ablate", tiny, *options, "-o", target, "--force")
+    few = ["--data", rows, "--k1", 1, "--k2", 3, "--keep1", 0.5, "--keep2", 0.25]
+    people = cli("ablate", tiny, *few, "-o", target, "--force")
     assert "lead" in people.out
 
 

@@ -41,7 +41,8 @@ def test_a_config_alone_cut_to_a_few_layers(cli, tiny, tmp_path):
     assert shown.code == 0, shown.err
     for words in ("time saved ÷ FLOPs saved", "fastv", "4 decoder layers, random weights, bfloat16", "saved ÷"):
         assert words in shown.out
-    assert cli("bench", tmp_path, *options, "--json").json["layers"] == 4
+    once = ("--repeats", 1, "--warmup", 0, "--new-tokens", 1, "--visual-tokens", 6)
+    assert cli("bench", tmp_path, "vtw", "--random-init", "--layers", 4, *once, "--json").json["layers"] == 4
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import yaml
+from support.fronts import make_front
 from support.scenes import save_rows
 
 import autoprune
@@ -63,16 +64,12 @@ def test_everything_wrong_with_a_study_is_one_error(study):
 def test_ctrl_c_reaches_the_caller_after_the_report(study, tmp_path, monkeypatch):
     from autoprune.search import driver
 
-    run_study = driver.run_study
-
-    def interrupted(spec, **options):
-        outcome = run_study(spec, **options)
-        return driver.RunOutcome(outcome.front, outcome.output, True, outcome.counts)
-
-    monkeypatch.setattr(driver, "run_study", interrupted)
+    front = FrontFile.model_validate(make_front())
+    stopped = driver.RunOutcome(front, tmp_path, interrupted=True, counts={})
+    monkeypatch.setattr(driver, "run_study", lambda spec: stopped)
     with pytest.raises(KeyboardInterrupt):
-        autoprune.calibrate(study, workers=0)
-    assert (tmp_path / "run" / "report.html").exists()
+        autoprune.calibrate(study)
+    assert (tmp_path / "report.html").exists()
 
 
 def test_without_the_packages_of_a_search_the_error_names_the_extra():
