@@ -48,39 +48,39 @@ def ablate(
     with opened(model) as job:
         depth = job.model.config.get_text_config(decoder=True).num_hidden_layers
         cells = grid(depth, k1 or (), k2 or (), keep1 or (), keep2 or ())
-        found = run(
+        result = run(
             job.model,
             rows,
             cells,
             batch_size=batch_size,
             on_cell=job.counts("running every arm", "setting"),
         )
-    ablation_page(found, page, model)
-    ablation_csv(found, sheet)
+    ablation_page(result, page, model)
+    ablation_csv(result, sheet)
     if as_json:
-        emit({"model": model, "page": str(page), "csv": str(sheet), **_fields(found)})
+        emit({"model": model, "page": str(page), "csv": str(sheet), **_fields(result)})
     else:
-        _show(found)
+        _show(result)
         note(f"written: {page}, {sheet}")
 
 
-def _fields(found: Ablation) -> dict[str, object]:
-    fields = asdict(found)
+def _fields(result: Ablation) -> dict[str, object]:
+    fields = asdict(result)
     fields["factors"] = {name: {f"{v:g}": e for v, e in levels.items()} for name, levels in fields["factors"].items()}
     return fields
 
 
-def _show(found: Ablation) -> None:
+def _show(result: Ablation) -> None:
     from autoprune.report.ablation_page import NAMES
     from autoprune.report.words import percent, points
 
-    at = [f"K1 = {layer}" for layer in found.behind_at]
-    rows = table(f"{found.samples} rows, mean over the grid [95 %]", "who votes", "accuracy", "HiMAP's lead", *at)
-    for arm, accuracy in found.arms.items():
+    at = [f"K1 = {layer}" for layer in result.behind_at]
+    rows = table(f"{result.samples} rows, mean over the grid [95 %]", "who votes", "accuracy", "HiMAP's lead", *at)
+    for arm, accuracy in result.arms.items():
         share = f"{percent(accuracy.mean)} [{points(accuracy.low)}, {points(accuracy.high)}]"
-        leads = [of[arm] for of in (found.behind, *found.behind_at.values())]
+        leads = [of[arm] for of in (result.behind, *result.behind_at.values())]
         ends = [f"{points(e.mean)} [{points(e.low)}, {points(e.high)}]" for e in leads]
         rows.add_row(NAMES[arm], share, *("" if arm == "himap" else e for e in ends))
     console = stdout()
     console.print(rows)
-    console.print(f"dense: {percent(found.dense.mean)} [{points(found.dense.low)}, {points(found.dense.high)}]")
+    console.print(f"dense: {percent(result.dense.mean)} [{points(result.dense.low)}, {points(result.dense.high)}]")

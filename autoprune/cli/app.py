@@ -1,4 +1,4 @@
-"""The program: its commands, and what becomes of whatever they raise."""
+"""The program: the table of commands, and a line and an exit code for whatever they raise."""
 
 from __future__ import annotations
 

@@ -29,27 +29,27 @@ def apply_check(
     sample = load_samples(data)[0] if data else None
     with opened(model, loaded_schedule) as job:
         job.say("running the model three times")
-        found = inspect_schedule(job.model, loaded_schedule, sample)
+        result = inspect_schedule(job.model, loaded_schedule, sample)
     if as_json:
-        emit({"model": model, "schedule": schedule, **found.to_dict()})
+        emit({"model": model, "schedule": schedule, **result.to_dict()})
     else:
-        _show(found, dense=not loaded_schedule.stages)
-    return 0 if found.undone and (found.fired or not loaded_schedule.stages) else FAILED
+        _show(result, dense=not loaded_schedule.stages)
+    return 0 if result.undone and (result.fired or not loaded_schedule.stages) else FAILED
 
 
-def _show(found: Inspection, dense: bool) -> None:
+def _show(result: Inspection, dense: bool) -> None:
     rows = table(
-        f"{found.visual_tokens} visual and {found.text_tokens} text tokens", "layer", "visual", "all", "KV entries"
+        f"{result.visual_tokens} visual and {result.text_tokens} text tokens", "layer", "visual", "all", "KV entries"
     )
     for layer, (visual, total, entries) in enumerate(
-        zip(found.visual_alive, found.tokens, found.kv_entries, strict=True)
+        zip(result.visual_alive, result.tokens, result.kv_entries, strict=True)
     ):
         rows.add_row(str(layer), str(visual), str(total), str(entries))
     console = stdout()
     console.print(rows)
-    fired = "no stage to fire" if dense else "every stage fired" if found.fired else "NOT ACTIVE: a stage did not run"
-    token = "the same" if found.same_first_token else "another"
-    undone = "bit-identical logits" if found.undone else "OTHER logits than before: please report this"
-    console.print(f"{fired}; prefill FLOPs {found.flops_ratio:.1%} of dense, KV cache {found.kv_ratio:.1%}")
-    console.print(f"first answer token: {token}; largest change of a logit {found.max_logit_change:.3g}")
+    fired = "no stage to fire" if dense else "every stage fired" if result.fired else "NOT ACTIVE: a stage did not run"
+    token = "the same" if result.same_first_token else "another"
+    undone = "bit-identical logits" if result.undone else "OTHER logits than before: please report this"
+    console.print(f"{fired}; prefill FLOPs {result.flops_ratio:.1%} of dense, KV cache {result.kv_ratio:.1%}")
+    console.print(f"first answer token: {token}; largest change of a logit {result.max_logit_change:.3g}")
     console.print(f"after remove(): {undone}")

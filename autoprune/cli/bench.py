@@ -67,7 +67,7 @@ def bench(
             if random_init
             else open_model(model, dtype=dtype, device=device).model
         )
-        found = benchmark(built, plan, status.update)
+        result = benchmark(built, plan, status.update)
     described = {
         "model": model,
         "random_init": random_init,
@@ -79,6 +79,6 @@ def bench(
         "warmup": warmup,
     }
     if as_json:
-        emit({**described, **found.to_dict()})
+        emit({**described, **result.to_dict()})
     else:
-        show(described, found)
+        show(described, result)

@@ -10,15 +10,15 @@ from autoprune.evaluate.timing import Spread
 from autoprune.report.words import percent
 
 
-def show(described: dict[str, Any], found: Benchmark) -> None:
+def show(described: dict[str, Any], result: Benchmark) -> None:
     """Print two tables for each setting, and what stands in them."""
     console = stdout()
-    for setting in found.settings:
+    for setting in result.settings:
         console.print(_figures(setting))
         console.print()
         console.print(_overheads(setting))
         console.print()
-    place, how = found.machine, found.settings[0].dense.memory.how
+    place, how = result.machine, result.settings[0].dense.memory.how
     weights = "random weights" if described["random_init"] else "its own weights"
     used = "" if place["gpu"] else f", {place['threads']} threads on {place['cores']} cores, load {place['load']:.1f}"
     console.print(
@@ -30,8 +30,8 @@ def show(described: dict[str, Any], found: Benchmark) -> None:
         "Prefill: text model and one head row, no vision tower. FLOPs, time and saved: the text model alone. Memory: "
         f"growth during the prefill ({how}). KV: measured; = the plan of autoprune.cost, unless another is given."
     )
-    if found.unpriced:
-        console.print(found.unpriced)
+    if result.unpriced:
+        console.print(result.unpriced)
 
 
 def _figures(setting: Setting) -> Any:

@@ -61,7 +61,7 @@ def codebook(
     rows = load_samples(data, samples=samples)
     known = checked_variant(variant, quantile, rows)
     with opened(model) as job:
-        found = build_codebook(
+        result = build_codebook(
             job.model,
             rows,
             variant=known,
@@ -72,20 +72,20 @@ def codebook(
             prompt=prompt,
             on_sample=job.counts("probing visual tokens"),
         )
-    criterion = found.save(target)
+    criterion = result.save(target)
     if schedule is not None:
-        found.schedule(job.model, criterion, keep).save(schedule)
+        result.schedule(job.model, criterion, keep).save(schedule)
     if as_json:
-        facts = {k: v for k, v in found.facts.items() if k not in ("images", "image_of_prototype")}
+        facts = {k: v for k, v in result.facts.items() if k not in ("images", "image_of_prototype")}
         emit({**facts, "output": output, "schedule": schedule, "criterion": criterion.model_dump(mode="json")})
     else:
-        _show(found, criterion, schedule)
+        _show(result, criterion, schedule)
 
 
-def _show(found: Codebook, criterion: CodebookCriterion, schedule: str | None) -> None:
+def _show(result: Codebook, criterion: CodebookCriterion, schedule: str | None) -> None:
     from autoprune.report.words import percent
 
-    facts = found.facts
+    facts = result.facts
     rows = table(f"{facts['samples']} rows, {facts['probed']} visual tokens probed", "measure", "redundant up to")
     for name, bound in facts["thresholds"].items():
         rows.add_row(name, f"{bound:.3g}")

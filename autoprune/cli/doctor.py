@@ -55,7 +55,7 @@ def doctor(
 
 def _show(model: str, report: DoctorReport) -> None:
     rows = table(
-        f"{model}: {report.dtype}, {report.device}, {report.kernel} attention", "check", "result", "found", "s"
+        f"{model}: {report.dtype}, {report.device}, {report.kernel} attention", "check", "result", "reason", "s"
     )
     rows.columns[1].justify = rows.columns[2].justify = "left"
     colours = {"pass": "green", "fail": "red", "not applicable": "dim"}

@@ -1,4 +1,4 @@
-"""What a failure looks like from outside: one line, or one JSON object, and an exit code."""
+"""Failures as a user sees them: one line or one JSON object, and an exit code."""
 
 from __future__ import annotations
 

@@ -42,16 +42,16 @@ def flow(
 
     rows = load_samples(data, samples=samples)
     with opened(model) as job:
-        found = analyse_flow(job.model, rows, loss=loss, window=window, batch_size=batch_size, on_step=job.say)
+        result = analyse_flow(job.model, rows, loss=loss, window=window, batch_size=batch_size, on_step=job.say)
     if plot is not None:
         from autoprune.report.flow_plot import flow_png
 
-        flow_png(found, plot, measure, by_task)
+        flow_png(result, plot, measure, by_task)
     if not as_json:
-        show(found, measure, by_task)
+        show(result, measure, by_task)
     if output is not None:
-        found.schedule(job.model).save(output)
+        result.schedule(job.model).save(output)
         note(f"written: {output}")
     if as_json:
-        proposed = found.schedule(job.model).to_json_dict() if found.overall.proposal.complete else None
-        emit({"model": model, **found.to_dict(), "schedule": proposed})
+        proposed = result.schedule(job.model).to_json_dict() if result.overall.proposal.complete else None
+        emit({"model": model, **result.to_dict(), "schedule": proposed})

@@ -13,34 +13,34 @@ _FLOWS = ("visual_to_text", "visual_to_visual", "text_to_visual", "text_to_text"
 _READING = ("text←image", "image←image", "image←text", "text←text")
 
 
-def show(found: FlowAnalysis, measure: str, by_task: bool) -> None:
+def show(result: FlowAnalysis, measure: str, by_task: bool) -> None:
     """Print the flows and the cuts layer by layer, and what the rule proposes."""
-    console, part = stdout(), found.overall
+    console, part = stdout(), result.overall
     title = f"{part.samples} rows, accuracy {percent(part.accuracy)}; flow ({measure}), 95 % intervals"
     rows = table(title, "layer", *_READING)
-    for layer in range(found.layers):
+    for layer in range(result.layers):
         rows.add_row(str(layer), *(_value(part.flows[measure][name], layer, measure) for name in _FLOWS))
     console.print(rows)
     console.print()
-    console.print(_cuts(found))
-    if by_task and found.tasks:
+    console.print(_cuts(result))
+    if by_task and result.tasks:
         console.print()
-        console.print(_tasks(found))
-    if found.silent:
-        console.print(f"{found.silent} rows without any gradient are left out of the flows")
+        console.print(_tasks(result))
+    if result.silent:
+        console.print(f"{result.silent} rows without any gradient are left out of the flows")
     console.print(_proposal(part))
 
 
-def _cuts(found: FlowAnalysis) -> Table:
-    where = "from" if found.window is None else "in"
-    behind = {None: " on", 1: ""}.get(found.window, f" and the {(found.window or 0) - 1} behind it")
+def _cuts(result: FlowAnalysis) -> Table:
+    where = "from" if result.window is None else "in"
+    behind = {None: " on", 1: ""}.get(result.window, f" and the {(result.window or 0) - 1} behind it")
     rows = table(
         "points of accuracy lost when edges are cut, and beside it with as many random edges cut",
         *("cut " + where + " layer" + behind, "text←image", "random", "image←image", "random"),
     )
-    for layer in range(found.layers):
+    for layer in range(result.layers):
         curves = [
-            found.overall.cuts[cut][arm]["accuracy_drop"]
+            result.overall.cuts[cut][arm]["accuracy_drop"]
             for cut in ("visual_to_text", "visual_to_visual")
             for arm in ("cut", "random")
         ]
@@ -48,13 +48,13 @@ def _cuts(found: FlowAnalysis) -> Table:
     return rows
 
 
-def _tasks(found: FlowAnalysis) -> Table:
+def _tasks(result: FlowAnalysis) -> Table:
     rows = table(
         "by task: where half of what text reads from the image is read, HiMAP's layers, points lost by cuts at K1",
         *("task", "rows", "accuracy", "half read before", "K1", "K2", "text←image", "image←image"),
     )
-    shared = found.overall.proposal.layers[0]
-    for name, part in found.tasks.items():
+    shared = result.overall.proposal.layers[0]
+    for name, part in result.tasks.items():
         half = next((k for k, left in enumerate(part.proposal.to_text.mean) if (left or 0.0) <= 0.5), None)
         lost = [
             "–" if shared is None else _lost(part.cuts[cut]["cut"]["accuracy_drop"], shared)

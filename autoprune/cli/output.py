@@ -1,4 +1,4 @@
-"""Where a command writes: results on stdout, everything else on stderr."""
+"""The consoles of a command: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``autoprune presets``: the published methods that are at hand."""
+"""``autoprune presets``: the published methods as schedules."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class StudyView:
         self._task: TaskID | None = None
         self._best: list[tuple[float, float, str]] = []
         self._counts: dict[str, int] = {}
-        self._phase, self._said = "", 0.0
+        self._phase, self._printed = "", 0.0
         self._live = Live(console=self._console, refresh_per_second=4, get_renderable=self._render)
 
     def __enter__(self) -> Self:
@@ -66,7 +66,7 @@ class StudyView:
             self._begin(event)
         else:
             if event.kind == "trial":
-                self._told(event.data)
+                self._count_trial(event.data)
             self._advance(event)
 
     def _begin(self, event: Event) -> None:
@@ -87,7 +87,7 @@ class StudyView:
             self._progress.update(self._task, completed=event.done, total=event.total, count=_count(event))
         self._plain(event)
 
-    def _told(self, trial: dict[str, Any]) -> None:
+    def _count_trial(self, trial: dict[str, Any]) -> None:
         self._counts[trial["state"]] = self._counts.get(trial["state"], 0) + 1
         values = trial.get("values")
         if trial["state"] != "COMPLETE" or not values or trial.get("duplicate_of") is not None:
@@ -99,9 +99,9 @@ class StudyView:
         ]
 
     def _plain(self, event: Event, always: bool = False) -> None:
-        if self._console.is_terminal or not (always or time.monotonic() - self._said > _PLAIN_EVERY):
+        if self._console.is_terminal or not (always or time.monotonic() - self._printed > _PLAIN_EVERY):
             return
-        self._said = time.monotonic()
+        self._printed = time.monotonic()
         best = "" if always or not self._best else f"; {self._summary()}"
         self._console.print(f"{self._phase} {_count(event)}{best}".rstrip(), markup=False, soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""What commands do before their own work: check the files to write, open the model, say how far they are."""
+"""The common start of commands: files to write are checked, the model is opened, progress is shown."""
 
 from __future__ import annotations
 

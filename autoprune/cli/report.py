@@ -1,4 +1,4 @@
-"""``autoprune report``: draw the page and the picture of a study again."""
+"""``autoprune report``: the page and the picture of a study, drawn again."""
 
 from __future__ import annotations
 
