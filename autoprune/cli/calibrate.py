@@ -14,7 +14,7 @@ from autoprune.cli.progress import StudyView
 
 if TYPE_CHECKING:
     from autoprune.search.driver import RunOutcome
-    from autoprune.search.plan import StudyPlan
+    from autoprune.search.inputs import StudyPlan
 
 
 def calibrate(
@@ -36,7 +36,7 @@ def calibrate(
 
     spec = StudySpec.load(study, trials=trials, workers=workers, storage=storage, output=output)
     if dry_run:
-        from autoprune.search.plan import plan_study
+        from autoprune.search.inputs import plan_study
 
         plan = plan_study(spec)
         emit(plan.to_dict()) if as_json else _show_plan(plan)

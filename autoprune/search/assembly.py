@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprune import presets
 from autoprune.evaluate.objectives import ACCURACY, FLOPS, OBJECTIVES
-from autoprune.evaluate.results import SampleResult, Summary, summarise
+from autoprune.evaluate.results import Summary, summarise
 from autoprune.schedule import ModelIdentity, Schedule
 from autoprune.schedule.evidence import measured_evidence
 from autoprune.search import objectives
@@ -18,50 +18,14 @@ from autoprune.search.controls import control_arms
 from autoprune.search.front import Control, FrontFile, Point
 from autoprune.search.importance import importances
 from autoprune.search.initial import baseline_name
-from autoprune.search.ledger import DataKey, Ledger
 from autoprune.search.pareto import non_dominated
 from autoprune.search.sampler import feasible
 from autoprune.search.spec import StudySpec
+from autoprune.search.study import DENSE, Measurements, RunFacts, Study
 from autoprune.search.trials import candidate_of, is_distinct, measured_of
-from autoprune.search.workers.protocol import EngineFacts, Inputs, SplitFacts
+from autoprune.search.workers.protocol import Split
 
-_DENSE = Schedule()
 _SHOWN_DETAILS = ("visual_tokens", "text_tokens", "near_ties", "metric")
-
-
-@dataclass
-class Found:
-    """Everything that a study knows when its front is put together.
-
-    Attributes:
-        latencies: Times by schedule key.
-        notes: Further keys of ``study`` in the front file.
-    """
-
-    spec: StudySpec
-    inputs: Inputs
-    facts: EngineFacts
-    ledger: Ledger
-    trials: Sequence[FrozenTrial]
-    latencies: dict[str, dict[str, float | int | None]] = field(default_factory=dict)
-    notes: dict[str, Any] = field(default_factory=dict)
-
-    def key(self, split: str) -> DataKey:
-        """Address of the results on a data set."""
-        return DataKey(self.facts.fingerprint, self.data(split).digest, self.facts.metric_version, split)
-
-    def data(self, split: str) -> SplitFacts:
-        """Facts of a data set."""
-        facts = self.inputs.calibration if split == "calibration" else self.inputs.validation
-        assert facts is not None, "asked only for what the study has"
-        return facts
-
-    def results(self, split: str, schedule: Schedule) -> list[SampleResult] | None:
-        """All results of a schedule on a data set, or None."""
-        if split == "validation" and self.inputs.validation is None:
-            return None
-        known = self.ledger.results(self.key(split), schedule)
-        return known if len(known) == self.data(split).size else None
 
 
 def front_trials(spec: StudySpec, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -71,10 +35,10 @@ def front_trials(spec: StudySpec, trials: Sequence[FrozenTrial]) -> list[FrozenT
     return [able[i] for i in chosen]
 
 
-def baseline_trials(found: Found) -> list[tuple[str, FrozenTrial | None]]:
+def baseline_trials(study: Study, trials: Sequence[FrozenTrial]) -> list[tuple[str, FrozenTrial | None]]:
     """Each baseline of the study with its trial, if it has one."""
-    by_key = {candidate_of(t).get("key"): t for t in found.trials if is_distinct(t)}
-    listed = [(baseline_name(n), presets.resolve(n, found.inputs.num_layers)) for n in found.spec.baselines]
+    by_key = {candidate_of(t).get("key"): t for t in trials if is_distinct(t)}
+    listed = [(baseline_name(n), presets.resolve(n, study.inputs.num_layers)) for n in study.spec.baselines]
     return [(name, by_key.get(schedule.key)) for name, schedule in listed if schedule.stages]
 
 
@@ -83,56 +47,63 @@ def schedule_of(trial: FrozenTrial) -> Schedule:
     return Schedule.model_validate(candidate_of(trial)["schedule"])
 
 
-def shown_schedules(found: Found) -> list[Schedule]:
+def shown_schedules(study: Study, trials: Sequence[FrozenTrial]) -> list[Schedule]:
     """Dense, points and baselines: what is measured on the held-out rows, besides the controls."""
-    baselines = [trial for _, trial in baseline_trials(found) if trial and trial.state == TrialState.COMPLETE]
-    unique = {t.number: t for t in (*front_trials(found.spec, found.trials), *baselines)}
-    return [_DENSE, *map(schedule_of, unique.values())]
+    baselines = [trial for _, trial in baseline_trials(study, trials) if trial and trial.state == TrialState.COMPLETE]
+    unique = {t.number: t for t in (*front_trials(study.spec, trials), *baselines)}
+    return [DENSE, *map(schedule_of, unique.values())]
 
 
-def controls_of(found: Found) -> list[tuple[FrozenTrial, str, Schedule]]:
+def controls_of(study: Study, trials: Sequence[FrozenTrial]) -> list[tuple[FrozenTrial, str, Schedule]]:
     """The control arms of every point."""
-    points = front_trials(found.spec, found.trials)
+    points = front_trials(study.spec, trials)
     return [(t, name, arm) for t in points for name, arm in control_arms(schedule_of(t)).items()]
 
 
-def assemble(found: Found) -> FrontFile:
-    """The front as it is known now; what was not measured on the held-out rows has no `validation`."""
-    spec, config = found.spec, found.inputs.config
-    names = {trial.number: name for name, trial in baseline_trials(found) if trial}
+def assemble(study: Study, trials: Sequence[FrozenTrial], measured: Measurements, run: RunFacts) -> FrontFile:
+    """The front of a study; what was not measured on the held-out rows has no `validation`."""
+    spec, config = study.spec, study.inputs.config
+
+    def point_of(schedule: Schedule, trial: int | None, name: str) -> Point | None:
+        return _point(study, measured, run, schedule, trial, name)
+
+    named_trials = baseline_trials(study, trials)
+    names = {trial.number: name for name, trial in named_trials if trial}
     points = [
         point
-        for t in front_trials(spec, found.trials)
-        if (point := _point(found, schedule_of(t), t.number, names.get(t.number, f"trial {t.number}")))
+        for t in front_trials(spec, trials)
+        if (point := point_of(schedule_of(t), t.number, names.get(t.number, f"trial {t.number}")))
     ]
     points.sort(key=lambda p: p.flops_ratio)
     baselines = [
         point
-        for name, t in baseline_trials(found)
-        if t and t.state == TrialState.COMPLETE and (point := _point(found, schedule_of(t), t.number, name))
+        for name, t in named_trials
+        if t and t.state == TrialState.COMPLETE and (point := point_of(schedule_of(t), t.number, name))
     ]
     controls = []
-    for trial, name, arm in controls_of(found):
-        control = _point(found, arm, None, f"{name} of trial {trial.number}")
+    for trial, name, arm in controls_of(study, trials):
+        control = point_of(arm, None, f"{name} of trial {trial.number}")
         if control:
             controls.append(Control(**dict(control), of=trial.number))
-    dense = _point(found, _DENSE, None, "dense")
+    dense = point_of(DENSE, None, "dense")
     assert dense is not None, "a study without its dense reference does not get here"
     identity = ModelIdentity.from_config(config, spec.model_name)
-    model = {**identity.model_dump(), "fingerprint": found.facts.fingerprint, "dtype": found.facts.details.get("dtype")}
-    study = {**_study(found), "presets": _verdicts(found, points, baselines), **found.notes}
-    return FrontFile(study=study, model=model, dense=dense, points=points, baselines=baselines, controls=controls)
+    model = {**identity.model_dump(), "fingerprint": study.facts.fingerprint, "dtype": study.facts.details.get("dtype")}
+    told = {**_study(study, trials), "presets": _verdicts(spec, named_trials, points, baselines), **asdict(run)}
+    return FrontFile(study=told, model=model, dense=dense, points=points, baselines=baselines, controls=controls)
 
 
-def _point(found: Found, schedule: Schedule, trial: int | None, name: str) -> Point | None:
-    dense, mine = found.results("calibration", _DENSE), found.results("calibration", schedule)
+def _point(
+    study: Study, measured: Measurements, run: RunFacts, schedule: Schedule, trial: int | None, name: str
+) -> Point | None:
+    dense, mine = measured.results("calibration", DENSE), measured.results("calibration", schedule)
     if dense is None or mine is None:
         return None
     figures = summarise(mine, dense)
-    held_dense, held = found.results("validation", _DENSE), found.results("validation", schedule)
+    held_dense, held = measured.results("validation", DENSE), measured.results("validation", schedule)
     validation = summarise(held, held_dense) if held_dense and held else None
-    stamped = schedule.with_model(found.inputs.config, found.spec.model_name)
-    evidence = {**schedule.evidence, **_evidence(found, schedule, trial, figures, validation)}
+    stamped = schedule.with_model(study.inputs.config, study.spec.model_name)
+    evidence = {**schedule.evidence, **_evidence(study, run, schedule, trial, figures, validation)}
     stamped = Schedule(**{**dict(stamped), "evidence": evidence})
     return Point(
         **dict(figures),
@@ -140,57 +111,55 @@ def _point(found: Found, schedule: Schedule, trial: int | None, name: str) -> Po
         name=name,
         schedule=stamped.to_json_dict(),
         validation=validation,
-        latency=found.latencies.get(schedule.key),
+        latency=measured.times.get(schedule.key),
     )
 
 
 def _evidence(
-    found: Found, schedule: Schedule, trial: int | None, figures: Summary, validation: Summary | None
+    study: Study, run: RunFacts, schedule: Schedule, trial: int | None, figures: Summary, validation: Summary | None
 ) -> dict[str, Any]:
-    split = "validation" if validation else "calibration"
+    split: Split = "validation" if validation else "calibration"
     best = validation or figures
     names = (FLOPS.figure, ACCURACY.figure, "drop", "drop_ci", "drop_se")
     return measured_evidence(
         schedule.evidence.get("made_by", "autoprune calibrate"),  # a baseline file says which command chose it
         data=split,
-        data_digest=found.data(split).digest,
+        data_digest=study.splits[split].digest,
         samples=best.samples,
-        model_fingerprint=found.facts.fingerprint,
-        versions=found.notes.get("versions", {}),
-        study=found.spec.name,
+        model_fingerprint=study.facts.fingerprint,
+        versions=run.versions,
+        study=study.spec.name,
         trial=trial,
         **{name: value for name, value in best.model_dump(mode="json").items() if name in names},
-        **{k: v for k, v in found.facts.details.items() if k == "metric"},
+        **{k: v for k, v in study.facts.details.items() if k == "metric"},
     )
 
 
-def _study(found: Found) -> dict[str, Any]:
-    spec = found.spec
-    complete = [t for t in found.trials if t.state == TrialState.COMPLETE and is_distinct(t)]
-    states = [t.state.name for t in found.trials if is_distinct(t)]
-    splits = {"calibration": found.inputs.calibration, "validation": found.inputs.validation}
+def _study(study: Study, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
+    spec, facts = study.spec, study.facts
+    complete = [t for t in trials if t.state == TrialState.COMPLETE and is_distinct(t)]
+    states = [t.state.name for t in trials if is_distinct(t)]
     return {
         "name": spec.name,
         "objectives": list(spec.objectives),
         "directions": objectives.directions(spec),
         "constraints": spec.constraints.max_drop,
-        "trials": [_listed(t) for t in found.trials],
+        "trials": [_listed(t) for t in trials],
         "counts": {name: states.count(name) for name in ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")},
-        "duplicates": len(found.trials) - len(states),
+        "duplicates": len(trials) - len(states),
         "importances": importances(
             spec.objectives,
             objectives.directions(spec),
             [schedule_of(t) for t in complete],
             [t.values or () for t in complete],
         ),
-        "convention": found.facts.convention,
+        "convention": facts.convention,
         "seeds": {"sampler": spec.search.seed, "data": spec.data.calibration.seed},
         "data": {
-            name: {"path": facts.path, "samples": facts.size, "digest": facts.digest}
-            for name, facts in splits.items()
-            if facts
+            name: {"path": data.path, "samples": data.size, "digest": data.digest}
+            for name, data in study.splits.items()
         },
-        **{k: v for k, v in found.facts.details.items() if k in _SHOWN_DETAILS},
+        **{k: v for k, v in facts.details.items() if k in _SHOWN_DETAILS},
     }
 
 
@@ -208,7 +177,12 @@ def _listed(trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def _verdicts(found: Found, points: Sequence[Point], baselines: Sequence[Point]) -> list[dict[str, Any]]:
+def _verdicts(
+    spec: StudySpec,
+    named_trials: Sequence[tuple[str, FrozenTrial | None]],
+    points: Sequence[Point],
+    baselines: Sequence[Point],
+) -> list[dict[str, Any]]:
     """Which baselines the front beats: a point that was searched for is cheaper and at least as good.
 
     Judged on the held-out rows where both were measured there, because those figures are the ones shown.
@@ -216,11 +190,11 @@ def _verdicts(found: Found, points: Sequence[Point], baselines: Sequence[Point])
     by_name = {b.name: b for b in baselines}
     own = {b.trial for b in baselines}
     verdicts = []
-    for name, trial in baseline_trials(found):
+    for name, trial in named_trials:
         baseline = by_name.get(name)
         winner = None
         if baseline is not None:
-            winner = next((p for p in points if p.trial not in own and _beats(found.spec, p, baseline)), None)
+            winner = next((p for p in points if p.trial not in own and _beats(spec, p, baseline)), None)
         verdicts.append(
             {
                 "name": name,

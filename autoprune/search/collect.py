@@ -1,20 +1,28 @@
-"""Measures many schedules on many samples over all workers: controls and the validation of the front."""
+"""Collects results outside the search: the dense reference, control arms, held-out rows, and times."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from autoprune.errors import AutopruneError
-from autoprune.evaluate.results import SampleResult
+from optuna.trial import FrozenTrial
+
+from autoprune.errors import AutopruneError, EvaluationError
+from autoprune.evaluate.results import SampleResult, summarise
 from autoprune.schedule import Schedule
-from autoprune.search.ledger import DataKey, Ledger
+from autoprune.search.assembly import controls_of, front_trials, schedule_of, shown_schedules
+from autoprune.search.ledger import Ledger
 from autoprune.search.loop import LOSSES_ALLOWED
+from autoprune.search.study import DENSE, Measurements, Study, Times
 from autoprune.search.workers.protocol import Event, Executor, OnEvent, Split, Task, TaskResult
 
+_VALIDATION_CHUNK, _ARMS_TOGETHER = 64, 4
+_DROPS = (0.01, 0.02, 0.05, 0.0, 0.1, 0.005, 0.2, 1.0)
+"""Losses of accuracy that somebody may accept; the cheapest point within each is timed."""
 
-@dataclass
+
+@dataclass(frozen=True)
 class _Chunk:
     task: Task
     losses: int = 0
@@ -27,55 +35,106 @@ class Collector:
         stopping: Asked before a chunk is started; True = no new ones.
     """
 
-    def __init__(self, executor: Executor, ledger: Ledger, on_event: OnEvent, stopping: Callable[[], bool]) -> None:
-        self._executor, self._ledger, self._on_event, self._stopping = executor, ledger, on_event, stopping
+    def __init__(
+        self, study: Study, executor: Executor, ledger: Ledger, on_event: OnEvent, stopping: Callable[[], bool]
+    ) -> None:
+        self._study, self._executor, self._ledger = study, executor, ledger
+        self._on_event, self._stopping = on_event, stopping
 
-    def measure(
-        self, key: DataKey, split: Split, schedules: Sequence[Schedule], samples: int, chunk: int, together: int
-    ) -> dict[str, str]:
-        """Measures every schedule on every sample.
+    def dense(self) -> list[SampleResult]:
+        """Results of the dense model on all calibration rows.
+
+        Raises:
+            EvaluationError: it fails.
+            KeyboardInterrupt: Ctrl-C came before they were complete.
+        """
+        size = self._study.inputs.calibration.size
+        failed = self._measure("calibration", [DENSE], chunk=size, together=1)
+        dense = Measurements.known(self._study, self._ledger, [DENSE]).results("calibration", DENSE)
+        if dense is not None:
+            return list(dense)
+        if self._stopping():
+            raise KeyboardInterrupt
+        raise EvaluationError(
+            f"the dense model cannot be measured: {failed[DENSE.key]}",
+            remedy="check the model and the calibration rows with the unpatched model first",
+        )
+
+    def front(self, trials: Sequence[FrozenTrial]) -> None:
+        """Control arms on the calibration rows, then everything that the front shows on the held-out rows."""
+        shown = shown_schedules(self._study, trials)
+        arms = [arm for _, _, arm in controls_of(self._study, trials)]
+        failed: dict[str, str] = {}
+        if not self._stopping():
+            self._on_event(Event("phase", "control arms"))
+            failed |= self._measure("calibration", arms, self._study.inputs.calibration.size, _ARMS_TOGETHER)
+        if "validation" in self._study.splits and not self._stopping():
+            self._on_event(Event("phase", "validation"))
+            failed |= self._measure("validation", [*shown, *arms], _VALIDATION_CHUNK, len(shown) + len(arms))
+        for reason in dict.fromkeys(failed.values()):
+            self._on_event(Event("warning", f"a schedule of the front could not be measured: {reason}"))
+
+    def known(self, trials: Sequence[FrozenTrial], times: Mapping[str, Times] | None = None) -> Measurements:
+        """What the ledger has of the front and its control arms."""
+        arms = [arm for _, _, arm in controls_of(self._study, trials)]
+        return Measurements.known(self._study, self._ledger, [*shown_schedules(self._study, trials), *arms], times)
+
+    def times(self, trials: Sequence[FrozenTrial]) -> dict[str, Times]:
+        """Times of some points by their key, all measured by one worker; none if that fails."""
+        if self._stopping():
+            return {}
+        self._on_event(Event("phase", "latency"))
+        points = [schedule_of(trial) for trial in front_trials(self._study.spec, trials)]
+        split: Split = "validation" if "validation" in self._study.splits else "calibration"
+        schedules = _worth_timing(points, Measurements.known(self._study, self._ledger, [DENSE, *points]), split)
+        result = self._on_one_worker(Task(0, "latency", tuple(schedules))) if schedules else None
+        if result is None:
+            return {}
+        if result.value is None:
+            self._on_event(Event("warning", f"latency was not measured: {result.failure or result.lost}"))
+            return {}
+        return {s.key: times for s, times in zip(schedules, result.value, strict=True)}
+
+    def _on_one_worker(self, task: Task) -> TaskResult | None:
+        """Result of a task, tried again if the worker dies; None if Ctrl-C came first."""
+        result = None
+        for _ in range(LOSSES_ALLOWED + 1):
+            if not self._is_a_worker_free():
+                return None
+            self._executor.submit(task)
+            while not (ended := self._executor.wait(timeout=1.0)):
+                pass
+            result = ended[0]
+            _raise_bug(result)
+            if result.lost is None:
+                break
+        return result
+
+    def _measure(self, split: Split, schedules: Sequence[Schedule], chunk: int, together: int) -> dict[str, str]:
+        """Measures every schedule on every sample of a data set.
 
         Args:
-            key: Address of the results.
             split: Data set.
             schedules: The candidates.
-            samples: Size of the data set.
             chunk: Samples of one task.
             together: Schedules of one task.
 
         Returns:
             Why a schedule has no whole results, by its key.
         """
+        key, samples = self._study.key(split), self._study.splits[split].size
         known = {s.key: len(self._ledger.results(key, s)) for s in schedules}
         missing = list({s.key: s for s in schedules if known[s.key] < samples}.values())
         groups = [tuple(missing[i : i + together]) for i in range(0, len(missing), together)]
-        tasks: deque[_Chunk] = deque()
+        waiting: deque[_Chunk] = deque()
         for group in groups:
             first = min((known[s.key] for s in group), default=0) // chunk * chunk
             for start in range(first, samples, chunk):
                 stop = min(start + chunk, samples)
-                tasks.append(_Chunk(Task(0, "evaluate", group, split, start, stop)))
-        return self._work_off(key, tasks)
+                waiting.append(_Chunk(Task(0, "evaluate", group, split, start, stop)))
+        return self._work_off(waiting)
 
-    def latencies(self, schedules: Sequence[Schedule]) -> dict[str, dict[str, float | int | None]]:
-        """Times of the schedules by their key, all measured by one worker; none if that fails."""
-        if not schedules or not self._executor_ready():
-            return {}
-        task = Task(0, "latency", tuple(schedules))
-        for _ in range(LOSSES_ALLOWED + 1):
-            self._executor.submit(task)
-            done = self._one()
-            self._raise_bug(done)
-            if done.lost is None:
-                break
-            if not self._executor_ready():
-                return {}
-        if done.value is None:
-            self._on_event(Event("warning", f"latency was not measured: {done.failure or done.lost}"))
-            return {}
-        return {s.key: times for s, times in zip(schedules, done.value, strict=True)}
-
-    def _work_off(self, key: DataKey, waiting: deque[_Chunk]) -> dict[str, str]:
+    def _work_off(self, waiting: deque[_Chunk]) -> dict[str, str]:
         running: dict[int, _Chunk] = {}
         failed: dict[str, str] = {}
         numbers, total, finished = 0, len(waiting), 0
@@ -83,57 +142,62 @@ class Collector:
             while waiting and self._executor.free() and not self._stopping():
                 numbers += 1
                 chunk = waiting.popleft()
-                chunk.task = replace(chunk.task, number=numbers)
-                running[numbers] = chunk
-                self._executor.submit(chunk.task)
+                running[numbers] = replace(chunk, task=replace(chunk.task, number=numbers))
+                self._executor.submit(running[numbers].task)
             if not running and self._stopping():
                 break
-            for done in self._executor.wait(timeout=1.0):
-                chunk = running.pop(done.task.number)
-                again = self._settle(key, chunk, done, failed)
+            for result in self._executor.wait(timeout=1.0):
+                again = self._settle(running.pop(result.task.number), result, failed)
                 waiting.extendleft(again)
                 total += max(0, len(again) - 1)
                 finished += not again
                 self._on_event(Event("progress", "measured", finished, total))
         return failed
 
-    def _settle(self, key: DataKey, chunk: _Chunk, done: TaskResult, failed: dict[str, str]) -> list[_Chunk]:
+    def _settle(self, chunk: _Chunk, result: TaskResult, failed: dict[str, str]) -> list[_Chunk]:
         """Writes results down; returns what must be tried again."""
-        self._raise_bug(done)
+        _raise_bug(result)
         task = chunk.task
-        if done.value is not None:
-            for schedule, results in zip(task.schedules, done.value, strict=True):
-                self._ledger.add(key, schedule, task.start, results)
+        if result.value is not None:
+            for schedule, results in zip(task.schedules, result.value, strict=True):
+                self._ledger.add(self._study.key(task.split), schedule, task.start, results)
             return []
-        if done.lost is not None:
-            chunk.losses += 1
-            if chunk.losses <= LOSSES_ALLOWED:
-                return [chunk]
+        if result.lost is not None and chunk.losses < LOSSES_ALLOWED:
+            return [replace(chunk, losses=chunk.losses + 1)]
         if len(task.schedules) > 1:  # one of them spoils it for all
             return [_Chunk(replace(task, schedules=(schedule,))) for schedule in task.schedules]
-        failed[task.schedules[0].key] = done.failure or done.lost or ""
+        failed[task.schedules[0].key] = result.failure or result.lost or ""
         return []
 
-    def _executor_ready(self) -> bool:
+    def _is_a_worker_free(self) -> bool:
         while not self._executor.free():
             if self._stopping():
                 return False
             self._executor.wait(timeout=1.0)
         return True
 
-    def _one(self) -> TaskResult:
-        while True:
-            for done in self._executor.wait(timeout=1.0):
-                return done
 
-    def _raise_bug(self, done: TaskResult) -> None:
-        if done.bug is not None:
-            raise AutopruneError(
-                f"measuring the front stopped: {type(done.bug).__name__}: {done.bug}",
-                remedy="this is a bug of autoprune or of the model's code; the search itself is kept",
-            ) from done.bug
+def _worth_timing(points: Sequence[Schedule], measured: Measurements, split: Split) -> list[Schedule]:
+    """Points over the whole range of losses that somebody may accept, the cheapest for each."""
+    figures = {s.key: summarise(results) for s in points if (results := measured.results(split, s))}
+    dense = measured.results(split, DENSE)
+    if dense is None or not figures:
+        return []
+    best = summarise(dense).accuracy
+    # Where no point is near dense, the nearest is the one that people look at first.
+    nearest = best - max(f.accuracy for f in figures.values())
+    chosen: dict[str, Schedule] = {}
+    for bound in (nearest, *_DROPS):
+        within = [s for s in points if s.key in figures and best - figures[s.key].accuracy <= bound + 1e-9]
+        if within:
+            cheapest = min(within, key=lambda s: figures[s.key].flops_ratio)
+            chosen[cheapest.key] = cheapest
+    return list(chosen.values())
 
 
-def whole(results: Sequence[SampleResult], samples: int) -> list[SampleResult] | None:
-    """The results if none is missing."""
-    return list(results) if len(results) == samples else None
+def _raise_bug(result: TaskResult) -> None:
+    if result.bug is not None:
+        raise AutopruneError(
+            f"measuring the front stopped: {type(result.bug).__name__}: {result.bug}",
+            remedy="this is a bug of autoprune or of the model's code; the search itself is kept",
+        ) from result.bug

@@ -1,8 +1,7 @@
-"""One driver per output folder."""
+"""One driver and one study per output folder."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -10,47 +9,66 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from autoprune.errors import StudyError
 
 
 @contextmanager
-def driver_lock(folder: Path) -> Iterator[None]:
-    """Holds the folder while the block runs.
+def claimed_folder(folder: Path, study: str) -> Iterator[None]:
+    """Holds an output folder for a study while the block runs.
 
-    The operating system drops the lock with the process, however it ends, so the file of a dead driver never bars the
-    way; its content only names the holder in the error.
+    The operating system drops the lock with the process, however it ends, so a killed driver never bars the way;
+    ``driver.json`` only names the holder in the error.
 
     Raises:
-        StudyError: another driver holds it, or the folder cannot be written.
+        StudyError: another driver holds the folder, it has the results of another study, or it cannot be written.
     """
+    lock, holder = FileLock(folder / "driver.lock"), folder / "driver.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / "driver.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock.acquire(timeout=0)
+        holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
+    except Timeout:
+        raise StudyError(
+            f"another calibrate is writing here ({_named(holder)})",
+            field="output",
+            value=str(folder),
+            remedy="wait until it ends, or choose another output",
+        ) from None
     except OSError as error:
+        lock.release()
         raise StudyError(
             f"cannot be written: {error.strerror}", field="output", value=str(folder), remedy="choose another folder"
         ) from None
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StudyError(
-                f"another calibrate is writing here ({_holder(handle)})",
-                field="output",
-                value=str(folder),
-                remedy="wait until it ends, or choose another output",
-            ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        _refuse_another_study(folder, study)
         yield
-        os.ftruncate(handle, 0)
     finally:
-        os.close(handle)
+        holder.unlink(missing_ok=True)
+        lock.release()
 
 
-def _holder(handle: int) -> str:
+def _named(holder: Path) -> str:
     try:
-        holder = json.loads(os.pread(handle, 1000, 0))
-        return f"process {holder['pid']} on {holder['host']}"
-    except (ValueError, KeyError, TypeError):
+        content = json.loads(holder.read_text(encoding="utf-8"))
+        return f"process {content['pid']} on {content['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
         return "process unknown"
+
+
+def _refuse_another_study(folder: Path, study: str) -> None:
+    written = folder / "front.json"
+    if not written.exists():
+        return
+    try:
+        name = json.loads(written.read_text(encoding="utf-8"))["study"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        name = None
+    if name != study:
+        raise StudyError(
+            f"holds the results of {'another program' if name is None else f'the study {name!r}'}",
+            field="output",
+            value=str(folder),
+            remedy="choose another output; nothing was written over",
+        )

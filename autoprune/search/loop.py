@@ -15,9 +15,9 @@ from autoprune.evaluate.results import SampleResult, summarise
 from autoprune.schedule import Schedule
 from autoprune.search import objectives, sampler
 from autoprune.search.incumbents import Incumbents
-from autoprune.search.ledger import DataKey, Ledger
+from autoprune.search.ledger import Ledger
 from autoprune.search.racing import looks
-from autoprune.search.spec import StudySpec
+from autoprune.search.study import Study
 from autoprune.search.trials import (
     COUNTED,
     DUPLICATE_OF,
@@ -28,7 +28,7 @@ from autoprune.search.trials import (
     is_distinct,
     measured_of,
 )
-from autoprune.search.workers.protocol import Event, Executor, OnEvent, SplitFacts, Task, TaskResult
+from autoprune.search.workers.protocol import Event, Executor, OnEvent, Task, TaskResult
 
 LOSSES_ALLOWED = 1
 """Workers that may die with one candidate; with one more it is to blame."""
@@ -56,18 +56,18 @@ class SearchLoop:
 
     def __init__(
         self,
-        spec: StudySpec,
+        study: Study,
         trials: Trials,
         executor: Executor,
         ledger: Ledger,
-        key: DataKey,
-        data: SplitFacts,
         dense: list[SampleResult],
         on_event: OnEvent,
         stopping: Callable[[], bool],
     ) -> None:
-        self._spec, self._trials, self._executor, self._ledger = spec, trials, executor, ledger
-        self._key, self._data, self._dense, self._on_event, self._stopping = key, data, dense, on_event, stopping
+        spec, data = study.spec, study.inputs.calibration
+        self._spec, self._data, self._key = spec, data, study.key("calibration")
+        self._trials, self._executor, self._ledger = trials, executor, ledger
+        self._dense, self._on_event, self._stopping = dense, on_event, stopping
         self._looks = looks(data.size) if spec.search.racing else [data.size]
         self._incumbents = Incumbents(spec, data.groups)
         self._incumbents.add("dense", dense, {"prefill_ms": 1.0, "prefill_dense_ms": 1.0})

@@ -12,6 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autoprune.errors import StudyError
+from autoprune.evaluate.metrics import EXACT_MATCH, load_metric
 from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
 from autoprune.search import objectives, sampler
@@ -19,6 +20,7 @@ from autoprune.search.initial import InitialSchedule, Origin
 from autoprune.search.space import SearchSpace
 from autoprune.search.spec import StudySpec
 from autoprune.search.storage import Database
+from autoprune.search.workers.protocol import Inputs
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 CANDIDATE, MEASURED, DUPLICATE_OF = "candidate", "measured", "duplicate_of"
@@ -55,24 +57,28 @@ class Trials:
         StudyError: the database holds a study of this name with other objectives, space or data.
     """
 
-    def __init__(self, spec: StudySpec, database: Database, space: SearchSpace, identity: dict[str, Any]) -> None:
+    def __init__(self, spec: StudySpec, inputs: Inputs, database: Database, space: SearchSpace) -> None:
         sampler.silence_optuna()
         self._spec, self._database, self._space = spec, database, space
         self._taken: set[int] = set()
         self._may_be_left = True
         self._study = database.patiently(self._open)
-        self.check_identity(identity)
+        self._check_identity(_identity(spec, inputs))
         self._samplers = [
             sampler.make_sampler(kind, spec.search.seed, len(self.all()), bool(spec.constraints.max_drop))
             for kind in (spec.search.sampler, "random")
         ]
 
-    def check_identity(self, identity: dict[str, Any]) -> None:
-        """Refuses to go on with a study that was about something else; notes what this one is about.
+    def check_model(self, fingerprint: str) -> None:
+        """Refuses to go on with another model than the trials so far were measured with.
 
         Raises:
-            StudyError: a value differs from what the database has.
+            StudyError: its fingerprint differs from the one in the database.
         """
+        self._check_identity({"model_fingerprint": fingerprint})
+
+    def _check_identity(self, identity: dict[str, Any]) -> None:
+        """Refuses what differs from what the database has; notes what it does not have."""
         known = self._database.patiently(lambda: self._study.user_attrs)
         for name, value in identity.items():
             if name in known and known[name] != value:
@@ -185,6 +191,24 @@ class Trials:
                 self._study.tell(candidate.trial, values, state=state)
 
         self._database.patiently(once)
+
+
+def _identity(spec: StudySpec, inputs: Inputs) -> dict[str, Any]:
+    """What every trial of a study must have in common, besides the model."""
+    identity: dict[str, Any] = {
+        "objectives": [*spec.objectives, *_judged_by(spec)],
+        "space": spec.space.model_dump(mode="json"),
+        "calibration": inputs.calibration.digest,
+    }
+    if spec.storage is not None:  # two drivers must not share a study; the lock guards one folder only
+        identity["output"] = spec.output
+    return identity
+
+
+def _judged_by(spec: StudySpec) -> list[str]:
+    """The metric of another package: without one, studies stay what they were before there were any."""
+    metric = load_metric(spec.metric)
+    return [f"metric {metric.name}@{metric.version}"] if metric != EXACT_MATCH else []
 
 
 def is_distinct(trial: FrozenTrial) -> bool:

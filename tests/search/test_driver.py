@@ -19,7 +19,6 @@ from autoprune import presets
 from autoprune.errors import AutopruneError, DataError, EvaluationError, StudyError
 from autoprune.schedule import Schedule
 from autoprune.search.driver import RunOutcome, run_study
-from autoprune.search.lock import driver_lock
 from autoprune.search.spec import StudySpec
 from autoprune.search.workers.protocol import Event
 
@@ -300,15 +299,6 @@ def test_a_trial_that_a_dead_driver_left_running_keeps_its_number(tmp_path: Path
     assert next(t for t in stored(spec) if t.number == 2).state == COMPLETE
     assert_all_told(spec, waiting=True)
     assert not told_twice(spec)
-
-
-def test_the_folder_of_a_running_driver_is_refused(tmp_path: Path) -> None:
-    spec = tiny_spec(tmp_path, search={"trials": 3})
-    with driver_lock(spec.output_path), pytest.raises(StudyError, match=f"process {os.getpid()}") as raised:
-        run(spec)
-    assert raised.value.field == "output"
-    assert not (spec.output_path / "study.db").exists()
-    run(spec)  # the file is still there, its holder is not
 
 
 def test_an_unreadable_database_is_refused_before_any_work(tmp_path: Path) -> None:

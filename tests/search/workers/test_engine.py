@@ -15,7 +15,7 @@ from autoprune.errors import DataError
 from autoprune.evaluate.generate import generate_and_score
 from autoprune.models.loading import load_model
 from autoprune.schedule import Schedule
-from autoprune.search.plan import plan_study
+from autoprune.search.inputs import plan_study
 from autoprune.search.racing import race_order
 from autoprune.search.spec import StudySpec
 from autoprune.search.workers.engine import MAX_NEW_TOKENS, ModelEngine, open_engine, read_inputs
@@ -88,7 +88,7 @@ def test_inputs_are_read_without_a_model(spec: StudySpec) -> None:
 
 def test_a_plan_says_what_would_happen(spec: StudySpec) -> None:
     plan = plan_study(spec).to_dict()
-    assert plan["openings"] == {"baseline": 4, "sweep": 5, "probe": 12}  # one withdrawal is VTW's
+    assert plan["initial_schedules"] == {"baseline": 4, "sweep": 5, "probe": 12}  # one withdrawal is VTW's
     assert (plan["num_layers"], plan["calibration_samples"], plan["validation_samples"]) == (6, 24, 20)
     assert plan["tasks"] == ("t0", "t1")
     assert not Path(spec.output).exists()

@@ -1,4 +1,4 @@
-"""What a study would do: for ``--dry-run``, and the checks that need the rows of the data."""
+"""Inputs of a study: configuration and data, read before a model is loaded; and what the study would do with them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,20 @@ from autoprune.schedule import ModelIdentity
 from autoprune.search.initial import initial_schedules
 from autoprune.search.space import SearchSpace
 from autoprune.search.spec import StudySpec
-from autoprune.search.workers import engine as real_backend
+from autoprune.search.workers.local import backend_module
 from autoprune.search.workers.protocol import Inputs
+
+
+def read_inputs(spec: StudySpec, backend: str = "autoprune.search.workers.engine") -> Inputs:
+    """Configuration and data of a study; loads no model.
+
+    Raises:
+        StudyError: a task of ``constraints.max_drop`` is not in the data.
+        DataError: rows that cannot be used.
+    """
+    inputs = backend_module(backend).read_inputs(spec)
+    _check_tasks(spec, inputs)
+    return inputs
 
 
 @dataclass(frozen=True)
@@ -20,7 +32,7 @@ class StudyPlan:
     """A study before it runs.
 
     Attributes:
-        openings: Number of candidates that are tried first, by origin.
+        initial_schedules: How many are tried before any is drawn, by origin.
         calibration_samples: Rows of the search.
         validation_samples: Held-out rows; 0 = none.
     """
@@ -37,7 +49,7 @@ class StudyPlan:
     keep: tuple[float, ...]
     criteria: tuple[str, ...]
     max_stages: int
-    openings: dict[str, int]
+    initial_schedules: dict[str, int]
     trials: int
     workers: int
     output: str
@@ -55,8 +67,7 @@ def plan_study(spec: StudySpec) -> StudyPlan:
         StudyError: a task of ``constraints.max_drop`` is not in the data.
         DataError: rows that cannot be used.
     """
-    inputs = real_backend.read_inputs(spec)
-    check_against_data(spec, inputs)
+    inputs = read_inputs(spec)
     space = SearchSpace.of(spec.space, inputs.num_layers)
     origins = [o.origin for o in initial_schedules(spec.baselines, space, inputs.num_layers)]
     return StudyPlan(
@@ -72,7 +83,7 @@ def plan_study(spec: StudySpec) -> StudyPlan:
         keep=space.keep,
         criteria=tuple(space.criteria),
         max_stages=space.max_stages,
-        openings={origin: origins.count(origin) for origin in dict.fromkeys(origins)},
+        initial_schedules={origin: origins.count(origin) for origin in dict.fromkeys(origins)},
         trials=spec.search.trials,
         workers=spec.workers.count,
         output=spec.output,
@@ -80,12 +91,7 @@ def plan_study(spec: StudySpec) -> StudyPlan:
     )
 
 
-def check_against_data(spec: StudySpec, inputs: Inputs) -> None:
-    """Checks what a study file says about its data.
-
-    Raises:
-        StudyError: a bound names a task that no row has.
-    """
+def _check_tasks(spec: StudySpec, inputs: Inputs) -> None:
     known = ("*", *_tasks(inputs))
     for task in spec.constraints.max_drop:
         if task not in known:

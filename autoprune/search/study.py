@@ -1,0 +1,89 @@
+"""The steps of a study as frozen values: what is asked and with which model, and what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from autoprune.evaluate.results import SampleResult
+from autoprune.schedule import Schedule
+from autoprune.search.ledger import DataKey, Ledger
+from autoprune.search.spec import StudySpec
+from autoprune.search.workers.protocol import EngineFacts, Inputs, Split, SplitFacts
+
+Times = Mapping[str, float | int | None]
+"""Milliseconds of one schedule and of the dense model, measured side by side."""
+DENSE = Schedule()
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study whose model is loaded: its file, its data, and the facts of its model."""
+
+    spec: StudySpec
+    inputs: Inputs
+    facts: EngineFacts
+
+    @property
+    def splits(self) -> dict[Split, SplitFacts]:
+        """The data sets that it has."""
+        splits: dict[Split, SplitFacts] = {"calibration": self.inputs.calibration}
+        return splits | {"validation": self.inputs.validation} if self.inputs.validation else splits
+
+    def key(self, split: Split) -> DataKey:
+        """Address of the results on a data set."""
+        return DataKey(self.facts.fingerprint, self.splits[split].digest, self.facts.metric_version, split)
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What was measured of a number of schedules.
+
+    Attributes:
+        whole: Results of all samples of a data set, by data set and schedule key; partial ones are left out.
+        times: Times by schedule key.
+    """
+
+    whole: Mapping[tuple[Split, str], Sequence[SampleResult]]
+    times: Mapping[str, Times] = field(default_factory=dict)
+
+    def results(self, split: Split, schedule: Schedule) -> Sequence[SampleResult] | None:
+        """All results of a schedule on a data set, or None."""
+        return self.whole.get((split, schedule.key))
+
+    @classmethod
+    def known(
+        cls, study: Study, ledger: Ledger, schedules: Sequence[Schedule], times: Mapping[str, Times] | None = None
+    ) -> Measurements:
+        """What the ledger has of these schedules on every data set of the study."""
+        whole = {}
+        for split, data in study.splits.items():
+            for schedule in {s.key: s for s in schedules}.values():
+                results = ledger.results(study.key(split), schedule)
+                if len(results) == data.size:
+                    whole[split, schedule.key] = results
+        return cls(whole, times or {})
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """How one run of a study went.
+
+    Attributes:
+        complete: Whether it was not stopped by Ctrl-C.
+        started: When it began, in UTC.
+        seconds: How long all of it took.
+        seconds_search: How long it took until the search ended.
+        hardware: Where it ran.
+        versions: Of the packages that results depend on.
+        worker_restarts: Workers that were replaced.
+    """
+
+    complete: bool
+    started: str
+    seconds: float
+    seconds_search: float
+    hardware: Mapping[str, Any]
+    versions: Mapping[str, str]
+    worker_restarts: int
