@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from autoprune.evaluate.batch import PreparedBatch
-from autoprune.evaluate.greedy import OpenRows, end_tokens, finish
+from autoprune.evaluate.greedy import OpenRows, end_tokens, finish, is_unfinished
 from autoprune.evaluate.prefix import DensePrefix, Replay
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.verdicts import Answer, check_finite, first_mismatch
@@ -64,7 +64,7 @@ class CandidateRun:
     ) -> None:
         self.results: dict[int, SampleResult] = {}
         self._model, self._schedule, self._pricer = model, schedule, pricer
-        self._max_new_tokens, self._ends = max_new_tokens, end_tokens(model)
+        self._limits = max_new_tokens, end_tokens(model)
         self._most_rows, self._most_bytes = most_rows, most_bytes
         self._unfinished: list[_Unfinished] = []
 
@@ -90,7 +90,7 @@ class CandidateRun:
             dense if mismatch is None else [*dense[: mismatch[0]], mismatch[1]]
             for dense, mismatch in zip(batch.continuations, mismatches, strict=True)
         ]
-        places = [row for row, same in enumerate(decided) if not same and self._goes_on(tokens[row])]
+        places = [row for row, same in enumerate(decided) if not same and is_unfinished(tokens[row], *self._limits)]
         if not places:
             self._store(batch, batch.text_answers(tokens, kl, decided), kept)
             return
@@ -108,14 +108,11 @@ class CandidateRun:
         waiting, self._unfinished = self._unfinished, []
         if not waiting:
             return
-        whole = finish(self._model, self._schedule, [part.rows for part in waiting], self._max_new_tokens, self._ends)
+        whole = finish(self._model, self._schedule, [part.rows for part in waiting], *self._limits)
         for part, answers in zip(waiting, whole, strict=True):
             for place, tokens in zip(part.rows.places, answers, strict=True):
                 part.tokens[place] = tokens
             self._store(part.batch, part.batch.text_answers(part.tokens, part.kl, part.decided), part.kept)
-
-    def _goes_on(self, tokens: Sequence[int]) -> bool:
-        return tokens[-1] not in self._ends and len(tokens) < self._max_new_tokens
 
     def _store(self, batch: RecordedBatch, answers: Sequence[Answer], kept: Sequence[Sequence[int]]) -> None:
         for result in batch.results(self._schedule, answers, kept, self._pricer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -103,13 +104,18 @@ def reference_answers(model: Any, inputs: Mapping[str, Any], max_new_tokens: int
     return reference
 
 
+def is_unfinished(answer: Sequence[int], max_new_tokens: int, ends: frozenset[int]) -> bool:
+    """Whether greedy decoding goes on behind an answer of at least one token."""
+    return answer[-1] not in ends and len(answer) < max_new_tokens
+
+
 def continue_greedy(
     model: Any,
     cache: Any,
     attention_mask: Tensor,
     positions: Tensor,
-    tokens: Tensor,
-    budgets: Sequence[int],
+    begun: Sequence[Sequence[int]],
+    max_new_tokens: int,
     ends: frozenset[int],
 ) -> list[list[int]]:
     """Greedy answers decoded on from a KV cache, all rows in one loop.
@@ -118,37 +124,34 @@ def continue_greedy(
         model: The model, with its patch still in place.
         cache: KV cache of the rows.
         attention_mask: [R, S] over the columns of the cache; holes are columns that the row must not see.
-        positions: Position ids [..., R, 1] of `tokens`.
-        tokens: LongTensor[R], the first token of each row; not in the cache yet.
-        budgets: How many tokens each row may still have, `tokens` included.
-        ends: Tokens that end a row.
+        positions: Position ids [..., R, 1] of the last token of each row.
+        begun: Tokens of each answer so far, at least one; the last of them is not in the cache yet.
+        max_new_tokens: Longest answer.
+        ends: Tokens that end an answer.
 
     Returns:
-        Tokens of each row, the first one and the end token included.
+        Tokens of each answer, those that it began with and the end token included.
     """
-    answers: list[list[int]] = [[token] for token in tokens.tolist()]
-    open_rows = [_is_open(answer, budget, ends) for answer, budget in zip(answers, budgets, strict=True)]
-    while any(open_rows):
+    answers = [list(tokens) for tokens in begun]
+    goes_on = [is_unfinished(answer, max_new_tokens, ends) for answer in answers]
+    last = torch.tensor([answer[-1] for answer in answers], device=positions.device)
+    while any(goes_on):
         attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(answers), 1)], 1)
         with torch.no_grad():
             logits = model(
-                input_ids=tokens[:, None],
+                input_ids=last[:, None],
                 attention_mask=attention_mask,
                 position_ids=positions,
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
             ).logits
-        tokens, positions = logits[:, -1].argmax(-1), positions + 1
-        for row, token in enumerate(tokens.tolist()):
-            if open_rows[row]:
+        last, positions = logits[:, -1].argmax(-1), positions + 1
+        for row, token in enumerate(last.tolist()):
+            if goes_on[row]:
                 answers[row].append(token)
-                open_rows[row] = _is_open(answers[row], budgets[row], ends)
+                goes_on[row] = is_unfinished(answers[row], max_new_tokens, ends)
     return answers
-
-
-def _is_open(answer: list[int], budget: int, ends: frozenset[int]) -> bool:
-    return answer[-1] not in ends and len(answer) < budget
 
 
 def _until_end(tokens: list[int], ends: frozenset[int]) -> list[int]:
@@ -210,18 +213,16 @@ def finish(
         ends: Tokens that end an answer.
 
     Returns:
-        For each part, the tokens of each of its rows, those that were begun with included.
+        For each part, the tokens of each of its rows, those that it began with included.
     """
     length = max(part.attention_mask.shape[1] for part in parts)
     masks = [pad(part.attention_mask, (length - part.attention_mask.shape[1], 0)) for part in parts]
     positions = torch.cat([part.positions for part in parts], -2)
     begun = [tokens for part in parts for tokens in part.begun]
-    last = torch.tensor([tokens[-1] for tokens in begun], device=positions.device)
-    budgets = [max_new_tokens - len(tokens) + 1 for tokens in begun]
     cache = parts[0].cache if len(parts) == 1 else join_caches([part.cache for part in parts])
     with apply(model, schedule):
-        answers = iter(continue_greedy(model, cache, torch.cat(masks), positions, last, budgets, ends))
-    return [[tokens[:-1] + next(answers) for tokens in part.begun] for part in parts]
+        answers = iter(continue_greedy(model, cache, torch.cat(masks), positions, begun, max_new_tokens, ends))
+    return [list(islice(answers, len(part.begun))) for part in parts]
 
 
 def join_caches(caches: Sequence[Any]) -> Any:

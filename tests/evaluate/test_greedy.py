@@ -44,7 +44,7 @@ def test_rows_of_joined_caches_decode_as_alone(prompts, schedule, rows):
         return cache, logits[:, -1].argmax(-1)
 
     def decode(cache, mask, positions, tokens):
-        answers = continue_greedy(model, cache, mask, positions, tokens, [6] * len(tokens), frozenset())
+        answers = continue_greedy(model, cache, mask, positions, tokens[:, None].tolist(), 6, frozenset())
         mask, last = pad(mask, (0, 6), value=1), torch.tensor([answer[-1:] for answer in answers])
         with torch.no_grad():
             call = {"attention_mask": mask, "position_ids": positions + 5, "past_key_values": cache}
