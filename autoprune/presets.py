@@ -10,10 +10,17 @@ import difflib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from autoprune.errors import ScheduleError
-from autoprune.schedule import Schedule
+from autoprune.schedule import (
+    AttentionCriterion,
+    Criterion,
+    DiversityCriterion,
+    EncoderCriterion,
+    Schedule,
+    UniformCriterion,
+    parse_criterion,
+)
 
 PUBLISHED_DEPTH = 32
 """Decoder layers of the 7B models (Vicuna, Llama) on which the papers set their layers."""
@@ -34,7 +41,7 @@ def fastv(layer: int = 2, keep: float = 0.5) -> Schedule:
 
     Deviation: pruned once, at prefill; the released latency code has no KV cache and prunes again at every token.
     """
-    return _schedule("fastv", [(layer, keep, _attention("last"))])
+    return _schedule("fastv", [(layer, keep, AttentionCriterion(rows="last"))])
 
 
 def himap(layers: Sequence[int] = (2, 8), keep: Sequence[float] = (0.5, 0.125)) -> Schedule:
@@ -46,7 +53,7 @@ def himap(layers: Sequence[int] = (2, 8), keep: Sequence[float] = (0.5, 0.125)) 
     at every generated token); batches and padding.
     """
     first, second = _pairs("himap", layers, keep, exactly=2)
-    return _schedule("himap", [(*first, _attention("text")), (*second, _attention("visual"))])
+    return _schedule("himap", [(*first, AttentionCriterion(rows="text")), (*second, AttentionCriterion(rows="visual"))])
 
 
 def himap_generative(layers: Sequence[int] = (2, 15), keep: Sequence[float] = (0.5, 0.125)) -> Schedule:
@@ -62,7 +69,7 @@ def pyramiddrop(layers: Sequence[int] = (8, 16, 24), keep: Sequence[float] = (0.
 
     Deviation: survivors keep their original positions; the official code renumbers them at every drop.
     """
-    criterion = {**_attention("last"), "at": "current"}
+    criterion = AttentionCriterion(rows="last", at="current")
     return _schedule("pyramiddrop", [(layer, share, criterion) for layer, share in _pairs("pyramiddrop", layers, keep)])
 
 
@@ -76,7 +83,7 @@ def sparsevlm(
     30 % of the dropped tokens into new ones behind the others, here all of them are averaged into the kept tokens that
     they are most like (`merge`); survivors keep their original positions.
     """
-    criterion = {**_attention("raters"), "reduce": "mean"}
+    criterion = AttentionCriterion(rows="raters", reduce="mean")
     stages = [(layer, share, criterion) for layer, share in _pairs("sparsevlm", layers, keep)]
     return _schedule("sparsevlm", stages, merge="mean")
 
@@ -88,7 +95,7 @@ def visionzip(keep: float = 64 / 576) -> Schedule:
     spaced others that take in the rest; here the rest is averaged into the kept tokens that it is most like (`merge`),
     by projected features where the paper compares keys of the tower.
     """
-    return _schedule("visionzip", [(0, keep, {"name": "encoder"})], merge="mean")
+    return _schedule("visionzip", [(0, keep, EncoderCriterion())], merge="mean")
 
 
 def divprune(keep: float = 0.098) -> Schedule:
@@ -97,17 +104,17 @@ def divprune(keep: float = 0.098) -> Schedule:
     The share is the authors' for LLaVA-1.5 and LLaVA-NeXT. Deviation: batches are handled, and a sample's images are
     looked at together.
     """
-    return _schedule("divprune", [(0, keep, {"name": "diversity"})])
+    return _schedule("divprune", [(0, keep, DiversityCriterion())])
 
 
 def random(layer: int = 2, keep: float = 0.5, seed: int = 0) -> Schedule:
     """Control arm: a random choice of tokens."""
-    return _schedule("random", [(layer, keep, {"name": "random", "seed": seed})])
+    return _schedule("random", [(layer, keep, parse_criterion({"name": "random", "seed": seed}))])
 
 
 def uniform(layer: int = 2, keep: float = 0.5) -> Schedule:
     """Control arm: evenly spaced tokens."""
-    return _schedule("uniform", [(layer, keep, {"name": "uniform"})])
+    return _schedule("uniform", [(layer, keep, UniformCriterion())])
 
 
 _BUILDERS: dict[str, Callable[..., Schedule]] = {
@@ -181,10 +188,6 @@ def resolve(name: str, num_layers: int, folder: str | os.PathLike[str] = ".") ->
     return Schedule.load(file)
 
 
-def _attention(rows: str) -> dict[str, Any]:
-    return {"name": "attention", "rows": rows}
-
-
 def _pairs(
     name: str, layers: Sequence[int], keep: Sequence[float], exactly: int | None = None
 ) -> list[tuple[int, float]]:
@@ -194,15 +197,9 @@ def _pairs(
     return list(zip(layers, keep, strict=True))
 
 
-def _schedule(
-    name: str, stages: Sequence[tuple[int, float, dict[str, Any] | None]], merge: str | None = None
-) -> Schedule:
-    entries = []
-    for layer, keep, criterion in stages:
-        entry: dict[str, Any] = {"layer": layer, "keep": {"ratio": keep}}
-        if criterion is not None:
-            entry["criterion"] = criterion
-        if merge is not None:
-            entry["merge"] = merge
-        entries.append(entry)
+def _schedule(name: str, stages: Sequence[tuple[int, float, Criterion | None]], merge: str | None = None) -> Schedule:
+    entries = [
+        {"layer": layer, "keep": {"ratio": keep}, "criterion": criterion, "merge": merge}
+        for layer, keep, criterion in stages
+    ]
     return Schedule.model_validate({"stages": entries, "evidence": {"preset": name}})
