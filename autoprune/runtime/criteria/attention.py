@@ -29,8 +29,8 @@ def score(inputs: ScoreInputs) -> Tensor:
 def macs(work: ScoreWork, options: AttentionCriterion) -> int:
     """One product of the voting rows with every key alive, because an exact softmax row needs them all.
 
-    ``at: current`` also runs the query, key and value projections of the layer about to run. ``raters`` are priced as
-    if every word voted, the upper bound.
+    ``at: current`` also runs the query, key and value projections of the layer about to run. ``raters`` cost the rows
+    of every word: how many match is not read back.
     """
     text = work.text_rows
     voters = {"last": 1, "text": text, "raters": text, "visual": work.candidates, "all": work.tokens}
