@@ -13,7 +13,8 @@ import autoprune
 from autoprune import presets
 from autoprune.bench import BenchPlan, benchmark
 from autoprune.errors import DataError, ModelError, ScheduleError
-from autoprune.runtime import apply, scoring
+from autoprune.runtime import apply
+from autoprune.runtime.criteria import attention
 from autoprune.schedule import Schedule
 
 TEXT, VISUAL, LAYERS, STEPS = 8, 16, 4, 3
@@ -51,13 +52,13 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A clock that only work moves: 1 ms for each token in each layer, SCORING ms for each scoring."""
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0] / 1000)
-    received = scoring.attention_received
+    score = attention.score
 
-    def scored(*args: Any) -> Any:
+    def scored(inputs: Any) -> Any:
         now[0] += SCORING
-        return received(*args)
+        return score(inputs)
 
-    monkeypatch.setattr(scoring, "attention_received", scored)
+    monkeypatch.setattr(attention, "score", scored)
 
     def watch(model: Any) -> Any:
         for layer in model.model.layers:
@@ -101,13 +102,13 @@ def test_a_slow_gather_is_seen(work: Any, monkeypatch: pytest.MonkeyPatch) -> No
     from autoprune.runtime import pruner
 
     model = work(_llama())
-    survivors = pruner.survivors
+    choose = pruner.choose
 
     def slow(*args: Any) -> Any:
         model.model.layers[0].mlp(torch.zeros(1, 5, 32))
-        return survivors(*args)
+        return choose(*args)
 
-    monkeypatch.setattr(pruner, "survivors", slow)
+    monkeypatch.setattr(pruner, "choose", slow)
     (pruned,) = benchmark(model, _plan({"fastv": presets.fastv(2)})).settings[0].pruned
     assert pruned.overheads["gather"].ms.median == pytest.approx(5)
     assert pruned.overheads["scorer"].ms.median == pytest.approx(SCORING)

@@ -10,7 +10,8 @@ from support.devices import DEVICES
 
 from autoprune.doctor import default_schedules, examine, model_under_test
 from autoprune.models.loading import load_model
-from autoprune.runtime import cache_layers, masks, patch, pruner, scoring, survivors
+from autoprune.runtime import cache_layers, masks, patch, pruner, shortened, survivors
+from autoprune.runtime.criteria import attention
 
 BREAKAGES: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {}
 
@@ -25,11 +26,8 @@ def breaks(check: str) -> Callable[..., Callable[[pytest.MonkeyPatch], None]]:
 
 @breaks("identity")
 def one_token_too_few(monkeypatch):
-    def fewer(scores, candidates, keep, n_visual):
-        kept = survivors.survivors(scores, candidates, keep, n_visual)
-        return kept & (kept.cumsum(1) > 1)
-
-    monkeypatch.setattr(pruner, "survivors", fewer)
+    counts = pruner.Pruner._fixed_counts
+    monkeypatch.setattr(pruner.Pruner, "_fixed_counts", lambda self, stage: tuple(n - 1 for n in counts(self, stage)))
 
 
 @breaks("pruning fired")
@@ -39,7 +37,7 @@ def a_stage_does_nothing(monkeypatch):
     def lazy(self, k, layer, args, kwargs):
         if k != 3:
             return run(self, k, layer, args, kwargs)
-        self.context.fired.add(k)
+        self.state.fired.add(k)
         return args, kwargs
 
     monkeypatch.setattr(pruner.Pruner, "_run_stage", lazy)
@@ -47,24 +45,24 @@ def a_stage_does_nothing(monkeypatch):
 
 @breaks("masked reference")
 def neighbours_are_gathered(monkeypatch):
-    init = survivors.Frame.__init__
+    init = survivors.Survivors.__init__
 
-    def shifted(self, alive):
-        init(self, alive)
+    def shifted(self, alive, counts):
+        init(self, alive, counts)
         self.index = (self.index - 1).clamp(min=0)
 
-    monkeypatch.setattr(survivors.Frame, "__init__", shifted)
+    monkeypatch.setattr(survivors.Survivors, "__init__", shifted)
 
 
 @breaks("masked reference")
 def results_are_not_written_back(monkeypatch):
-    monkeypatch.setattr(survivors.Frame, "put", lambda self, compact, full: full)
+    monkeypatch.setattr(survivors.Survivors, "put", lambda self, compact, full: full)
 
 
 @breaks("decisions")
 def the_worst_tokens_are_kept(monkeypatch):
-    received = scoring.attention_received
-    monkeypatch.setattr(scoring, "attention_received", lambda *a: -received(*a))
+    score = attention.score
+    monkeypatch.setattr(attention, "score", lambda inputs: -score(inputs))
 
 
 @breaks("KV lengths")
@@ -74,15 +72,15 @@ def the_cache_reports_its_physical_length(monkeypatch):
 
 @breaks("positions")
 def survivors_are_rotated_as_their_neighbours(monkeypatch):
-    framed = pruner.Pruner._framed
+    arguments = shortened.ShortenedCalls.arguments
 
-    def wrong(self, i, layer, args, kwargs):
-        args, kwargs = framed(self, i, layer, args, kwargs)
-        if self.context.frame is not None:
+    def wrong(self, i, args, kwargs):
+        args, kwargs = arguments(self, i, args, kwargs)
+        if self._state.survivors is not None:
             kwargs = {**kwargs, "position_embeddings": tuple(t.roll(1, -2) for t in kwargs["position_embeddings"])}
         return args, kwargs
 
-    monkeypatch.setattr(pruner.Pruner, "_framed", wrong)
+    monkeypatch.setattr(shortened.ShortenedCalls, "arguments", wrong)
 
 
 @breaks("positions")
@@ -105,13 +103,13 @@ def later_tokens_are_rotated_otherwise(monkeypatch):
 
 @breaks("padded batch")
 def fillers_are_seen(monkeypatch):
-    init = survivors.Frame.__init__
+    init = survivors.Survivors.__init__
 
-    def unmasked(self, alive):
-        init(self, alive)
+    def unmasked(self, alive, counts):
+        init(self, alive, counts)
         self.valid, self.all_valid = torch.ones_like(self.valid), True
 
-    monkeypatch.setattr(survivors.Frame, "__init__", unmasked)
+    monkeypatch.setattr(survivors.Survivors, "__init__", unmasked)
 
 
 @breaks("without cache")
@@ -125,7 +123,7 @@ def additive_masks_are_forgotten(monkeypatch):
         additive = base is not None and base.is_floating_point()
         return None if additive else masks.pruned_mask(base, *rest)
 
-    monkeypatch.setattr(pruner, "pruned_mask", forgetful)
+    monkeypatch.setattr(shortened, "pruned_mask", forgetful)
 
 
 @breaks("undo")
