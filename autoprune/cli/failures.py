@@ -51,8 +51,7 @@ def _explained(error: Exception, command: str) -> tuple[AutopruneError, int]:
         bad = isinstance(error, ValueError) or (isinstance(error, StorageError) and error.field == "storage")
         return error, BAD_INPUT if bad else FAILED
     if isinstance(error, typer.TyperException):
-        remedy = f"see `{' '.join(['autoprune', command]).strip()} --help`"
-        return InputError(error.format_message().rstrip("."), remedy=remedy), BAD_INPUT
+        return _usage_error(error, command), BAD_INPUT
     if isinstance(error, ModuleNotFoundError):
         return AutopruneError(f"needs the package {error.name}", remedy="pip install 'autoprune[all]'"), FAILED
     if isinstance(error, OSError) and error.filename:
@@ -60,3 +59,14 @@ def _explained(error: Exception, command: str) -> tuple[AutopruneError, int]:
         return AutopruneError(text, remedy="check that the path exists and can be written, and the space left"), FAILED
     remedy = "this is a bug in autoprune: run again with --debug and report the traceback"
     return AutopruneError(f"{type(error).__name__}: {error}", remedy=remedy), FAILED
+
+
+def _usage_error(error: typer.TyperException, command: str) -> InputError:
+    """The error of a command line that typer refuses: the option or argument, where it is about one."""
+    remedy = f"see `{' '.join(['autoprune', command]).strip()} --help`"
+    parameter = getattr(error, "param", None)
+    if parameter is None:
+        return InputError(error.format_message().rstrip("."), remedy=remedy)
+    field = parameter.metavar if parameter.param_type_name == "argument" else max(parameter.opts, key=len)
+    message = error.message.removeprefix("Value error, ").rstrip(".")
+    return InputError(message or "is missing", field=field, remedy=remedy)

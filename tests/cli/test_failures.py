@@ -103,6 +103,22 @@ def test_usage_errors_are_one_line_with_the_way_to_help(cli):
     assert cli("export", "--json").json["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("argv", "field", "said"),
+    [
+        (["export", "-o", "x.json"], "RUN", "missing"),
+        (["export", "run"], "--output", "missing"),
+        (["flow", "model", "--data", "d", "--measure", "sum"], "--measure", "'share'"),
+        (["bench", "model", "--repeats", "many"], "--repeats", "integer"),
+    ],
+)
+def test_a_usage_error_names_its_option(cli, argv, field, said):
+    error = cli(*argv, "--json").json["error"]
+    assert error["field"] == field
+    assert said in error["message"]
+    assert f"autoprune {argv[0]} --help" in error["remedy"]
+
+
 def test_the_traceback_only_when_asked(cli, tmp_path):
     assert "Traceback" in cli("report", tmp_path / "no", "--debug").err
 
