@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from autoprune.analysis.flow.study import FlowAnalysis, Part
+from autoprune.analysis.flow.study import FlowAnalysis, FlowSummary
 from autoprune.cli.output import stdout, table
 from autoprune.evaluate.statistics import Curve
 from autoprune.report.words import interval, percent, points
@@ -66,7 +66,7 @@ def _tasks(result: FlowAnalysis) -> Table:
     return rows
 
 
-def _proposal(part: Part) -> str:
+def _proposal(part: FlowSummary) -> str:
     first, second = part.proposal.layers
     if first is None or second is None:
         return "HiMAP: these curves propose no two layers; too much flow out of the image is to come in deep layers"

@@ -1,1 +1,1 @@
-"""HiMAP's analysis: how information flows between image and text, layer by layer, and what happens where it is cut."""
+"""Information flow between image and text by layer (HiMAP, CVPR 2025): saliency of attention, and edge ablation."""

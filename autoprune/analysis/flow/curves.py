@@ -1,4 +1,4 @@
-"""From figures of single samples to curves over layers with intervals."""
+"""Curves over layers with intervals, from figures of single samples."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MEASURES: dict[str, Callable[[Array, Array], Array]] = {
     "per-token": lambda flows, tokens: flows / tokens[:, None, None, :],
     "read": lambda flows, tokens: flows / tokens[:, None, :, None],
 }
-"""What is drawn of flows [n, L, reader, read] and tokens [n, kind].
+"""Measures of flow, from flows [n, L, reader, read] and tokens [n, kind].
 
 ``share`` of all saliency of the sample, so that every sample weighs the same; ``summed`` as HiMAP's code averages it,
 where samples that the model is sure of hardly count; ``per-token`` = summed per token that is read from; ``read`` =
@@ -49,10 +49,10 @@ def flow_curves(flows: Array, tokens: Array, groups: Sequence[Hashable]) -> dict
 
 
 def cut_curves(dense: Array, cut: Array, control: Array, groups: Sequence[Hashable]) -> dict[str, dict[str, Curve]]:
-    """What a cut does, what its random control does, and the difference, each as curves by metric.
+    """Effect of a cut, of its random control, and the difference of both, each as curves by metric.
 
     Args:
-        dense: [n, 3], METRICS of the model as it is.
+        dense: [n, 3], METRICS of the dense model.
         cut: [n, L, 3].
         control: [n, L, 3].
         groups: Cluster of each sample.

@@ -1,4 +1,4 @@
-"""What cutting the flow does to the answers, layer by layer, beside cutting as many random edges."""
+"""Effect of edge ablation on the answers, by layer, beside cutting as many random edges."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from autoprune.analysis.flow.cutting import Scissors
-from autoprune.analysis.flow.edges import CUTS
-from autoprune.analysis.flow.targets import Target
+from autoprune.analysis.flow.edge_ablation import CUTS, EdgeAblation
+from autoprune.analysis.flow.targets import AnswerTokens
 from autoprune.data.rows import Sample
 from autoprune.evaluate.encoding import Forced, force, model_inputs
 from autoprune.evaluate.greedy import padding_token
@@ -22,8 +21,8 @@ from autoprune.models.loading import LoadedModel
 METRICS = ("correct", "probability", "kl")
 
 
-class Outcome(NamedTuple):
-    """What a model makes of a batch, one figure for each sample.
+class AnswerFigures(NamedTuple):
+    """Figures of one run on a batch, one of each for every sample.
 
     Attributes:
         correct: 1.0 where the right answer is the most probable one: every token of it, or the choice as a whole.
@@ -37,11 +36,11 @@ class Outcome(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Cuts:
-    """The outcomes of a batch.
+class AblationFigures:
+    """METRICS of a batch: dense, with edges cut, and with random edges cut.
 
     Attributes:
-        dense: FloatTensor[n, 3], the model as it is; the figures are METRICS.
+        dense: FloatTensor[n, 3], the dense model.
         cut: FloatTensor[n, 2, L, 3], for each of CUTS: edges cut in layer k (and the following); NaN where no layer of
             them has attention.
         control: FloatTensor[n, 2, L, 3], as many random edges cut in the same layers.
@@ -55,10 +54,10 @@ class Cuts:
 def intervene(
     loaded: LoadedModel,
     samples: Sequence[Sample],
-    targets: Sequence[Target],
+    targets: Sequence[AnswerTokens],
     seeds: Sequence[int],
     window: int | None = None,
-) -> Cuts:
+) -> AblationFigures:
     """Cut image→text and image→image attention before each layer in turn, and as many random edges.
 
     Args:
@@ -82,23 +81,23 @@ def intervene(
     prefix = DensePrefix(model, force(inputs, tokens, padding_token(model, loaded.processor)), ())
     rights = [sum(sizes[:b]) + target.right for b, target in enumerate(targets)]
 
-    def outcome(logits: Tensor) -> Tensor:
-        return torch.tensor(_outcome(prefix.logits, logits, prefix.forced, samples, rights)).T
+    def figures(logits: Tensor) -> Tensor:
+        return torch.tensor(_figures(prefix.logits, logits, prefix.forced, samples, rights)).T
 
-    scissors = Scissors(model, prefix, [seeds[b] for b in owners], [samples[b].id for b in owners])
-    found = torch.full((2, len(samples), len(CUTS), scissors.depth, len(METRICS)), float("nan"))
+    ablation = EdgeAblation(model, prefix, [seeds[b] for b in owners], [samples[b].id for b in owners])
+    found = torch.full((2, len(samples), len(CUTS), ablation.depth, len(METRICS)), float("nan"))
     for arm, control in enumerate((False, True)):
         for number, cut in enumerate(CUTS):
-            for k in range(scissors.depth):
-                logits = scissors.cut(cut, k, None if window is None else k + window, control)
+            for k in range(ablation.depth):
+                logits = ablation.logits(cut, k, None if window is None else k + window, control)
                 if logits is not None:
-                    found[arm, :, number, k] = outcome(logits)
-    return Cuts(outcome(prefix.logits), found[0], found[1])
+                    found[arm, :, number, k] = figures(logits)
+    return AblationFigures(figures(prefix.logits), found[0], found[1])
 
 
-def _outcome(
+def _figures(
     dense: Tensor, logits: Tensor, forced: Forced, samples: Sequence[Sample], rights: Sequence[int]
-) -> Outcome:
+) -> AnswerFigures:
     check_finite(logits, forced)
     totals = summed_log_probabilities(logits, forced)
     if samples[0].choices is not None:
@@ -106,4 +105,4 @@ def _outcome(
     else:
         correct = [float(parted is None) for parted in first_mismatch(logits, forced)]
     kl = row_kl(dense, logits, forced.valid)
-    return Outcome(correct, torch.tensor([totals[r] for r in rights]).exp().tolist(), [kl[r] for r in rights])
+    return AnswerFigures(correct, torch.tensor([totals[r] for r in rights]).exp().tolist(), [kl[r] for r in rights])

@@ -1,4 +1,4 @@
-"""From curves to HiMAP's layers K1 and K2, by a rule.
+"""Layers K1 and K2 of HiMAP's two stages, chosen from the curves of the flow by a rule.
 
 A stage that keeps a share r of the visual tokens comes before the first layer from which on at most that share of the
 flow out of visual tokens is still to come. For K1, whose criterion is the attention of the text, the flow is
@@ -23,7 +23,7 @@ KEEP = (0.5, 0.125)
 
 @dataclass(frozen=True)
 class Proposal:
-    """Where the rule puts HiMAP's two stages.
+    """Layers proposed for HiMAP's two stages, and the curves that they follow from.
 
     Attributes:
         layers: (K1, K2), 0-based, pruned before; None where no layer keeps the rule.
@@ -39,7 +39,7 @@ class Proposal:
 
     @property
     def complete(self) -> bool:
-        """Whether both layers were found."""
+        """Whether there is a layer for both stages."""
         return None not in self.layers
 
     def checked_layers(self) -> tuple[int, int]:
@@ -61,7 +61,7 @@ class Proposal:
 
 
 def propose(flows: Array, groups: Sequence[Hashable], keep: tuple[float, float] = KEEP) -> Proposal:
-    """Apply the rule.
+    """Layers for HiMAP's two stages by the rule of this module.
 
     Args:
         flows: [n, L, 2, 2], NaN in layers without attention.

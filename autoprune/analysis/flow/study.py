@@ -1,4 +1,4 @@
-"""The whole analysis: flows and cuts of every sample, as curves of all of them and of each task."""
+"""HiMAP's analysis of a data set: saliency and edge ablation, as curves over all samples and by task."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from autoprune.analysis.flow.backward import check_eval, flow_saliency
 from autoprune.analysis.flow.curves import cut_curves, flow_curves
-from autoprune.analysis.flow.edges import CUTS
+from autoprune.analysis.flow.edge_ablation import CUTS
 from autoprune.analysis.flow.interventions import intervene
 from autoprune.analysis.flow.proposal import Proposal, propose
+from autoprune.analysis.flow.saliency import check_eval, flow_saliency
 from autoprune.analysis.flow.targets import find_targets
 from autoprune.data.rows import Sample
 from autoprune.data.samples import SampleSet
@@ -34,17 +34,17 @@ Loss = Literal["first", "answer"]
 
 
 @dataclass(frozen=True)
-class Part:
-    """What is said about some samples.
+class FlowSummary:
+    """Curves over layers, accuracy and proposed layers of some samples.
 
     Attributes:
-        samples: How many they are.
-        accuracy: Of the model as it is.
-        probability: That it gives to the right answer, mean.
+        samples: Number of samples.
+        accuracy: Of the dense model.
+        probability: Of the right answer in the dense model, mean over samples.
         flows: Curves by measure (`curves.MEASURES`) and direction (`curves.DIRECTIONS`).
-        cuts: Curves by cut (`edges.CUTS`), arm (``cut``, ``random``, ``beyond_random``) and metric (``accuracy_drop``,
-            ``probability_drop``, ``kl``).
-        proposal: Where the rule puts HiMAP's stages.
+        cuts: Curves by cut (`edge_ablation.CUTS`), arm (``cut``, ``random``, ``beyond_random``) and metric
+            (``accuracy_drop``, ``probability_drop``, ``kl``).
+        proposal: Layers that the rule proposes for HiMAP's stages.
     """
 
     samples: int
@@ -62,12 +62,12 @@ class FlowAnalysis:
     Attributes:
         data: Name of the rows.
         data_digest: Their digest.
-        layers: How many decoder layers there are.
+        layers: Number of decoder layers.
         loss: ``first``: of the first token of the right answer, as HiMAP; ``answer``: mean over all its tokens.
-        window: Layers in which a cut is made; None = all from a layer on.
-        silent: Samples whose loss has no gradient at all; they are left out of the flows.
-        overall: All samples.
-        tasks: The samples of each task that has at least two groups.
+        window: Number of layers in which edges are cut, from layer k on; None = all deeper ones.
+        silent: Number of samples whose loss has no gradient; they are left out of the flows.
+        overall: Summary of all samples.
+        tasks: Summary of each task that has samples of at least two groups.
     """
 
     data: str
@@ -76,8 +76,8 @@ class FlowAnalysis:
     loss: Loss
     window: int | None
     silent: int
-    overall: Part
-    tasks: dict[str, Part]
+    overall: FlowSummary
+    tasks: dict[str, FlowSummary]
 
     def schedule(self, loaded: LoadedModel) -> Schedule:
         """The proposed HiMAP schedule with its evidence.
@@ -118,7 +118,7 @@ def analyse_flow(
     max_new_tokens: int = 32,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> FlowAnalysis:
-    """Information flow between image and text (HiMAP, CVPR 2025, arXiv 2503.13108), and what cutting it does.
+    """Information flow between image and text (HiMAP, CVPR 2025, arXiv 2503.13108), and the effect of cutting it.
 
     Saliency costs about three passes over each sample; the cuts cost 4·(L+1)/2 dense passes, layers before the first
     cut one being reused.
@@ -128,9 +128,9 @@ def analyse_flow(
         data: Samples of at least two groups.
         loss: See `FlowAnalysis`.
         window: See `FlowAnalysis`.
-        batch_size: Rows that the cuts are made in together.
+        batch_size: Rows of a batch of the edge ablation.
         max_new_tokens: Longest answer.
-        on_step: Told what is about to run.
+        on_step: Called with the name of each step before it runs.
 
     Raises:
         DataError: fewer than two groups, a sample without visual tokens or without text after them, or no sample whose
@@ -178,7 +178,7 @@ def analyse_flow(
 
 @dataclass(frozen=True)
 class _Measured:
-    """What was measured of each sample."""
+    """Figures of each sample: saliency by layer and kinds of token, numbers of tokens, and METRICS of each run."""
 
     flows: Array
     tokens: Array
@@ -208,14 +208,14 @@ def _summed_up(measured: _Measured, data: SampleSet, depth: int, loss: Loss, win
     groups = [sample.group for sample in data]
     speaks = np.nansum(measured.flows, axis=(1, 2, 3)) > 0
 
-    def part(indices: Sequence[int]) -> Part | None:
+    def part(indices: Sequence[int]) -> FlowSummary | None:
         heard = [i for i in indices if speaks[i]]
         if len({groups[i] for i in heard}) < 2:
             return None
         mine, theirs = [groups[i] for i in indices], [groups[i] for i in heard]
         chosen = list(indices)
         dense = measured.dense[chosen]
-        return Part(
+        return FlowSummary(
             samples=len(chosen),
             accuracy=float(dense[:, 0].mean()),
             probability=float(dense[:, 1].mean()),

@@ -1,4 +1,4 @@
-"""Which tokens stand for the right answer of a question."""
+"""Tokens of the right answer of a question, and of its other choices."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from autoprune.models.loading import LoadedModel
 
 
 @dataclass(frozen=True)
-class Target:
-    """The continuations that a model is asked about after one prompt.
+class AnswerTokens:
+    """Continuations of one prompt whose probability is asked for.
 
     Attributes:
         continuations: All choices; without choices one, the right answer with its end token.
-        right: Place of the right one.
+        right: Index of the right one.
     """
 
     continuations: tuple[tuple[int, ...], ...]
     right: int
 
     def tokens(self, loss: str) -> list[int]:
-        """What the loss asks for: of the right continuation the ``first`` token, or the whole ``answer``."""
+        """Tokens of the right continuation that the loss is taken over: the ``first`` one, or the whole ``answer``."""
         tokens = list(self.continuations[self.right])
         return tokens[:1] if loss == "first" else tokens
 
 
 def find_targets(
     loaded: LoadedModel, samples: Sequence[Sample], inputs: dict[str, Any], max_new_tokens: int
-) -> list[Target]:
-    """The targets of samples that all have choices, or all have none.
+) -> list[AnswerTokens]:
+    """Answer tokens of samples that all have choices, or all have none.
 
     An answer is spelled as the dense model says it where it is right (or where the row has no answers), else as the
     first accepted one.
@@ -50,7 +50,7 @@ def find_targets(
     """
     processor, model = loaded.processor, loaded.model
     if samples[0].choices is not None:
-        return [Target(tuple(map(tuple, choice_tokens(processor, s))), s.answer or 0) for s in samples]
+        return [AnswerTokens(tuple(map(tuple, choice_tokens(processor, s))), s.answer or 0) for s in samples]
     said = reference_answers(
         model, to_device(inputs, model.device), max_new_tokens, padding_token(model, processor)
     ).tokens
@@ -60,5 +60,5 @@ def find_targets(
         text = processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
         if sample.answers and not exact_match(text, sample.answers):
             tokens = following_tokens(processor, sample, sample.answers[:1])[0] + ends
-        found.append(Target((tuple(tokens),), 0))
+        found.append(AnswerTokens((tuple(tokens),), 0))
     return found

@@ -12,8 +12,7 @@ from support.zoo import CORE, FAMILIES
 from support.zoo.lfm2_vl import lfm2_vl
 
 from autoprune import presets
-from autoprune.analysis.flow.backward import flow_saliency
-from autoprune.analysis.flow.saliency import saliency_flows
+from autoprune.analysis.flow.saliency import flow_saliency, saliency_flows
 from autoprune.errors import ModelError, PatchError
 from autoprune.evaluate.encoding import force
 from autoprune.runtime import apply

@@ -9,8 +9,8 @@ from support.evidence import check_evidence
 from support.scenes import save_rows, save_tiny
 
 from autoprune.analysis.flow import study
-from autoprune.analysis.flow.backward import flow_saliency
 from autoprune.analysis.flow.proposal import propose
+from autoprune.analysis.flow.saliency import flow_saliency
 from autoprune.analysis.flow.study import analyse_flow
 from autoprune.data.samples import load_samples
 from autoprune.errors import DataError, EvaluationError, ModelError

@@ -8,8 +8,14 @@ from support.reference import layers_of
 from support.zoo import FAMILIES
 from support.zoo.lfm2_vl import lfm2_vl
 
-from autoprune.analysis.flow.cutting import Scissors
-from autoprune.analysis.flow.edges import CUTS, cut_edges, random_edges, visible_edges, without_edges
+from autoprune.analysis.flow.edge_ablation import (
+    CUTS,
+    EdgeAblation,
+    cut_edges,
+    random_edges,
+    visible_edges,
+    without_edges,
+)
 from autoprune.errors import DataError
 from autoprune.evaluate.encoding import force
 from autoprune.evaluate.prefix import DensePrefix
@@ -21,9 +27,9 @@ def prefix_of(zoo, answers=ANSWERS):
     return DensePrefix(zoo.model, force(zoo.inputs, answers, 0), ())
 
 
-def scissors_of(zoo, prefix):
+def ablation_of(zoo, prefix):
     rows = len(prefix.forced.ends)
-    return Scissors(zoo.model, prefix, range(rows), [f"row {b}" for b in range(rows)])
+    return EdgeAblation(zoo.model, prefix, range(rows), [f"row {b}" for b in range(rows)])
 
 
 def edited_by_hand(zoo, prefix, cut, layers):
@@ -64,8 +70,8 @@ def test_equals_masks_edited_by_hand(family, attention, cut):
     zoo = FAMILIES[family].build()
     zoo.model.set_attn_implementation(attention)
     prefix = prefix_of(zoo)
-    scissors, valid = scissors_of(zoo, prefix), prefix.forced.valid
-    onward, window = scissors.cut(cut, 2), scissors.cut(cut, 1, 3)
+    ablation, valid = ablation_of(zoo, prefix), prefix.forced.valid
+    onward, window = ablation.logits(cut, 2), ablation.logits(cut, 1, 3)
     torch.testing.assert_close(onward[valid], edited_by_hand(zoo, prefix, cut, range(2, 6))[valid], atol=1e-3, rtol=0)
     torch.testing.assert_close(window[valid], edited_by_hand(zoo, prefix, cut, range(1, 3))[valid], atol=1e-3, rtol=0)
     assert (onward - prefix.logits)[valid].abs().max() > 0.1
@@ -75,28 +81,28 @@ def test_equals_masks_edited_by_hand(family, attention, cut):
 def test_an_unpadded_prompt_whose_model_makes_no_mask():
     zoo = FAMILIES["llava"].build([[0]])
     prefix = prefix_of(zoo, ANSWERS[:1])
-    got = scissors_of(zoo, prefix).cut("visual_to_text", 3)
+    got = ablation_of(zoo, prefix).logits("visual_to_text", 3)
     torch.testing.assert_close(got, edited_by_hand(zoo, prefix, "visual_to_text", range(3, 6)), atol=1e-3, rtol=0)
 
 
 def test_text_cut_from_layer_0_on_does_not_depend_on_the_image():
     zoo = FAMILIES["llava"].build([[0]])
-    first = scissors_of(zoo, prefix := prefix_of(zoo, ANSWERS[:1])).cut("visual_to_text", 0)
+    first = ablation_of(zoo, prefix := prefix_of(zoo, ANSWERS[:1])).logits("visual_to_text", 0)
     zoo.inputs["pixel_values"] = -2 * zoo.inputs["pixel_values"]
     other = prefix_of(zoo, ANSWERS[:1])
-    torch.testing.assert_close(scissors_of(zoo, other).cut("visual_to_text", 0), first, atol=1e-4, rtol=0)
+    torch.testing.assert_close(ablation_of(zoo, other).logits("visual_to_text", 0), first, atol=1e-4, rtol=0)
     assert (prefix.logits - other.logits).abs().max() > 0.1
 
 
 def test_layers_without_attention_are_not_cut():
     zoo = lfm2_vl()
     prefix = prefix_of(zoo)
-    scissors = scissors_of(zoo, prefix)
+    ablation = ablation_of(zoo, prefix)
     attends = [hasattr(layer, "self_attn") for layer in layers_of(zoo.model)]
     assert any(attends)
     assert not all(attends)
     for i, does in enumerate(attends):
-        assert (scissors.cut("visual_to_text", i, i + 1) is not None) == does
+        assert (ablation.logits("visual_to_text", i, i + 1) is not None) == does
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -137,4 +143,4 @@ def test_an_image_that_nothing_reads_is_named():
         zoo.inputs[name] = zoo.inputs[name][:, :end]
     prefix = prefix_of(zoo, [[20]])
     with pytest.raises(DataError, match="row 0: no text token sees a visual token"):
-        scissors_of(zoo, prefix).cut("visual_to_text", 1)
+        ablation_of(zoo, prefix).logits("visual_to_text", 1)
