@@ -17,7 +17,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 
 from autoprune.analysis.codebook.measures import measure, places
 from autoprune.analysis.codebook.neighbours import neighbourhoods
-from autoprune.analysis.codebook.prompt import Probe, Prompt
+from autoprune.analysis.codebook.prompt import Probe, ProbedPrompt
 
 IMAGE, VISUAL, BEFORE, AFTER = 5, 576, 35, 20  # LLaVA-1.5's prompt, with a short question
 
@@ -37,7 +37,7 @@ def build() -> LlavaForConditionalGeneration:
     return LlavaForConditionalGeneration(config).eval()
 
 
-class Noted(Prompt):
+class Noted(ProbedPrompt):
     """A prompt that remembers what it was asked to run."""
 
     def __init__(self, *arguments: Any) -> None:

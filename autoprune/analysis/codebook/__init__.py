@@ -1,1 +1,1 @@
-"""Redundancy codebook ("Beyond Intermediate States", arXiv 2503.20540): visual tokens that say nothing anywhere."""
+"""Redundancy codebook ("Beyond Intermediate States", arXiv 2503.20540): prototypes of redundant visual tokens."""

@@ -1,4 +1,4 @@
-"""A codebook from a data set: images probed, thresholds and prototypes by the rule, and where it is from."""
+"""A codebook from a data set: visual tokens probed, thresholds and prototypes by the rule, and its evidence."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from autoprune.analysis.codebook.measures import Measures, measure, places
+from autoprune.analysis.codebook.measures import TokenMeasures, Variant, measure, places
 from autoprune.analysis.codebook.neighbours import neighbourhoods
-from autoprune.analysis.codebook.prompt import Prompt
+from autoprune.analysis.codebook.prompt import ProbedPrompt
 from autoprune.analysis.codebook.rule import QUANTILE, prototypes, redundant, thresholds
-from autoprune.analysis.codebook.variant import Variant
 from autoprune.data.rows import Sample
 from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError, ModelError
@@ -33,11 +32,11 @@ PROBES, LIMIT = 96, 512
 
 @dataclass(frozen=True)
 class Codebook:
-    """Prototypes of visual tokens that say nothing, and how they were found.
+    """Prototypes of redundant visual tokens, and how they were found.
 
     Attributes:
         prototypes: HalfTensor[P, d], of length 1; only directions are compared.
-        facts: What stands in the JSON beside the file.
+        facts: Content of the JSON beside the file: model, data, settings and counts.
     """
 
     prototypes: Tensor
@@ -96,20 +95,20 @@ def build_codebook(
     prompt: str | None = None,
     on_sample: Callable[[int, int], None] = lambda done, total: None,
 ) -> Codebook:
-    """Find visual tokens that say nothing whatever image they are in (arXiv 2503.20540).
+    """A codebook of visual tokens that are redundant in any image (arXiv 2503.20540).
 
     Args:
         loaded: The model.
         data: The rows; their answers are not used.
-        variant: ``sound``, or ``paper`` for the measures of the released code, see `measures` and `variant`. Its
+        variant: ``sound``, or ``paper`` for the measures of the released code, see `measures`. Its
             choice of thresholds and clusters by hand is replaced by the rule in both. An answer that starts with an
             article is taken as it is, where the released code looks at the next word.
         probes: Visual tokens to probe in each image; the paper's 96.
         quantile: Of the null, see `rule.thresholds`.
         clusters: How many; None = the square root of the number of probed tokens.
         limit: Most prototypes.
-        prompt: Asked about every image instead of the row's own question; the paper asks for one word.
-        on_sample: Told (rows done, rows).
+        prompt: Question for every image, in place of the row's own; the paper asks for one word.
+        on_sample: Called with (rows done, rows).
 
     Raises:
         DataError: a row has no visual token, no codebook follows from these rows, or as `checked_variant`.
@@ -161,11 +160,11 @@ def build_codebook(
     return Codebook(unit.half().cpu(), facts)
 
 
-def _measure(loaded: LoadedModel, sample: Sample, pad: Tensor | None, variant: Variant, probes: int) -> Measures:
+def _measure(loaded: LoadedModel, sample: Sample, pad: Tensor | None, variant: Variant, probes: int) -> TokenMeasures:
     inputs = model_inputs(loaded, [sample])
     merge = getattr(getattr(loaded.config, "vision_config", None), "spatial_merge_size", 1)
     try:
-        run = Prompt(loaded.model, inputs, pad)
+        run = ProbedPrompt(loaded.model, inputs, pad)
     except DataError as error:
         raise DataError(f"row {sample.id} {error.message}", field="data", remedy=error.remedy) from error
     around = neighbourhoods(inputs, run.visual, merge)

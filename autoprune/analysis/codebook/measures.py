@@ -1,31 +1,35 @@
-"""What single visual tokens of one image say: alone, among their neighbours, and in the whole image."""
+"""Redundancy of single visual tokens of one image: alone, among their neighbours, and in the whole image."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from autoprune.analysis.codebook.neighbours import Neighbours
-from autoprune.analysis.codebook.prompt import Fill, Probe, Prompt
-from autoprune.analysis.codebook.variant import GLOBAL_WEIGHT, Variant, confidence, divergence
+from autoprune.analysis.codebook.prompt import Fill, Probe, ProbedPrompt
+from autoprune.analysis.divergences import Divergences
 from autoprune.errors import ModelError
 
+Variant = Literal["sound", "paper"]
+"""How redundancy is measured: soundly, or as the code released with the paper does."""
+_TOP_CONFIDENCE, _TOP_DIVERGENCE, _GLOBAL_WEIGHT = 50, 10, 16
 _NULL_EVERY = 4
 _MOST_NOISE = 0.01
 
 
 @dataclass(frozen=True)
-class Measures:
-    """Of the probed tokens of one image.
+class TokenMeasures:
+    """Redundancy measures of the probed tokens of one image.
 
     Attributes:
         features: [p, d], the tokens as they enter the decoder.
-        values: {measure: FloatTensor[p]}; low means redundant. Sound: ``confidence`` (what the token alone says: top-1
-            probability, minus the mean of the null), ``local`` and ``global`` (Jensen-Shannon divergences). Paper:
+        values: {measure: FloatTensor[p]}; low means redundant. Sound: ``confidence`` (top-1 probability with this token
+            alone, minus the mean of the null), ``local`` and ``global`` (Jensen-Shannon divergences). Paper:
             ``confidence`` as it is, and ``context``, the local divergence plus 16 times the global one.
-        null: {measure: FloatTensor[q]}, the same of tokens that say nothing: see `measure`.
+        null: {measure: FloatTensor[q]}, the same of meaningless tokens: see `measure`.
         noise: Divergence of the dense pass from itself, computed as the probes are.
         forwards: Versions of the prompt that were run, the dense one included.
     """
@@ -38,7 +42,7 @@ class Measures:
 
 
 def places(features: Tensor, count: int) -> Tensor:
-    """The tokens to probe, LongTensor[p] ascending: evenly spaced ranks of likeness to the mean visual token.
+    """Visual tokens to probe, LongTensor[p] ascending: evenly spaced ranks of likeness to the mean visual token.
 
     The released code ranks by cosine to the vision tower's class token, which not all towers have, and takes more of
     the first ranks.
@@ -53,8 +57,8 @@ def places(features: Tensor, count: int) -> Tensor:
     return ranked[(2 * torch.arange(count, device=ranked.device) + 1) * len(ranked) // (2 * count)].sort().values
 
 
-def measure(prompt: Prompt, neighbours: Neighbours, probed: Tensor, variant: Variant) -> Measures:
-    """Probes some visual tokens of one prompt.
+def measure(prompt: ProbedPrompt, neighbours: Neighbours, probed: Tensor, variant: Variant) -> TokenMeasures:
+    """Measures of some visual tokens of one prompt.
 
     * alone: the prompt with this visual token only;
     * local: its neighbourhood only, against the same without it;
@@ -64,7 +68,7 @@ def measure(prompt: Prompt, neighbours: Neighbours, probed: Tensor, variant: Var
     Without means removed, as pruning would; the released code puts the pad token's embedding there (variant ``paper``).
     Positions stay what they are in the whole prompt, where the released code closes the gaps.
 
-    The null is what a token does that says nothing: at every fourth probed place, the mean visual token of the image
+    The null is the measure of a meaningless token: at every fourth probed place, the mean visual token of the image
     takes the token's place (or those of its whole tile), and is then measured, or removed, as the token is.
 
     Args:
@@ -114,12 +118,40 @@ def measure(prompt: Prompt, neighbours: Neighbours, probed: Tensor, variant: Var
         prior = alone_null.mean()
         values["confidence"], null["confidence"] = alone - prior, alone_null - prior
     forwards = 2 + 3 * len(probed) + 2 * len(nulls) + len(tiles) + len(meaningless)
-    return Measures(prompt.features[probed].float(), values, null, noise, forwards)
+    return TokenMeasures(prompt.features[probed].float(), values, null, noise, forwards)
+
+
+def confidence(logits: Tensor, variant: Variant) -> Tensor:
+    """Probability of the likeliest first answer token, FloatTensor[n], of logits [n, V].
+
+    Over the whole vocabulary; the released code's softmax runs over the 50 largest logits only, which inflates it.
+    """
+    if variant == "paper":
+        logits = logits.topk(min(_TOP_CONFIDENCE, logits.shape[-1]), -1).values
+    return logits.float().softmax(-1).amax(-1)
+
+
+def divergence(ablated: Tensor, whole: Tensor, variant: Variant) -> Tensor:
+    """How far an ablation moves the answer: FloatTensor[n], of logits [n, V] with and without it.
+
+    The Jensen-Shannon divergence over the whole vocabulary, in nats. The released code looks at the 10 likeliest tokens
+    of the run that is not ablated, renormalised, turns both Kullback-Leibler terms round, and divides by 10.
+
+    Raises:
+        EvaluationError: a logit is not finite.
+    """
+    if variant == "sound":
+        return Divergences.between(ablated, whole).js
+    places = whole.topk(min(_TOP_DIVERGENCE, whole.shape[-1]), -1).indices
+    p, q = (x.float().gather(-1, places).log_softmax(-1) for x in (ablated, whole))
+    mixed = (p.exp() + q.exp()) / 2
+    turned = [(mixed * (mixed.log() - log)).sum(-1) for log in (p, q)]
+    return torch.stack(turned).mean(0) / places.shape[-1]
 
 
 def _named(alone: Tensor, local: Tensor, everywhere: Tensor, variant: Variant) -> dict[str, Tensor]:
     if variant == "paper":
-        return {"confidence": alone, "context": local + GLOBAL_WEIGHT * everywhere}
+        return {"confidence": alone, "context": local + _GLOBAL_WEIGHT * everywhere}
     return {"confidence": alone, "local": local, "global": everywhere}
 
 

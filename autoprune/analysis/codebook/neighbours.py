@@ -1,4 +1,4 @@
-"""Which visual tokens lie around a visual token."""
+"""Neighbourhoods of visual tokens: 3 x 3 in the grid of their image, or nine in sequence."""
 
 from __future__ import annotations
 

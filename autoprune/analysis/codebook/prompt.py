@@ -1,4 +1,4 @@
-"""One prompt, run many times with some of its visual tokens left out or filled, in few and short batches.
+"""A prompt run many times with some of its visual tokens removed or replaced, in few and short batches.
 
 The model is run once, with its vision tower. What its text model was called with is kept, and each probe is a cut of
 that call: the columns that are left, with the positions they had. Columns before the first change are those of the
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from autoprune.analysis.codebook.cutting import Cut
+from autoprune.analysis.codebook.probe_call import ProbeCall
 from autoprune.errors import DataError, ModelError
 from autoprune.runtime import record
 from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
@@ -43,8 +43,8 @@ class Probe:
     fill: Fill = "mean"
 
 
-class Prompt:
-    """The recorded dense pass over one sample.
+class ProbedPrompt:
+    """One sample whose dense pass is recorded, and from which probes are run.
 
     Attributes:
         visual: BoolTensor[S], visual tokens.
@@ -76,8 +76,8 @@ class Prompt:
             visual = recording.visual_mask
         _check(visual, inputs.get("attention_mask"))
         self.visual, self.logits = visual[0], run.logits[0, -1].float()
-        self._cut = Cut(call, self.visual, pad)
-        self._cached = self._cached and self._cut.causal
+        self._dense = ProbeCall(call, self.visual, pad)
+        self._cached = self._cached and self._dense.causal
         self.features: Tensor = call["inputs_embeds"][0, self.visual]
         self._columns = self.visual.nonzero()[:, 0]
 
@@ -115,7 +115,7 @@ class Prompt:
         return left.nonzero()[:, 0]
 
     def _forward(self, probes: list[Probe], rows: list[Tensor], start: int) -> Tensor:
-        call = self._cut.call(rows, [(probe.filled, probe.fill) for probe in probes], start)
+        call = self._dense.columns(rows, [(probe.filled, probe.fill) for probe in probes], start)
         call |= {"past_key_values": self._prefix(start, len(probes)), "use_cache": start > 0}
         # The outer model must only hand this on to its text model, which is then called as the dense one was.
         handed_on = {name: call[name] for name in ("inputs_embeds", "position_ids", "past_key_values", "use_cache")}

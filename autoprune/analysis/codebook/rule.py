@@ -1,4 +1,4 @@
-"""From measures to prototypes: thresholds from the null, then what recurs in unrelated images."""
+"""Prototypes from measures: thresholds from the null, then clusters that recur in unrelated images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from autoprune.analysis.codebook.clustering import density_peaks
-from autoprune.analysis.codebook.measures import Measures
+from autoprune.analysis.codebook.measures import TokenMeasures
 from autoprune.errors import DataError
 from autoprune.evaluate.statistics import wilson
 
@@ -19,7 +19,7 @@ QUANTILE = 0.95
 
 @dataclass(frozen=True)
 class Prototypes:
-    """What the rule took.
+    """Tokens that the rule takes as prototypes.
 
     Attributes:
         tokens: LongTensor[P], which of the probed tokens, all images after one another.
@@ -32,8 +32,8 @@ class Prototypes:
     clusters: tuple[int, int]
 
 
-def thresholds(measured: Sequence[Measures], quantile: float) -> dict[str, float]:
-    """{measure: largest value of a redundant token}: what a token that says nothing stays below.
+def thresholds(measured: Sequence[TokenMeasures], quantile: float) -> dict[str, float]:
+    """{measure: largest value of a redundant token}: the bound that meaningless tokens stay below.
 
     The quantile of the null, pooled over images; for a divergence not below the model's own noise. The paper sets its
     thresholds by hand for each model.
@@ -46,7 +46,7 @@ def thresholds(measured: Sequence[Measures], quantile: float) -> dict[str, float
     return found
 
 
-def redundant(measured: Sequence[Measures], bounds: dict[str, float]) -> Tensor:
+def redundant(measured: Sequence[TokenMeasures], bounds: dict[str, float]) -> Tensor:
     """BoolTensor[n]: tokens of which no measure exceeds its threshold.
 
     Raises:
@@ -75,7 +75,7 @@ def redundant(measured: Sequence[Measures], bounds: dict[str, float]) -> Tensor:
 def prototypes(
     features: Tensor, flags: Tensor, groups: Sequence[Hashable], count: int | None, limit: int
 ) -> Prototypes:
-    """Redundant tokens that are so whatever image they are in.
+    """Tokens that are redundant in any image.
 
     All probed tokens are clustered together. A cluster is context-independent if its redundant tokens come from at
     least two groups and surely are most of it: the lower end of the 95 % interval of their share is above one half.
@@ -86,7 +86,7 @@ def prototypes(
     Args:
         features: [n, d], probed tokens of all images.
         flags: BoolTensor[n], which are redundant.
-        groups: n, the image of each, or what stands for it.
+        groups: n, the image of each token, or the group of its row.
         count: Clusters; None = the square root of n.
         limit: Most prototypes.
 

@@ -12,7 +12,7 @@ from torch.nn.functional import cosine_similarity, kl_div
 from autoprune.analysis.codebook import prompt as module
 from autoprune.analysis.codebook.measures import measure, places
 from autoprune.analysis.codebook.neighbours import neighbourhoods
-from autoprune.analysis.codebook.prompt import Probe, Prompt
+from autoprune.analysis.codebook.prompt import Probe, ProbedPrompt
 from autoprune.errors import DataError, ModelError
 
 CORE = ("llava", "qwen2_5_vl", "internvl")
@@ -69,7 +69,7 @@ def test_equal_to_one_masked_pass_per_probe(family: str, at_once: int, monkeypat
     zoo = FAMILIES[family].build([[0, 1]])
     pad = torch.randn(64, generator=torch.Generator().manual_seed(3))
     probes = some_probes(int(zoo.visual.sum()))
-    got = Prompt(zoo.model, zoo.inputs, pad).run(probes)
+    got = ProbedPrompt(zoo.model, zoo.inputs, pad).run(probes)
     for probe, logits in zip(probes, got, strict=True):
         wanted = slow(zoo, probe.kept, probe.filled, pad if probe.fill == "pad" else None)
         torch.testing.assert_close(logits, wanted, atol=2e-4, rtol=1e-4)
@@ -81,7 +81,7 @@ def test_nothing_changed_is_the_dense_pass(family: str) -> None:
     """Deepstack, masks without causality, tiles, frames, learnt positions."""
     row = FAMILIES.get(family) or HYBRIDS[family]
     zoo = row.build([[0, 1]])
-    prompt = Prompt(zoo.model, zoo.inputs)
+    prompt = ProbedPrompt(zoo.model, zoo.inputs)
     n = len(prompt.features)
     none = torch.zeros(n, dtype=torch.bool)
     with torch.no_grad():
@@ -96,7 +96,7 @@ def test_nothing_changed_is_the_dense_pass(family: str) -> None:
 
 def test_far_fewer_columns_are_run_than_one_by_one() -> None:
     zoo = llava([[0]])
-    prompt, ran = Prompt(zoo.model, zoo.inputs), []
+    prompt, ran = ProbedPrompt(zoo.model, zoo.inputs), []
     layer = zoo.model.get_decoder().layers[0]
     handle = layer.register_forward_pre_hook(lambda m, args: ran.append(args[0].shape[:2]))
     n = len(prompt.features)
@@ -129,7 +129,7 @@ def paper_js(a: torch.Tensor, whole: torch.Tensor) -> float:
 def test_measures_equal_the_definition(family: str, variant: str) -> None:
     zoo = FAMILIES[family].build([[0, 1]])
     pad = torch.randn(64, generator=torch.Generator().manual_seed(3))
-    prompt = Prompt(zoo.model, zoo.inputs, pad)
+    prompt = ProbedPrompt(zoo.model, zoo.inputs, pad)
     n, none = masks(zoo)
     neighbours = neighbourhoods(zoo.inputs, prompt.visual, 2)
     probed = torch.arange(0, n, 5)
@@ -224,19 +224,19 @@ def test_places_span_the_ranks() -> None:
 def test_prompts_that_cannot_be_probed() -> None:
     zoo = qwen2_5_vl()
     with pytest.raises(DataError, match="one sample"):
-        Prompt(zoo.model, zoo.inputs)
+        ProbedPrompt(zoo.model, zoo.inputs)
     zoo = llava([[0]])
     text = {"input_ids": torch.randint(10, 99, (1, 8))}
     with pytest.raises(DataError, match="no visual token"):
-        Prompt(zoo.model, text)
+        ProbedPrompt(zoo.model, text)
     zoo = FAMILIES["blip-2"].build([[0]])
     with pytest.raises(ModelError, match="wants pixel_values in every call"):
-        Prompt(zoo.model, zoo.inputs)
+        ProbedPrompt(zoo.model, zoo.inputs)
 
 
 def test_the_divergence_is_bounded_by_ln_2() -> None:
     zoo = llava([[0]])
-    prompt = Prompt(zoo.model, zoo.inputs)
+    prompt = ProbedPrompt(zoo.model, zoo.inputs)
     got = measure(prompt, neighbourhoods(zoo.inputs, prompt.visual, 1), torch.arange(16), "sound")
     assert all(
         float(v.min()) >= 0 and float(v.max()) <= math.log(2) for k, v in got.values.items() if k != "confidence"

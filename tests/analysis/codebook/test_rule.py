@@ -13,7 +13,7 @@ from support.scenes import save_rows, save_tiny
 import autoprune
 from autoprune.analysis.codebook.build import beside, build_codebook
 from autoprune.analysis.codebook.clustering import density_peaks
-from autoprune.analysis.codebook.measures import Measures
+from autoprune.analysis.codebook.measures import TokenMeasures
 from autoprune.analysis.codebook.rule import prototypes, redundant, thresholds
 from autoprune.data.samples import load_samples
 from autoprune.errors import DataError
@@ -80,9 +80,9 @@ def test_a_pattern_of_one_image_is_refused() -> None:
         prototypes(points, truth == 0, groups, 2, 512)
 
 
-def measured(values: list[float], null: list[float], noise: float = 0.0) -> Measures:
+def measured(values: list[float], null: list[float], noise: float = 0.0) -> TokenMeasures:
     tables = [{name: torch.tensor(x) for name in ("confidence", "local", "global")} for x in (values, null)]
-    return Measures(torch.zeros(len(values), WIDTH), *tables, noise, 1)
+    return TokenMeasures(torch.zeros(len(values), WIDTH), *tables, noise, 1)
 
 
 def test_thresholds_are_quantiles_of_the_null_and_not_below_the_noise() -> None:

@@ -1,4 +1,4 @@
-"""A recorded call of a text model, cut down to some of its columns, for many cuts at once."""
+"""The recorded call of a text model, cut down to some of its columns for a batch of probes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _OWN = ("use_cache", "cache_position", "input_ids", "inputs_embeds", "attention_
 _Filled = Sequence[tuple[Tensor, str]]
 
 
-class Cut:
-    """One dense call, of which parts are taken.
+class ProbeCall:
+    """Arguments of the dense call of a text model, and those of calls on parts of its columns.
 
     Attributes:
         causal: Whether every column sees only those before it: true unless the call brings masks of its own.
@@ -30,12 +30,12 @@ class Cut:
         mask = call.get("attention_mask")
         self.causal = mask is None or (isinstance(mask, Tensor) and mask.ndim == 2)
 
-    def call(self, rows: Sequence[Tensor], filled: _Filled, start: int) -> dict[str, Any]:
+    def columns(self, rows: Sequence[Tensor], filled: _Filled, start: int) -> dict[str, Any]:
         """Arguments of the text model for a left-padded batch, after a cache of the columns before `start`.
 
         Args:
-            rows: For each cut, the columns from `start` on that it holds, ascending.
-            filled: For each cut, BoolTensor[n_visual], the visual tokens that are replaced, and by what.
+            rows: For each probe, the columns from `start` on that it keeps, ascending.
+            filled: For each probe, BoolTensor[n_visual], the visual tokens that are replaced, and by what.
             start: Columns that are cached.
 
         Raises:
