@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -31,7 +31,6 @@ from autoprune.runtime.call import (
 )
 from autoprune.runtime.decoder import decoder_layers, find_decoder, visual_mask_names, visual_token_ids
 from autoprune.runtime.encoder import Encoder, EncoderPass
-from autoprune.runtime.guard import guard
 from autoprune.runtime.positions import Renumberer
 from autoprune.runtime.pruner import Plan, Pruner, ScoreKey, make_plan
 from autoprune.runtime.refusals import (
@@ -44,6 +43,7 @@ from autoprune.runtime.refusals import (
     refuse_method,
     refuse_options,
 )
+from autoprune.runtime.replay import guarded, shadowed
 from autoprune.runtime.report import Noted, Report
 from autoprune.schedule import Schedule
 
@@ -126,7 +126,7 @@ class Patch:
         self._renumberer = Renumberer(self._decoder)
         self._encoder = Encoder(model, self._decoder)
         self._calls = Calls()
-        self._undo: list[Callable[[], None]] = []
+        self._undo = ExitStack()
         check_attention(self._decoder)
         check_whole(model)
         if self._stages and visual_mask is None and not self._visual_ids and not self._visual_masks:
@@ -159,8 +159,7 @@ class Patch:
 
     def remove(self) -> None:
         """Undo everything; the model is as it was before. Removing twice does nothing."""
-        while self._undo:
-            self._undo.pop()()
+        self._undo.close()
         _forget_compiled()
         self._calls.end()
         if active_patch(self._model) is self:
@@ -196,14 +195,14 @@ class Patch:
                 if before
                 else module.register_forward_hook(after, with_kwargs=True, prepend=first)
             )
-            self._undo.append(handle.remove)
+            self._undo.callback(handle.remove)
 
         hook(self._model, before=self._before_model)
         self._override(self._model, "generate", self._generate)
         # transformers compiles the decode with a static cache on its own; whoever wants that compiles the model.
         self._override(self._model, "_valid_auto_compile_criteria", lambda *_, **__: False)
         for module in (self._model, self._decoder):
-            self._undo.append(guard(module, self._calls.end))
+            self._undo.enter_context(guarded(module, self._calls.end))
             for name in REFUSED_METHODS:
                 self._override(module, name, partial(refuse_method, name))
         for module in self._model.modules():
@@ -221,18 +220,8 @@ class Patch:
     def _override(self, module: nn.Module, name: str, wrap: Callable[..., Any]) -> None:
         """Shadow a method by an instance attribute that calls `wrap(method, *args, **kwargs)`."""
         method = getattr(module, name, None)
-        if method is None:
-            return
-        shadowed = module.__dict__.get(name)
-        module.__dict__[name] = lambda *args, **kwargs: wrap(method, *args, **kwargs)
-
-        def undo() -> None:
-            if shadowed is None:
-                del module.__dict__[name]
-            else:
-                module.__dict__[name] = shadowed
-
-        self._undo.append(undo)
+        if method is not None:
+            self._undo.enter_context(shadowed(module, name, lambda *args, **kwargs: wrap(method, *args, **kwargs)))
 
     def _layer_entry(self, i: int) -> Callable[..., Any]:
         def before(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

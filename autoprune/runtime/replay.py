@@ -93,3 +93,24 @@ def recorded_outputs(recorded: Iterable[tuple[nn.Module, Any]]) -> Iterator[None
         for module, output in recorded:
             stack.enter_context(shadowed(module, "forward", lambda *_, _output=output, **__: _output))
         yield
+
+
+@contextmanager
+def guarded(module: nn.Module, failed: Callable[[], None]) -> Iterator[None]:
+    """Run `failed` whenever a call of `module` ends by an exception, Ctrl-C included.
+
+    torch runs forward hooks after an ``Exception`` only. The seam is the one that ``module.compile()`` uses, since
+    ``forward`` belongs to accelerate, whose hooks may come and go while this one stays.
+    """
+    seam = "_compiled_call_impl"
+    inner = module.__dict__.get(seam)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return (inner or module._call_impl)(*args, **kwargs)
+        except BaseException:
+            failed()
+            raise
+
+    with shadowed(module, seam, call):
+        yield
