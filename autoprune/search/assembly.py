@@ -22,7 +22,7 @@ from autoprune.search.pareto import non_dominated
 from autoprune.search.sampler import feasible
 from autoprune.search.spec import StudySpec
 from autoprune.search.study import DENSE, Measurements, RunFacts, Study
-from autoprune.search.trials import candidate_of, is_distinct, measured_of
+from autoprune.search.trials import candidate_of, is_distinct, measured_of, schedule_of
 from autoprune.search.workers.protocol import Split
 
 _SHOWN_DETAILS = ("visual_tokens", "text_tokens", "near_ties", "metric")
@@ -40,11 +40,6 @@ def baseline_trials(study: Study, trials: Sequence[FrozenTrial]) -> list[tuple[s
     by_key = {candidate_of(t).get("key"): t for t in trials if is_distinct(t)}
     listed = [(baseline_name(n), presets.resolve(n, study.inputs.num_layers)) for n in study.spec.baselines]
     return [(name, by_key.get(schedule.key)) for name, schedule in listed if schedule.stages]
-
-
-def schedule_of(trial: FrozenTrial) -> Schedule:
-    """The schedule that a trial is about."""
-    return Schedule.model_validate(candidate_of(trial)["schedule"])
 
 
 def shown_schedules(study: Study, trials: Sequence[FrozenTrial]) -> list[Schedule]:

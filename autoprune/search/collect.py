@@ -11,10 +11,11 @@ from optuna.trial import FrozenTrial
 from autoprune.errors import AutopruneError, EvaluationError
 from autoprune.evaluate.results import SampleResult, summarise
 from autoprune.schedule import Schedule
-from autoprune.search.assembly import controls_of, front_trials, schedule_of, shown_schedules
+from autoprune.search.assembly import controls_of, front_trials, shown_schedules
 from autoprune.search.ledger import Ledger
 from autoprune.search.loop import LOSSES_ALLOWED
 from autoprune.search.study import DENSE, Measurements, Study, Times
+from autoprune.search.trials import schedule_of
 from autoprune.search.workers.protocol import Event, Executor, OnEvent, Split, Task, TaskResult
 
 _VALIDATION_CHUNK, _ARMS_TOGETHER = 64, 4

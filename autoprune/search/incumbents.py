@@ -21,9 +21,9 @@ class Incumbents:
 
     def __init__(self, spec: StudySpec, groups: Sequence[str]) -> None:
         self._spec, self._groups = spec, groups
-        self._points: list[tuple[str, list[SampleResult], dict[str, Any] | None, float]] = []
+        self._points: list[tuple[str, Sequence[SampleResult], dict[str, Any] | None, float]] = []
 
-    def add(self, name: str, results: list[SampleResult], latency: dict[str, Any] | None) -> None:
+    def add(self, name: str, results: Sequence[SampleResult], latency: dict[str, Any] | None) -> None:
         """Adds a point with all samples; `name` is how a stopped candidate refers to it."""
         quality = sum(objectives.objective_samples(self._spec, results, latency).qualities[0])
         self._points.append((name, results, latency, quality))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -12,7 +12,6 @@ from optuna.trial import FrozenTrial, TrialState
 from autoprune.errors import AutopruneError, EvaluationError
 from autoprune.evaluate.objectives import FIGURES
 from autoprune.evaluate.results import SampleResult, summarise
-from autoprune.schedule import Schedule
 from autoprune.search import objectives, sampler
 from autoprune.search.incumbents import Incumbents
 from autoprune.search.ledger import Ledger
@@ -20,15 +19,16 @@ from autoprune.search.racing import looks
 from autoprune.search.study import Study
 from autoprune.search.trials import (
     COUNTED,
-    DUPLICATE_OF,
     MEASURED,
     Candidate,
+    EndedTrial,
     Trials,
-    candidate_of,
+    ended_of,
     is_distinct,
     measured_of,
+    schedule_of,
 )
-from autoprune.search.workers.protocol import Event, Executor, OnEvent, Task, TaskResult
+from autoprune.search.workers.protocol import Event, Executor, OnEvent, Task, TaskResult, Verb
 
 LOSSES_ALLOWED = 1
 """Workers that may die with one candidate; with one more it is to blame."""
@@ -37,13 +37,23 @@ _RESTLESS_DRAWS, _EXHAUSTED_DRAWS = 5, 100
 
 
 @dataclass(frozen=True)
-class EndedTrial:
-    """How the first trial of a schedule ended; its duplicates end alike."""
+class RunningCandidate:
+    """A candidate with what was measured of it so far.
 
-    number: int
-    state: TrialState
-    values: list[float] | None
-    attributes: dict[str, Any]
+    Attributes:
+        candidate: The trial.
+        results: Of the first samples.
+        times: Measured times, where the study asks for them.
+    """
+
+    candidate: Candidate
+    results: tuple[SampleResult, ...] = ()
+    times: dict[str, Any] | None = None
+
+    @property
+    def key(self) -> str:
+        """Key of the schedule."""
+        return self.candidate.schedule.key
 
 
 class SearchLoop:
@@ -72,15 +82,16 @@ class SearchLoop:
         self._incumbents = Incumbents(spec, data.groups)
         self._incumbents.add("dense", dense, {"prefill_ms": 1.0, "prefill_dense_ms": 1.0})
         self._ended: dict[str, EndedTrial] = {}
-        self._running: dict[int, Candidate] = {}
-        self._by_key: dict[str, Candidate] = {}
-        self._ready: list[Candidate] = []
+        self._counts = dict.fromkeys((*COUNTED, TrialState.FAIL), 0)
+        self._running: dict[int, RunningCandidate] = {}
+        self._ready: list[RunningCandidate] = []
+        self._followers: dict[str, list[Candidate]] = {}
+        """Running schedules, with the later trials that drew the same one; they end with it."""
         self._tasks = 0
         self._repeats = 0
         self._exhausted = False
-        self._counts = dict.fromkeys((*COUNTED, TrialState.FAIL), 0)
         for trial in trials.all():
-            self._remember(trial)
+            self._take_up(trial)
 
     def run(self) -> None:
         """Searches.
@@ -96,10 +107,10 @@ class SearchLoop:
                 self._submit(candidate)
             if self._executor.free() and not self._running:
                 return
-            for done in self._executor.wait(timeout=1.0):
-                self._handle(done)
+            for result in self._executor.wait(timeout=1.0):
+                self._handle(result)
 
-    def _next(self) -> Candidate | None:
+    def _next(self) -> RunningCandidate | None:
         """A candidate with work to do; those without are ended on the way."""
         if self._ready:
             return self._ready.pop(0)
@@ -107,17 +118,18 @@ class SearchLoop:
             candidate, left = self._trials.take(at_random=self._repeats >= _RESTLESS_DRAWS)
             if left and self._spec.workers.count == 0:
                 # The worker that died with this trial was the driver itself.
-                self._trials.note_loss(candidate)
+                candidate = self._trials.note_loss(candidate)
             if self._is_repeat(candidate):
                 continue
             if candidate.losses > LOSSES_ALLOWED:
                 self._fail(candidate, f"{candidate.losses} workers died with it")
                 continue
-            candidate.results = self._ledger.results(self._key, candidate.schedule)[: self._data.size]
-            self._by_key[candidate.schedule.key] = candidate
+            known = self._ledger.results(self._key, candidate.schedule)[: self._data.size]
+            running = RunningCandidate(candidate, tuple(known))
+            self._followers[running.key] = []
             self._repeats = 0
-            if not self._finish_if_decided(candidate):
-                return candidate
+            if not self._is_decided(running):
+                return running
         return None
 
     def _may_start(self) -> bool:
@@ -125,14 +137,16 @@ class SearchLoop:
             return False
         if self._trials.left_running():
             return True  # a dead driver counted them already
-        running = len(self._by_key)
-        return sum(self._counts[s] for s in COUNTED) + running < self._spec.search.trials
+        return self._counted() + len(self._followers) < self._spec.search.trials
+
+    def _counted(self) -> int:
+        return sum(self._counts[state] for state in COUNTED)
 
     def _is_repeat(self, candidate: Candidate) -> bool:
         """Ends a duplicate like the first trial of its schedule, or lets it wait for the one that runs."""
         key = candidate.schedule.key
         first = self._ended.get(key)
-        if first is None and key not in self._by_key:
+        if first is None and key not in self._followers:
             return False
         self._repeats += 1
         if self._repeats >= _EXHAUSTED_DRAWS:
@@ -141,91 +155,95 @@ class SearchLoop:
                 Event("warning", f"{self._repeats} draws in a row were repeats: the space has no more to give")
             )
         if first is None:
-            self._by_key[key].followers.append(candidate)
+            self._followers[key].append(candidate)
         else:
-            self._tell_like(candidate, first)
+            self._end_one(candidate, first.as_duplicate())
         return True
 
-    def _submit(self, candidate: Candidate) -> None:
+    def _submit(self, running: RunningCandidate) -> None:
         self._tasks += 1
-        self._running[self._tasks] = candidate
-        needs_time = objectives.is_timed(self._spec) and candidate.latency is None
-        start = len(candidate.results)
+        self._running[self._tasks] = running
+        candidate, start = running.candidate, len(running.results)
         stop = self._data.size if candidate.origin == "baseline" else next(n for n in self._looks if n > start)
-        verb: Any = "latency" if needs_time else "evaluate"
+        verb: Verb = "latency" if self._lacks_times(running) else "evaluate"
         self._executor.submit(Task(self._tasks, verb, (candidate.schedule,), "calibration", start, stop))
 
-    def _handle(self, done: TaskResult) -> None:
-        candidate = self._running.pop(done.task.number)
-        if done.bug is not None:
+    def _lacks_times(self, running: RunningCandidate) -> bool:
+        return objectives.is_timed(self._spec) and running.times is None
+
+    def _handle(self, result: TaskResult) -> None:
+        running = self._running.pop(result.task.number)
+        candidate = running.candidate
+        if result.bug is not None:
             raise AutopruneError(
-                f"trial {candidate.number} stopped the study: {type(done.bug).__name__}: {done.bug}",
+                f"trial {candidate.number} stopped the study: {type(result.bug).__name__}: {result.bug}",
                 remedy="this is a bug of autoprune or of the model's code; a resumed study runs the trial again",
-            ) from done.bug
-        if done.lost:
-            self._trials.note_loss(candidate)
-            self._note_attempt(done, candidate, "lost", done.lost)
-        if done.failure:
-            self._note_attempt(done, candidate, "failed", done.failure)
-            self._fail(candidate, done.failure)
-        elif done.lost and candidate.losses > LOSSES_ALLOWED:
-            self._fail(candidate, f"{candidate.losses} workers died with it; the last one: {done.lost}")
-        elif done.lost:
-            self._on_event(
-                Event("warning", f"trial {candidate.number} lost its worker and is tried again: {done.lost}")
-            )
-            self._ready.append(candidate)
+            ) from result.bug
+        if result.failure:
+            self._note_attempt(result, candidate, "failed", result.failure)
+            self._fail(candidate, result.failure)
+        elif result.lost:
+            self._handle_loss(running, result, result.lost)
         else:
-            self._add(candidate, done)
-            if self._finish_if_decided(candidate):
-                self._note_attempt(done, candidate, "done")
+            running = self._with_value(running, result)
+            if self._is_decided(running):
+                self._note_attempt(result, candidate, "done")
             else:
-                self._ready.insert(0, candidate)
+                self._ready.insert(0, running)
 
-    def _note_attempt(self, done: TaskResult, candidate: Candidate, outcome: str, reason: str = "") -> None:
-        self._ledger.add_attempt(self._spec.name, candidate.number, done.worker, outcome, reason)
+    def _handle_loss(self, running: RunningCandidate, result: TaskResult, reason: str) -> None:
+        candidate = self._trials.note_loss(running.candidate)
+        self._note_attempt(result, candidate, "lost", reason)
+        if candidate.losses > LOSSES_ALLOWED:
+            self._fail(candidate, f"{candidate.losses} workers died with it; the last one: {reason}")
+            return
+        self._on_event(Event("warning", f"trial {candidate.number} lost its worker and is tried again: {reason}"))
+        self._ready.append(replace(running, candidate=candidate))
 
-    def _add(self, candidate: Candidate, done: TaskResult) -> None:
-        if done.task.verb == "latency":
-            candidate.latency = done.value[0]
-        else:
-            results: list[SampleResult] = done.value[0]
-            self._ledger.add(self._key, candidate.schedule, len(candidate.results), results)
-            candidate.results += results
+    def _note_attempt(self, result: TaskResult, candidate: Candidate, outcome: str, reason: str = "") -> None:
+        self._ledger.add_attempt(self._spec.name, candidate.number, result.worker, outcome, reason)
 
-    def _finish_if_decided(self, candidate: Candidate) -> bool:
-        """Completes or stops a candidate if its samples say so."""
-        if objectives.is_timed(self._spec) and candidate.latency is None:
+    def _with_value(self, running: RunningCandidate, result: TaskResult) -> RunningCandidate:
+        """The candidate with what a task has measured; results of samples are in the ledger from here on."""
+        if result.task.verb == "latency":
+            return replace(running, times=result.value[0])
+        results: list[SampleResult] = result.value[0]
+        self._ledger.add(self._key, running.candidate.schedule, len(running.results), results)
+        return replace(running, results=(*running.results, *results))
+
+    def _is_decided(self, running: RunningCandidate) -> bool:
+        """Whether its samples decide about a candidate; then its trial is complete, or stopped by racing."""
+        if self._lacks_times(running):
             return False
-        count = len(candidate.results)
+        count = len(running.results)
         if count == self._data.size:
-            self._complete(candidate)
+            self._complete(running)
             return True
-        if count not in self._looks or candidate.origin == "baseline":
+        if count not in self._looks or running.candidate.origin == "baseline":
             return False
-        winner = self._incumbents.winner_over(candidate.results, candidate.latency)
+        winner = self._incumbents.winner_over(running.results, running.times)
         if winner is None:
             return False
         reason = f"after {count} samples {winner} costs no more and is better with confidence"
-        self._end(candidate, TrialState.PRUNED, None, self._measured(candidate, reason))
+        self._end(running.candidate, TrialState.PRUNED, None, self._figures(running, reason))
         return True
 
-    def _complete(self, candidate: Candidate) -> None:
-        values = objectives.values(self._spec, summarise(candidate.results), candidate.latency)
-        self._incumbents.add(f"trial {candidate.number}", candidate.results, candidate.latency)
-        self._end(candidate, TrialState.COMPLETE, values, self._measured(candidate))
+    def _complete(self, running: RunningCandidate) -> None:
+        values = objectives.values(self._spec, summarise(running.results), running.times)
+        self._incumbents.add(f"trial {running.candidate.number}", running.results, running.times)
+        self._end(running.candidate, TrialState.COMPLETE, tuple(values), self._figures(running))
 
-    def _measured(self, candidate: Candidate, reason: str | None = None) -> dict[str, Any]:
-        summary = summarise(candidate.results)
+    def _figures(self, running: RunningCandidate, reason: str | None = None) -> dict[str, Any]:
+        summary = summarise(running.results)
         figures = {row.figure: getattr(summary, row.figure) for row in FIGURES} | {"samples": summary.samples}
-        attributes: dict[str, Any] = {MEASURED: {**figures, "latency": candidate.latency, "reason": reason}}
+        attributes: dict[str, Any] = {MEASURED: {**figures, "latency": running.times, "reason": reason}}
         if self._spec.constraints.max_drop:
-            attributes[sampler.CONSTRAINTS] = objectives.violations(self._spec, self._dense, candidate.results)
+            attributes[sampler.CONSTRAINTS] = objectives.violations(self._spec, self._dense, running.results)
         return attributes
 
     def _fail(self, candidate: Candidate, reason: str) -> None:
         self._end(candidate, TrialState.FAIL, None, {MEASURED: {"reason": reason}})
-        failed, others = self._counts[TrialState.FAIL], sum(self._counts[s] for s in COUNTED)
+        failed, others = self._counts[TrialState.FAIL], self._counted()
         if (others == 0 and failed >= _FAILURES_AT_START) or (failed + others >= 10 and failed > others):
             raise EvaluationError(
                 f"{failed} of {failed + others} candidates failed; the last one, trial {candidate.number}: {reason}",
@@ -233,51 +251,38 @@ class SearchLoop:
             )
 
     def _end(
-        self, candidate: Candidate, state: TrialState, values: list[float] | None, attributes: dict[str, Any]
+        self, candidate: Candidate, state: TrialState, values: tuple[float, ...] | None, attributes: dict[str, Any]
     ) -> None:
+        """Ends a trial and those that drew the same schedule."""
         ended = EndedTrial(candidate.number, state, values, attributes)
+        followers = self._followers.pop(candidate.schedule.key, [])
         self._ended[candidate.schedule.key] = ended
-        self._by_key.pop(candidate.schedule.key, None)
         self._counts[state] += 1
-        self._tell(candidate, ended, attributes)
-        for follower in candidate.followers:
-            self._tell_like(follower, ended)
+        self._end_one(candidate, ended)
+        for follower in followers:
+            self._end_one(follower, ended.as_duplicate())
 
-    def _tell_like(self, duplicate: Candidate, first: EndedTrial) -> None:
-        self._tell(duplicate, first, {**first.attributes, DUPLICATE_OF: first.number})
-
-    def _tell(self, candidate: Candidate, ended: EndedTrial, attributes: dict[str, Any]) -> None:
-        if ended.state == TrialState.COMPLETE and ended.values is not None:
-            self._trials.complete(candidate, ended.values, attributes)
-        elif ended.state == TrialState.PRUNED:
-            self._trials.prune(candidate, attributes)
-        else:
-            self._trials.fail(candidate, attributes)
-        state, reason = ended.state.name, attributes[MEASURED].get("reason")
+    def _end_one(self, candidate: Candidate, ended: EndedTrial) -> None:
+        self._trials.end(candidate, ended)
         data = {
             "trial": candidate.number,
-            "state": state,
+            "state": ended.state.name,
             "name": candidate.name,
-            "values": ended.values,
-            "reason": reason,
-            "duplicate_of": attributes.get(DUPLICATE_OF),
+            "values": ended.values and list(ended.values),
+            "reason": ended.reason,
+            "duplicate_of": ended.duplicate_of,
             "schedule": candidate.schedule.to_json_dict(),
         }
-        done = sum(self._counts[s] for s in COUNTED)
-        message = f"trial {candidate.number} {state}" + (f": {reason}" if reason else "")
-        self._on_event(Event("trial", message, done, self._spec.search.trials, data))
+        message = f"trial {candidate.number} {ended.state.name}" + (f": {ended.reason}" if ended.reason else "")
+        self._on_event(Event("trial", message, self._counted(), self._spec.search.trials, data))
 
-    def _remember(self, trial: FrozenTrial) -> None:
+    def _take_up(self, trial: FrozenTrial) -> None:
         """Takes up a trial that an earlier run has ended."""
         if not trial.state.is_finished() or not is_distinct(trial):
             return
-        key = candidate_of(trial)["key"]
-        self._ended[key] = EndedTrial(trial.number, trial.state, trial.values, _reported(trial))
+        schedule = schedule_of(trial)
+        self._ended[schedule.key] = ended_of(trial)
         self._counts[trial.state] += 1
         if trial.state == TrialState.COMPLETE:
-            results = self._ledger.results(self._key, Schedule.model_validate(candidate_of(trial)["schedule"]))
+            results = self._ledger.results(self._key, schedule)
             self._incumbents.add(f"trial {trial.number}", results, measured_of(trial).get("latency"))
-
-
-def _reported(trial: FrozenTrial) -> dict[str, Any]:
-    return {name: value for name, value in trial.user_attrs.items() if name in (MEASURED, sampler.CONSTRAINTS)}

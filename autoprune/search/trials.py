@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,6 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autoprune.errors import StudyError
 from autoprune.evaluate.metrics import EXACT_MATCH, load_metric
-from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
 from autoprune.search import objectives, sampler
 from autoprune.search.initial import InitialSchedule, Origin
@@ -27,16 +26,17 @@ CANDIDATE, MEASURED, DUPLICATE_OF = "candidate", "measured", "duplicate_of"
 """User attributes of a trial."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Candidate:
-    """A running trial.
+    """A running trial and its schedule.
 
     Attributes:
+        trial: Optuna's handle.
         number: Number of the trial.
-        losses: Workers that died with it.
-        results: Samples measured so far.
-        latency: Measured times, where the study asks for them.
-        followers: Running trials that drew the same schedule; they end with it.
+        name: For people; empty unless it is a baseline.
+        origin: Why it is tried.
+        schedule: What is tried.
+        losses: Workers that died with it, under this driver and earlier ones.
     """
 
     trial: Trial
@@ -45,9 +45,39 @@ class Candidate:
     origin: Origin
     schedule: Schedule
     losses: int = 0
-    results: list[SampleResult] = field(default_factory=list)
-    latency: dict[str, Any] | None = None
-    followers: list[Candidate] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class EndedTrial:
+    """How a trial ended.
+
+    Attributes:
+        number: Of the first trial of its schedule.
+        state: COMPLETE has values and all samples; PRUNED (stopped by racing) has none, because part of the samples is
+            not the objective; FAIL has none either.
+        values: Of the objectives, in the order of the study file.
+        attributes: Figures and the reason, as the database has them.
+    """
+
+    number: int
+    state: TrialState
+    values: tuple[float, ...] | None
+    attributes: Mapping[str, Any]
+
+    @property
+    def reason(self) -> str | None:
+        """Why it did not complete."""
+        reason: str | None = self.attributes.get(MEASURED, {}).get("reason")
+        return reason
+
+    @property
+    def duplicate_of(self) -> int | None:
+        """The first trial of its schedule, if it is not the first itself."""
+        return self.attributes.get(DUPLICATE_OF)
+
+    def as_duplicate(self) -> EndedTrial:
+        """The same end for another trial of the same schedule."""
+        return replace(self, attributes={**self.attributes, DUPLICATE_OF: self.number})
 
 
 class Trials:
@@ -126,22 +156,23 @@ class Trials:
         """Whether there are trials that a dead driver left running."""
         return self._may_be_left and self._database.patiently(lambda: bool(self._left()))
 
-    def note_loss(self, candidate: Candidate) -> None:
-        """Remembers that a worker died with this candidate, also for a later driver."""
-        candidate.losses += 1
-        self._set(candidate, {"losses": candidate.losses})
+    def note_loss(self, candidate: Candidate) -> Candidate:
+        """The candidate with one more worker that died with it; a later driver knows of it, too."""
+        candidate = replace(candidate, losses=candidate.losses + 1)
+        self._database.patiently(partial(candidate.trial.set_user_attr, "losses", candidate.losses))
+        return candidate
 
-    def complete(self, candidate: Candidate, values: Sequence[float], attributes: dict[str, Any]) -> None:
-        """Tells a trial that has all its samples."""
-        self._tell(candidate, TrialState.COMPLETE, attributes, list(values))
+    def end(self, candidate: Candidate, ended: EndedTrial) -> None:
+        """Ends a trial; its attributes are written first, so that no ended trial is without them."""
 
-    def prune(self, candidate: Candidate, attributes: dict[str, Any]) -> None:
-        """Tells a trial that racing stopped; it has no values, because part of the samples is not the objective."""
-        self._tell(candidate, TrialState.PRUNED, attributes, None)
+        def once() -> None:
+            # If it is finished already, the tell arrived just before the connection broke.
+            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+                for key, value in ended.attributes.items():
+                    candidate.trial.set_user_attr(key, value)
+                self._study.tell(candidate.trial, ended.values, state=ended.state)
 
-    def fail(self, candidate: Candidate, attributes: dict[str, Any]) -> None:
-        """Tells a trial that could not be evaluated; the attributes say why."""
-        self._tell(candidate, TrialState.FAIL, attributes, None)
+        self._database.patiently(once)
 
     def _open(self) -> optuna.Study:
         wanted = objectives.directions(self._spec)
@@ -173,25 +204,6 @@ class Trials:
             trial.set_user_attr(CANDIDATE, _described(schedule, name, origin))
         return Candidate(trial, trial.number, name, origin, schedule, losses=int(attributes.get("losses", 0)))
 
-    def _set(self, candidate: Candidate, attributes: dict[str, Any]) -> None:
-        def once() -> None:
-            for key, value in attributes.items():
-                candidate.trial.set_user_attr(key, value)
-
-        self._database.patiently(once)
-
-    def _tell(
-        self, candidate: Candidate, state: TrialState, attributes: dict[str, Any], values: list[float] | None
-    ) -> None:
-        def once() -> None:
-            # If it is finished already, the tell arrived just before the connection broke.
-            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-                for key, value in attributes.items():
-                    candidate.trial.set_user_attr(key, value)
-                self._study.tell(candidate.trial, values, state=state)
-
-        self._database.patiently(once)
-
 
 def _identity(spec: StudySpec, inputs: Inputs) -> dict[str, Any]:
     """What every trial of a study must have in common, besides the model."""
@@ -220,6 +232,17 @@ def candidate_of(trial: FrozenTrial) -> dict[str, Any]:
     """``schedule``, ``key``, ``name`` and ``origin`` of a trial; empty if its driver died while it was drawn."""
     described: dict[str, Any] = trial.user_attrs.get(CANDIDATE, {})
     return described
+
+
+def ended_of(trial: FrozenTrial) -> EndedTrial:
+    """How a finished trial ended."""
+    told = {name: value for name, value in trial.user_attrs.items() if name in (MEASURED, sampler.CONSTRAINTS)}
+    return EndedTrial(trial.number, trial.state, tuple(trial.values) if trial.values else None, told)
+
+
+def schedule_of(trial: FrozenTrial) -> Schedule:
+    """The schedule that a trial is about."""
+    return Schedule.model_validate(candidate_of(trial)["schedule"])
 
 
 def measured_of(trial: FrozenTrial) -> dict[str, Any]:

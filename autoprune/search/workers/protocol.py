@@ -10,6 +10,7 @@ from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
 
 Split = Literal["calibration", "validation"]
+Verb = Literal["evaluate", "latency"]
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class Task:
     """
 
     number: int
-    verb: Literal["evaluate", "latency"]
+    verb: Verb
     schedules: tuple[Schedule, ...]
     split: Split = "calibration"
     start: int = 0
