@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -152,6 +153,7 @@ def _setting(
         {name: partial(way.times, load) for name, way in ways.items()}, plan.repeats, plan.warmup, on_step
     )
     on_step("memory")
+    gc.collect()  # once: it takes a quarter of a second, and no call leaves garbage that holds tensors
     figures = _Figures(times, {name: ways[name].memory(load) for name in (DENSE, *plan.schedules)})
     price = partial(_prices, architecture, plan, load, model.dtype.itemsize)
     return Setting(

@@ -6,7 +6,6 @@ The prompt is made-up embeddings straight into the text model, so that its token
 from __future__ import annotations
 
 import ctypes
-import gc
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -119,7 +118,6 @@ def measure_memory(device: torch.device, call: Callable[[], Any]) -> Memory:
     On CUDA this is what PyTorch's allocator handed out. On a CPU it is the peak of the process's resident memory, which
     Linux keeps and lets us reset; elsewhere nothing exact is at hand, and nothing is claimed.
     """
-    gc.collect()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
