@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any, get_args
 
@@ -113,6 +114,26 @@ def test_every_field_of_a_data_row_is_in_the_manual(field):
 def test_every_criterion_is_in_the_manual_of_the_runtime(name):
     manual = (ROOT / "autoprune" / "runtime" / "README.md").read_text(encoding="utf-8")
     assert f"`{name}`" in manual[manual.index("## The schedule file") : manual.index("## Generation modes")]
+
+
+def test_the_recipes_name_files_that_exist():
+    recipes = (
+        (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8").replace("tests/<room>/test_<file>.py", "")
+    )
+    names = {kind.model_fields["name"].default for kind in CRITERIA}
+    paths = set(re.findall(r"`((?:autoprune|tests|studies)/[^` ]+)`", recipes))
+    assert {"autoprune/schedule/criteria/<name>.py", "autoprune/runtime/criteria/<name>.py"} <= paths
+    for path in paths:
+        for filled in {path.replace("<name>", name) for name in names}:
+            assert (ROOT / filled).exists(), filled
+
+
+def test_every_marker_is_in_the_guide():
+    markers = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"]["ini_options"][
+        "markers"
+    ]
+    guide = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert all(f"| `{marker.partition(':')[0]}` |" in guide for marker in markers)
 
 
 @pytest.mark.parametrize("path", MANUALS, ids=lambda path: str(path.relative_to(ROOT)))
