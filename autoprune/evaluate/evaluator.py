@@ -18,7 +18,7 @@ from autoprune.evaluate.results import SampleResult
 from autoprune.models.loading import LoadedModel
 from autoprune.pricing.cost import Pricer
 from autoprune.runtime import ScoreKey
-from autoprune.schedule import AttentionCriterion, Criterion, EncoderCriterion, Reads, Schedule
+from autoprune.schedule import Criterion, Reads, Schedule
 
 _DENSE = Schedule()
 _OPEN_SHARE = 4  # unfinished answers may hold one part in so many of the memory for recordings
@@ -167,9 +167,7 @@ class Evaluator:
 
 
 def _score_keys(loaded: LoadedModel, criteria: Sequence[Criterion]) -> list[ScoreKey]:
+    """The scores that a first stage before any layer would use, of those that the dense pass holds already."""
     depth = loaded.config.get_text_config(decoder=True).num_hidden_layers
-    distinct = list(dict.fromkeys(criteria))
-    previous = [c for c in distinct if isinstance(c, AttentionCriterion) and c.at == "previous"]
-    encoder = [c for c in distinct if isinstance(c, EncoderCriterion)]
-    keys: list[ScoreKey] = [(layer, criterion) for layer in range(1, depth) for criterion in previous]
-    return keys + [(layer, criterion) for layer in range(depth) for criterion in encoder]
+    recorded = [criterion for criterion in dict.fromkeys(criteria) if criterion.recordable]
+    return [(layer, c) for c in recorded for layer in range(depth) if c.problem_at(layer) is None]

@@ -21,7 +21,7 @@ from autoprune.evaluate.encoding import Forced
 from autoprune.runtime import ScoreKey, apply_recorded, record
 from autoprune.runtime.decoder import decoder_layers, find_decoder
 from autoprune.runtime.replay import captured_call, collected_outputs, recorded_outputs, substituted_call
-from autoprune.schedule import AttentionCriterion, Schedule
+from autoprune.schedule import Reads, Schedule
 
 
 @dataclass
@@ -133,7 +133,7 @@ class DensePrefix:
             if stage.keep.ratio == 1.0:
                 continue
             criterion = stage.criterion
-            if isinstance(criterion, AttentionCriterion) and criterion.at == "previous":
+            if criterion is not None and criterion.reads is Reads.LAYER_BEFORE:
                 known = (stage.layer, criterion) in self.scores
                 return stage.layer if known else stage.layer - 1
             return stage.layer

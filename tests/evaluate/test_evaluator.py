@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 import torch
+from support.plugins import install
 from support.scenes import save_rows, tiny_model
 
 import autoprune
@@ -98,6 +99,18 @@ def test_every_number_is_that_of_plain_patched_passes(scored, loaded, data, name
     for one, other in zip(fast, slow, strict=True):
         assert one.kl == pytest.approx(other.kl, abs=2e-5)
         assert dataclasses.replace(one, kl=0.0, decided=True) == dataclasses.replace(other, kl=0.0)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_criterion_that_looks_at_how_many_stay_is_scored_anew_for_each(loaded, data, tmp_path, monkeypatch, recorded):
+    install(monkeypatch, tmp_path / "site")
+    scarcity = parse_criterion({"name": "acme/scarcity"})
+    criteria = [scarcity] if recorded else []
+    evaluator = Evaluator(loaded, data, batch_size=5, max_new_tokens=LENGTH, criteria=criteria)
+    for keep in (0.2, 0.6):
+        schedule = stages((2, {"ratio": keep}, scarcity))
+        slow = generate_and_score(loaded, data, schedule, 5, max_new_tokens=LENGTH)
+        assert [r.text for r in evaluator.evaluate(schedule)] == [r.text for r in slow]
 
 
 def test_plain_scoring_replays_nothing(loaded, data, monkeypatch):

@@ -76,6 +76,11 @@ class Criterion(Part):
         return COUNTS
 
     @property
+    def recordable(self) -> bool:
+        """Whether one dense pass holds its scores for a first stage at any layer, whatever that stage keeps."""
+        return self.reads in (Reads.LAYER_BEFORE, Reads.TOWER)
+
+    @property
     def family(self) -> str:
         """A short name without options, for figures."""
         return self.name

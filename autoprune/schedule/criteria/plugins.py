@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from pydantic import PrivateAttr
 
 from autoprune.errors import ScheduleError
-from autoprune.schedule.criteria.declaration import Color, Criterion
+from autoprune.schedule.criteria.declaration import Color, Criterion, Reads
 from autoprune.schedule.plugins import Plugin, load_plugin
 
 GROUP = "autoprune.criteria"
@@ -42,6 +42,14 @@ class PluginCriterion(Criterion):
     def phrase(self) -> str:
         """The name, unless the package says it in words."""
         return self.name
+
+    @property
+    def recordable(self) -> bool:
+        """Only where it reads the vision tower, which does not run again: its scores may depend on what a stage keeps.
+
+        A criterion that reads the tower must therefore not look at `targets`.
+        """
+        return self.reads is Reads.TOWER
 
     @property
     def options(self) -> dict[str, Any]:

@@ -1,6 +1,8 @@
-"""A criterion that looks at the hidden states alone."""
+"""A criterion that looks at the hidden states alone, and one that looks at keys and at how many tokens stay."""
 
 from typing import ClassVar, Literal
+
+import torch
 
 from autoprune.schedule import PluginCriterion, Reads
 
@@ -25,6 +27,27 @@ class Norm(PluginCriterion):
     def score(inputs):
         lengths = inputs.hidden.float().norm(dim=-1)
         return lengths if inputs.options.order == "longest" else -lengths
+
+    @staticmethod
+    def macs(n_candidates, n_rows, width, heads, options):
+        return n_candidates * width
+
+
+class Scarcity(PluginCriterion):
+    """Keeps the tokens with the longest keys of the layer before where fewer than five stay, else the shortest."""
+
+    name: Literal["acme/scarcity"] = "acme/scarcity"
+
+    source: ClassVar[str] = "made up for this test"
+
+    @property
+    def reads(self):
+        return Reads.LAYER_BEFORE
+
+    @staticmethod
+    def score(inputs):
+        lengths = inputs.key.float().norm(dim=-1).mean(1)
+        return torch.where(inputs.targets[:, None] < 5, lengths, -lengths)
 
     @staticmethod
     def macs(n_candidates, n_rows, width, heads, options):

@@ -1,0 +1,26 @@
+"""Token counts: of padded and interleaved prompts, and of each layer under a schedule."""
+
+from __future__ import annotations
+
+import torch
+
+from autoprune import presets
+from autoprune.pricing.tokens import PromptCounts, count_prompts, tokens_per_layer, visual_alive
+
+
+def test_padding_and_answers_are_not_counted():
+    rows = ["..tvvtvat", "ttttvvttt", "....tttta"]  # padding, text, visual, answer
+    valid = torch.tensor([[c != "." for c in row] for row in rows])
+    visual = torch.tensor([[c == "v" for c in row] for row in rows])
+    counts = count_prompts(valid.long(), torch.tensor([7, 9, 8]), visual, [2, 1, 0], [5, 1, 3])
+    assert counts == [
+        PromptCounts(visual=3, text=2, text_before=1, images=2, new=5),
+        PromptCounts(visual=2, text=7, text_before=4, images=1, new=1),
+        PromptCounts(visual=0, text=4, text_before=0, images=0, new=3),
+    ]
+
+
+def test_layers_run_on_what_the_stages_leave():
+    alive = visual_alive(presets.himap((2, 4), (0.5, 0.125)), 80, None)
+    assert alive == [80, 40, 10]
+    assert tokens_per_layer(presets.himap((2, 4), (0.5, 0.125)), alive, 20, 6) == [100, 100, 60, 60, 30, 30]
