@@ -59,7 +59,7 @@ def calibrate(
         KeyboardInterrupt: Ctrl-C; what was found by then is written.
     """
     try:
-        from autoprune.report.files import write_report
+        from autoprune.report.page import write_report
         from autoprune.search.driver import run_study
         from autoprune.search.spec import StudySpec
     except ModuleNotFoundError as error:
@@ -70,7 +70,7 @@ def calibrate(
     given = spec.model_dump(mode="json") if isinstance(spec, StudySpec) else spec
     study = StudySpec.load(given, output=output, workers=workers)
     outcome = run_study(study)
-    write_report(outcome.front.model_dump(mode="json"), outcome.output)
+    write_report(outcome.front, outcome.output)
     if outcome.interrupted:
         raise KeyboardInterrupt
     return outcome.front

@@ -14,6 +14,7 @@ from autoprune.cli.progress import StudyView
 
 if TYPE_CHECKING:
     from autoprune.search.driver import RunOutcome
+    from autoprune.search.front import FrontFile
     from autoprune.search.inputs import StudyPlan
 
 
@@ -43,13 +44,13 @@ def calibrate(
         return 0
     from transformers.utils import logging
 
-    from autoprune.report.files import write_report
+    from autoprune.report.page import write_report
     from autoprune.search.driver import run_study
 
     logging.disable_progress_bar()  # the view below is the progress
     with StudyView(spec.objectives) as view:
         outcome = run_study(spec, on_event=view.listen)
-    front = outcome.front.model_dump(mode="json")
+    front = outcome.front
     write_report(front, outcome.output)
     if as_json:
         emit(_summary(outcome, front))
@@ -59,8 +60,9 @@ def calibrate(
     return INTERRUPTED if outcome.interrupted else 0
 
 
-def _summary(outcome: RunOutcome, front: dict[str, Any]) -> dict[str, Any]:
-    from autoprune.report.headline import recommended
+def _summary(outcome: RunOutcome, front: FrontFile) -> dict[str, Any]:
+    from autoprune.evaluate.objectives import FLOPS
+    from autoprune.report.overview import recommended
     from autoprune.report.reading import drop_of, flops_of
 
     best = recommended(front)
@@ -68,10 +70,10 @@ def _summary(outcome: RunOutcome, front: dict[str, Any]) -> dict[str, Any]:
         "output": str(outcome.output),
         "complete": not outcome.interrupted,
         "counts": outcome.counts,
-        "seconds": front["study"]["seconds"],
-        "points": len(front["points"]),
-        "best": best and {"trial": best["trial"], "flops_ratio": flops_of(best), "drop": drop_of(front, best)},
-        "presets_not_beaten": [v["name"] for v in front["study"]["presets"] if not v["beaten"]],
+        "seconds": front.study.seconds,
+        "points": len(front.points),
+        "best": best and {"trial": best.trial, FLOPS.figure: flops_of(best), "drop": drop_of(front, best)},
+        "presets_not_beaten": [v.name for v in front.study.presets if not v.beaten],
         "report": str(outcome.output / "report.html"),
     }
 
@@ -86,11 +88,11 @@ def _show_plan(plan: StudyPlan) -> None:
     stdout().print(rows)
 
 
-def _show_next(outcome: RunOutcome, front: dict[str, Any], study: str) -> None:
-    from autoprune.report.files import shown_path
+def _show_next(outcome: RunOutcome, front: FrontFile, study: str) -> None:
+    from autoprune.report.page import shown_path
 
     folder = shown_path(outcome.output)
-    lost = [v["name"] for v in front["study"]["presets"] if not v["beaten"]]
+    lost = [v.name for v in front.study.presets if not v.beaten]
     if lost:
         note(f"not beaten: {', '.join(lost)}")
     if outcome.interrupted:

@@ -33,26 +33,28 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Save one point of a front as a schedule: the cheapest within a loss, the best within a budget, or a trial."""
+    from autoprune.evaluate.objectives import FLOPS
     from autoprune.report.export import exported_schedule, select_point
-    from autoprune.report.reading import drop_of, flops_of, load_front, quality_of
-    from autoprune.report.words import percent, point_name, points, stage_words
+    from autoprune.report.reading import drop_of, flops_of, point_name, quality_of
+    from autoprune.report.words import percent, stage_words
+    from autoprune.search.front import FrontFile
 
     target = Path(output)
     check_targets(force, Target("--output", target))
-    front = load_front(run)
+    front = FrontFile.load(run)
     task, bound = _bound(max_drop)
     point = select_point(front, max_drop=bound, task=task, max_flops=max_flops, trial=trial)
     schedule = exported_schedule(point)
     schedule.save(target)
     drop = drop_of(front, point)
     if as_json:
-        chosen = {"trial": point["trial"], "name": point.get("name"), "flops_ratio": flops_of(point), "drop": drop}
+        chosen = {"trial": point.trial, "name": point.name, FLOPS.figure: flops_of(point), "drop": drop}
         emit({"written": str(target), **chosen, "schedule": schedule.to_json_dict()})
         return
     console, quality = stdout(), quality_of(front)
-    lost = f"{points(drop)} points of {quality.label}" if quality.key != "kl" else f"{drop:.3g} nats"
-    console.print(f"{point_name('front', point)}: {percent(flops_of(point))} of the prefill FLOPs, loses {lost}")
-    for stage in point["schedule"]["stages"]:
+    lost = f"{quality.unit.loss(drop)} of {quality.label}"
+    console.print(f"{point_name(point)}: {percent(flops_of(point))} of the prefill FLOPs, loses {lost}")
+    for stage in point.schedule.stages:
         console.print(f"  {stage_words(stage)}")
     console.print(f"written: {target}", markup=False)
 

@@ -2,47 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from autoprune.cli.output import table
 
+if TYPE_CHECKING:
+    from autoprune.search.front import FrontFile
 
-def front_table(front: dict[str, Any]) -> Table:
+
+def front_table(front: FrontFile) -> Table:
     """One row for dense, each point of the front and each published method, cheapest first."""
-    from autoprune.report.reading import drop_interval, drop_of, everything, flops_of, held_out, quality_of, worst_task
-    from autoprune.report.words import milliseconds, percent, point_name, points, quality_value, stage_short
+    from autoprune.report.reading import (
+        drop_interval,
+        drop_of,
+        everything,
+        flops_of,
+        height_of,
+        point_name,
+        quality_of,
+        worst_task,
+    )
+    from autoprune.report.words import interval, milliseconds, percent, stage_short
 
     quality = quality_of(front)
-    columns = ("FLOPs", quality.label.split(" ")[0], "drop (points)", "worst task", "prefill")
-    whole = all(point.get("validation") for kind, point in everything(front) if kind != "control")
+    columns = ("FLOPs", quality.short.lower(), f"drop ({quality.unit.difference})", "worst task", "prefill")
+    shown = [(kind, point) for kind, point in everything(front) if kind != "control"]
+    whole = all(point.validation for _, point in shown)
     rows_of = "held-out figures" if whole else "figures of the calibration rows, where the validation was not reached"
-    rows = table(f"{front['study'].get('name')}: {rows_of}, 95 % intervals", "schedule", *columns)
+    rows = table(f"{front.study.name}: {rows_of}, 95 % intervals", "schedule", *columns)
     rows.add_column("layer: keep")
     for column in rows.columns[1:]:
         column.no_wrap = True
-    shown = [(kind, p) for kind, p in everything(front) if kind != "control"]
     for kind, point in sorted(shown, key=lambda item: flops_of(item[1])):
-        value, drop, worst = held_out(point).get(quality.key), drop_of(front, point), worst_task(front, point)
-        stages = point["schedule"]["stages"]
-        latency = point.get("latency") or {}
+        worst, stages = worst_task(front, point), point.schedule.stages
+        lost = f"{quality.unit.change(drop_of(front, point))} {interval(drop_interval(front, point))}".rstrip()
         rows.add_row(
-            point_name(kind, point),
+            point_name(point),
             percent(flops_of(point)),
-            quality_value(quality.key, value),
-            _drop(kind, drop, drop_interval(point), quality.key),
-            f"{worst[0]} {points(worst[1])}" if worst and stages else "–",
-            milliseconds(latency.get("prefill_ms")),
+            quality.unit.value(height_of(front, point)),
+            "–" if kind == "dense" else lost,
+            f"{worst[0]} {quality.unit.change(worst[1])}" if worst and stages else "–",
+            milliseconds(point.latency.prefill_ms if point.latency else None),
             "\n".join(map(stage_short, stages)) or "–",
             style="bold" if kind == "front" else None,
         )
     return rows
-
-
-def _drop(kind: str, drop: float | None, low_high: Any, key: str) -> str:
-    from autoprune.report.words import interval, points
-
-    if kind == "dense" or drop is None:
-        return "–"
-    return f"{drop:.3f} nats" if key == "kl" else f"{points(drop)} {interval(low_high)}"

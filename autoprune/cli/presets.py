@@ -23,16 +23,18 @@ def presets(
     schedules, refused = {}, {}
     for name in library.NAMES:
         try:
-            schedules[name] = library.for_depth(name, layers).to_json_dict()
+            schedules[name] = library.for_depth(name, layers)
         except ScheduleError as error:
             refused[name] = error.message
     if as_json:
-        emit({"layers": layers, "presets": schedules, "refused": refused})
+        emit(
+            {"layers": layers, "presets": {name: s.to_json_dict() for name, s in schedules.items()}, "refused": refused}
+        )
         return
     rows = table(f"Presets for {layers} decoder layers", "preset")
     rows.add_column("stages")
     for name, schedule in schedules.items():
-        rows.add_row(name, "\n".join(stage_words(s) for s in schedule["stages"]) or "no pruning")
+        rows.add_row(name, "\n".join(stage_words(s) for s in schedule.stages) or "no pruning")
     for name, reason in refused.items():
         rows.add_row(name, reason)
     stdout().print(rows)

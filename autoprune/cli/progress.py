@@ -129,6 +129,8 @@ def _quality(value: float) -> str:
 
 def _cost_and_quality(values: dict[str, float]) -> tuple[float, float]:
     """The first cost, and the first quality with more meaning better."""
-    cost = next(values[name] for name in ("flops", "latency", "kv_bytes") if name in values)
-    quality = next((values[name] for name in ("accuracy", "agreement") if name in values), None)
-    return cost, quality if quality is not None else -values["kl"]
+    from autoprune.evaluate.objectives import COSTS, OBJECTIVES, QUALITIES
+
+    cost = next(values[name] for name in COSTS if name in values)
+    name = next(name for name in QUALITIES if name in values)
+    return cost, -OBJECTIVES[name].minimised(values[name])

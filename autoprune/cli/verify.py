@@ -39,11 +39,12 @@ def verify(
 
 
 def _show(result: Verification) -> None:
+    from autoprune.evaluate.objectives import ACCURACY
     from autoprune.report.words import interval, milliseconds, percent, points
 
     rows = table(f"{result.samples} held-out rows, 95 % intervals", "", "dense", "pruned", "pruned against dense")
     lost = f"loses {points(result.drop)} points {interval(result.drop_ci)}"
-    rows.add_row("accuracy", percent(result.accuracy_dense), percent(result.accuracy), lost)
+    rows.add_row(ACCURACY.label, percent(result.accuracy_dense), percent(result.accuracy), lost)
     rows.add_row("prefill FLOPs", "100 %", percent(result.flops_ratio), f"{1 / result.flops_ratio:.2f}× fewer")
     spread = result.flops_quantiles
     middle = f"80 % of rows: {percent(spread['p10'])} to {percent(spread['p90'])}"

@@ -6,9 +6,7 @@ import base64
 import csv
 import io
 from collections.abc import Iterable
-from dataclasses import asdict
-from html import escape
-from importlib.resources import files
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -16,8 +14,8 @@ from matplotlib.figure import Figure
 
 from autoprune.analysis.ablation import FACTORS, Ablation, Cell, Row
 from autoprune.evaluate.statistics import Estimate
-from autoprune.report.markup import cell, note, row, section, table
 from autoprune.report.png import png_bytes
+from autoprune.report.rendering import render
 from autoprune.report.words import percent, points
 from autoprune.schedule.files import write_whole
 
@@ -36,7 +34,6 @@ _FACTOR_NAMES = {
     "keep1": "first stage keeps",
     "keep2": "second stage keeps",
 }
-_CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def ablation_csv(found: Ablation, path: Path) -> None:
@@ -51,27 +48,24 @@ def ablation_csv(found: Ablation, path: Path) -> None:
     write_whole(path, lines.getvalue())
 
 
+@dataclass(frozen=True)
+class Section:
+    """A table of the page with its heading; rows are a name and cells, `picture` a PNG in base64."""
+
+    anchor: str
+    title: str
+    note: str
+    heads: list[str]
+    rows: list[tuple[str, list[str]]]
+    picture: str = ""
+    alt: str = ""
+
+
 def ablation_page(found: Ablation, path: Path, model: str) -> None:
     """Write the page: what the grid says on average, for each factor, for each task, and cell by cell."""
-    body = "".join(
-        (
-            section("arms", "Does it matter who votes?", _arms(found)),
-            section("factors", "Which setting matters?", _factors(found)),
-            section("tasks", "Does the task change the conclusion?", _tasks(found)) if found.tasks else "",
-            section("cells", "Every cell", _cells(found)),
-        )
-    )
+    sections = [_arms(found), _factors(found), *([_tasks(found)] if found.tasks else []), _cells(found)]
     title = f"Ablation of HiMAP on {model}"
-    css = files("autoprune.report").joinpath("page.css").read_text(encoding="utf-8")
-    write_whole(
-        path,
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_CSP}"><title>{escape(title)}</title>'
-        f'<style>{css}</style></head><body><header class="wrap"><p class="eyebrow">autoprune · ablation</p>'
-        f'<h1>{escape(title)}</h1><p class="lead">{escape(_lead(found))}</p></header>'
-        f'<main class="wrap">{body}</main></body></html>\n',
-    )
+    write_whole(path, render("ablation.html.j2", title=title, lead=_lead(found), sections=sections))
 
 
 def _lead(found: Ablation) -> str:
@@ -83,46 +77,45 @@ def _lead(found: Ablation) -> str:
     )
 
 
-def _arms(found: Ablation) -> str:
-    heads = ["Who votes", "Accuracy", "HiMAP's lead (points)"]
+def _arms(found: Ablation) -> Section:
+    heads = ["Rows that vote", "Accuracy", "HiMAP's lead (points)"]
     heads += [f"K1 = {layer}: HiMAP's lead" for layer in found.behind_at]
-    rows = (row("", NAMES[arm], _leads_of(found, arm, accuracy)) for arm, accuracy in found.arms.items())
-    words = "Mean over all settings, and over those of each first layer. A lead whose interval holds zero is no lead."
-    picture = f'<img alt="Lead of HiMAP over each arm, by setting" src="data:image/png;base64,{_picture(found)}">'
-    return note(words) + table(heads, rows) + picture
+    rows = [(NAMES[arm], _leads_of(found, arm, accuracy)) for arm, accuracy in found.arms.items()]
+    note = "Mean over all settings, and over those of each first layer. A lead whose interval holds zero is no lead."
+    alt = "Lead of HiMAP over each arm, by setting"
+    return Section("arms", "HiMAP against other voters", note, heads, rows, _picture(found), alt)
 
 
 def _leads_of(found: Ablation, arm: str, accuracy: Estimate[float]) -> list[str]:
     leads = [found.behind, *found.behind_at.values()]
-    return [cell(_share(accuracy)), *(cell("–" if arm == "himap" else _difference(of[arm])) for of in leads)]
+    return [_share(accuracy), *("–" if arm == "himap" else _difference(of[arm]) for of in leads)]
 
 
-def _factors(found: Ablation) -> str:
-    rows = (
-        row("", f"{_FACTOR_NAMES[factor]} {_level(factor, value)}", [cell(_share(accuracy))])
+def _factors(found: Ablation) -> Section:
+    rows = [
+        (f"{_FACTOR_NAMES[factor]} {_level(factor, value)}", [_share(accuracy)])
         for factor, levels in found.factors.items()
         for value, accuracy in levels.items()
-    )
-    return note("HiMAP's accuracy, mean over all settings with this value.") + table(["Cell", "Accuracy"], rows)
+    ]
+    note = "HiMAP's accuracy, mean over all settings with this value."
+    return Section("factors", "Accuracy by layer and share", note, ["Cell", "Accuracy"], rows)
 
 
-def _tasks(found: Ablation) -> str:
+def _tasks(found: Ablation) -> Section:
     others = [arm for arm in found.arms if arm != "himap"]
-    rows = (row("", task, [cell(points(leads[arm])) for arm in others]) for task, leads in found.tasks.items())
-    words = "HiMAP's lead in points, mean over all settings. One task has few rows: read signs, not decimals."
-    return note(words) + table(["Task", *(NAMES[arm].split(":")[0] for arm in others)], rows)
+    rows = [(task, [points(leads[arm]) for arm in others]) for task, leads in found.tasks.items()]
+    note = "HiMAP's lead in points, mean over all settings. One task has few rows: read signs, not decimals."
+    return Section("tasks", "Task by task", note, ["Task", *(NAMES[arm].split(":")[0] for arm in others)], rows)
 
 
-def _cells(found: Ablation) -> str:
-    heads = ["Cell", "Who votes", "FLOPs", "Accuracy", "Drop (points)", "HiMAP's lead (points)"]
-    return table(heads, (_cell_row(r) for r in found.rows))
+def _cells(found: Ablation) -> Section:
+    heads = ["Cell", "Rows that vote", "FLOPs", "Accuracy", "Drop (points)", "HiMAP's lead (points)"]
+    return Section("cells", "Every cell", "", heads, [(_setting(r.cell), _cell_figures(r)) for r in found.rows])
 
 
-def _cell_row(r: Row) -> str:
+def _cell_figures(r: Row) -> list[str]:
     lead = "–" if r.arm == "himap" else _difference(r.behind)
-    name = NAMES[r.arm].split(":")[0]
-    figures = (escape(name), percent(r.flops_ratio), _share(r.accuracy), _difference(r.drop), lead)
-    return row("", _setting(r.cell), [cell(figure) for figure in figures])
+    return [NAMES[r.arm].split(":")[0], percent(r.flops_ratio), _share(r.accuracy), _difference(r.drop), lead]
 
 
 def _setting(c: Cell) -> str:
@@ -154,9 +147,10 @@ def _leads(axes: Axes, found: Ablation) -> None:
         for number, (layer, leads) in enumerate(found.behind_at.items()):
             color, mean = f"C{number}", leads[arm]
             axes.plot([100 * mean.low, 100 * mean.high], [y, y], color=color, linewidth=4, zorder=3)
-            words = f"mean of the settings whose first stage is before layer {layer}"
+            words = f"mean at K1 = {layer}"
             axes.plot(100 * mean.mean, y, "o", color=color, markersize=8, zorder=4, label=None if y else words)
-    axes.legend(loc="upper left", bbox_to_anchor=(0, 1.14), ncols=2, frameon=False, fontsize=9)
+    columns = min(len(found.behind_at), 4)
+    axes.figure.legend(loc="outside upper center", ncols=columns, frameon=False, fontsize=9)
     axes.axvline(0, color="#1c1e23", linewidth=1)
     axes.set_yticks(range(len(others)), [NAMES[arm] for arm in others])
     axes.invert_yaxis()

@@ -1,14 +1,27 @@
-"""The chart of the front, as plain plotly JSON; the page's script adds the colours of the reader's theme."""
+"""The chart of the front: what is in its frame, and its plotly JSON; the page's script adds colours and markup."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from autoprune.report.cards import key_of
-from autoprune.report.frame import below_frame, height_of, label_sides, visible_range
-from autoprune.report.reading import Front, Point, everything, explored_trials, flops_of, held_out, quality_of
-from autoprune.report.words import percent, point_name, quality_value, stage_words
+from autoprune.evaluate.objectives import ACCURACY
+from autoprune.report.reading import (
+    everything,
+    explored_trials,
+    flops_of,
+    height_of,
+    held_out,
+    point_name,
+    pruned_points,
+    quality_interval,
+    quality_of,
+)
+from autoprune.report.tables import key_of
+from autoprune.report.words import percent, stage_words
+from autoprune.search.front import FrontFile, Point
 
+BELOW = 0.35
+"""Points that lose more than this against the best start outside the frame: a front is read near dense."""
 Trace = dict[str, Any]
 _RING: Trace = {
     "type": "scatter",
@@ -23,14 +36,54 @@ _RING: Trace = {
 _STATES = {"COMPLETE": "measured on all rows", "PRUNED": "stopped early", "FAIL": "failed"}
 
 
-def chart_data(front: Front) -> dict[str, Any]:
+def visible_range(front: FrontFile, named: list[Point]) -> tuple[float, float, int]:
+    """Bottom and top of the quality axis, and how many named points lie below the bottom."""
+    heights = [height_of(front, p) for p in named] or [0.0, 1.0]
+    if not quality_of(front).more_is_better:
+        return -0.02, max((height_of(front, p) for p in pruned_points(front)), default=1.0) * 1.1, 0
+    floor = max(min(heights), max(heights) - BELOW) - 0.035
+    tops = [held_out(p).accuracy_ci[1] for p in named]
+    return floor, min(max(*heights, *tops) + 0.015, 1.012), sum(h < floor for h in heights)
+
+
+def below_frame(front: FrontFile, presets: list[Point], low: float) -> list[tuple[float, str]]:
+    """Where to say, at the bottom edge, which published methods lie below it, and how far: their cost and a text."""
+    unit = quality_of(front).unit
+    cut = [(flops_of(p), height_of(front, p), p.name) for p in presets]
+    return [(x, f"▼ {name} {unit.value(y, 0)}") for x, y, name in cut if y < low]
+
+
+def label_sides(places: list[tuple[float, float]]) -> list[str]:
+    """A side for each name so that names of close neighbours do not cover each other."""
+    sides = {
+        "bottom right": (0.08, -0.02),
+        "top left": (-0.08, 0.02),
+        "bottom left": (-0.08, -0.02),
+        "top right": (0.08, 0.02),
+    }
+    taken: list[tuple[float, float]] = list(places)
+    chosen = []
+    for x, y in places:
+        # A name is wide and flat: a vertical distance counts more than the same distance along the line.
+        room = {
+            side: min((x + dx - a) ** 2 + (4 * (y + dy - b)) ** 2 for a, b in taken if (a, b) != (x, y))
+            if len(taken) > 1
+            else 0.0
+            for side, (dx, dy) in sides.items()
+        }
+        best = max(room, key=lambda side: room[side])
+        chosen.append(best)
+        taken.append((x + sides[best][0], y + sides[best][1]))
+    return chosen
+
+
+def chart_data(front: FrontFile) -> dict[str, Any]:
     """Traces, layout, the place of every point that has a card, and the sentence below the chart."""
     groups: dict[str, list[Point]] = {"dense": [], "front": [], "preset": [], "control": []}
     for kind, point in everything(front):
         if kind != "preset":
             groups[kind].append(point)
-    groups["preset"] = [p for p in front["baselines"] if p["schedule"]["stages"]]
-    groups = {kind: [p for p in group if height_of(front, p) is not None] for kind, group in groups.items()}
+    groups["preset"] = [p for p in front.baselines if p.schedule.stages]
     on_front = _points(front, "front", groups["front"], "Front") | {"mode": "lines+markers"}
     on_front |= {"line": {"width": 1.6, "shape": "hv"}, "marker": {"symbol": "circle", "size": 10}}
     dense = _points(front, "dense", groups["dense"], "Dense") | {"marker": {"symbol": "star", "size": 15}}
@@ -46,42 +99,39 @@ def chart_data(front: Front) -> dict[str, Any]:
     }
 
 
-def _points(front: Front, kind: str, group: list[Point], title: str) -> Trace:
-    heights = [height_of(front, p) or 0.0 for p in group]
+def _points(front: FrontFile, kind: str, group: list[Point], title: str) -> Trace:
+    heights = [height_of(front, p) for p in group]
     trace: Trace = {
         "type": "scatter",
         "mode": "markers",
         "name": title,
         "x": [flops_of(p) for p in group],
         "y": heights,
-        "meta": {"colour": {"dense": "ink"}.get(kind, kind)},
+        "meta": {"colour": {"dense": "ink"}.get(kind, kind), "hover": [_hover(front, p) for p in group]},
         "customdata": [key_of(kind, p) for p in group],
-        "hovertext": [_hover(front, kind, p) for p in group],
         "hoverinfo": "text",
     }
-    if quality_of(front).key == "accuracy":
-        ends = [held_out(p).get("accuracy_ci") or [h, h] for p, h in zip(group, heights, strict=True)]
-        up = [end[1] - h for end, h in zip(ends, heights, strict=True)]
-        down = [h - end[0] for end, h in zip(ends, heights, strict=True)]
+    ends = [quality_interval(front, p) for p in group]
+    if quality_of(front) == ACCURACY:
         trace["error_y"] = {
             "type": "data",
             "symmetric": False,
-            "array": up,
-            "arrayminus": down,
+            "array": [end[1] - h for end, h in zip(ends, heights, strict=True) if end],
+            "arrayminus": [h - end[0] for end, h in zip(ends, heights, strict=True) if end],
             "thickness": 1.1,
             "width": 3,
         }
     return trace
 
 
-def _presets(front: Front, group: list[Point]) -> Trace:
+def _presets(front: FrontFile, group: list[Point]) -> Trace:
     trace = _points(front, "preset", group, "Presets")
     places = list(zip(trace["x"], trace["y"], strict=True))
-    names = {"text": [point_name("preset", p) for p in group], "textposition": label_sides(places), "textfont": {}}
+    names = {"text": [point_name(p) for p in group], "textposition": label_sides(places), "textfont": {}}
     return trace | names | {"mode": "markers+text", "marker": {"symbol": "diamond", "size": 11}}
 
 
-def _controls(front: Front, group: list[Point]) -> Trace:
+def _controls(front: FrontFile, group: list[Point]) -> Trace:
     trace = _points(front, "control", group, "Controls")
     trace.pop("error_y", None)
     trace.pop("customdata")
@@ -89,33 +139,32 @@ def _controls(front: Front, group: list[Point]) -> Trace:
     return trace | {"marker": marker}
 
 
-def _explored(front: Front) -> Trace:
-    key = quality_of(front).key
+def _explored(front: FrontFile) -> Trace:
     trials = explored_trials(front)
+    hover = [
+        ["", f"trial {t.trial} · {_STATES.get(t.state, t.state)} · {t.samples} calibration rows"] for _, _, t in trials
+    ]
     return {
         "type": "scatter",
         "name": "Explored",
         "mode": "markers",
-        "meta": {"colour": "control"},
-        "x": [t["flops_ratio"] for t in trials],
-        "y": [t[key] for t in trials],
+        "meta": {"colour": "control", "hover": hover},
+        "x": [cost for cost, _, _ in trials],
+        "y": [quality for _, quality, _ in trials],
         "marker": {"symbol": "circle", "size": 5, "opacity": 0.38},
-        "hovertext": [
-            f"trial {t['trial']} · {_STATES.get(t['state'], t['state'])} · {t['samples']} calibration rows"
-            for t in trials
-        ],
         "hoverinfo": "text",
     }
 
 
-def _layout(front: Front, low: float, high: float) -> dict[str, Any]:
+def _layout(front: FrontFile, low: float, high: float) -> dict[str, Any]:
     legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "entrywidth": 64, "entrywidthmode": "pixels"}
+    row = quality_of(front)
     return {
         "xaxis": {"title": {"text": "prefill FLOPs, share of dense"}, "range": [0, 1.04], "tickformat": ".0%"},
         "yaxis": {
-            "title": {"text": quality_of(front).label},
+            "title": {"text": row.label},
             "range": [low, high],
-            "tickformat": ".0%" if quality_of(front).more_is_better else "",
+            "tickformat": ".0%" if row.more_is_better else "",
         },
         "legend": legend,
         "margin": {"l": 62, "r": 14, "t": 16, "b": 52},
@@ -123,17 +172,18 @@ def _layout(front: Front, low: float, high: float) -> dict[str, Any]:
     }
 
 
-def _note(front: Front, cut: int) -> str:
-    split = "held-out" if front["dense"].get("validation") else "calibration"
-    rows = f"{held_out(front['dense'])['samples']} {split} rows"
+def _note(front: FrontFile, cut: int) -> str:
+    split = "held-out" if front.dense.validation else "calibration"
+    rows = f"{held_out(front.dense).samples} {split} rows"
     lie = "point lies" if cut == 1 else "points lie"
     below = f"{cut} {lie} below the frame: a double click shows all. " if cut else ""
     named = f"Named points: {rows}, 95 % intervals. Faint dots: explored schedules on calibration rows."
     return f"{named} {below}Click a point for its schedule."
 
 
-def _hover(front: Front, kind: str, point: Point) -> str:
-    quality = quality_of(front)
-    shown = f"{quality.label} {quality_value(quality.key, height_of(front, point))}"
-    lines = [f"<b>{point_name(kind, point)}</b>", f"{percent(flops_of(point))} of the FLOPs, {shown}"]
-    return "<br>".join([*lines, *(stage_words(s) for s in point["schedule"]["stages"])])
+def _hover(front: FrontFile, point: Point) -> list[str]:
+    """Lines of the text at a point; the first is its name."""
+    row = quality_of(front)
+    shown = f"{row.label} {row.unit.value(height_of(front, point))}"
+    figures = f"{percent(flops_of(point))} of the FLOPs, {shown}"
+    return [point_name(point), figures, *map(stage_words, point.schedule.stages)]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from autoprune.errors import AutopruneError, StudyError
-from autoprune.report.reading import Front, Point, drop_of, flops_of, pruned_points, quality_of, task_names
-from autoprune.report.words import percent, point_name, points
+from autoprune.report.reading import drop_of, flops_of, point_name, pruned_points, quality_of, task_names
+from autoprune.report.words import percent
 from autoprune.schedule import Schedule
+from autoprune.search.front import FrontFile, Point
 
 DEFAULT_MAX_DROP = 0.01
 
@@ -15,7 +16,7 @@ class NoPointError(AutopruneError, LookupError):
 
 
 def select_point(
-    front: Front,
+    front: FrontFile,
     *,
     max_drop: float | None = None,
     task: str | None = None,
@@ -25,7 +26,7 @@ def select_point(
     """The point that one selector asks for.
 
     Args:
-        front: The content of a front.json.
+        front: The front.
         max_drop: The cheapest point that loses at most this much against dense on validation (point estimate, absolute;
             0.01 = one point of accuracy). The default selector, with 0.01.
         task: Look at the drop of this task instead of the overall one.
@@ -49,12 +50,12 @@ def select_point(
 
 def exported_schedule(point: Point) -> Schedule:
     """The schedule of a point; a study stores it with the model it is for and the evidence it rests on."""
-    return Schedule.model_validate(point["schedule"])
+    return point.schedule
 
 
-def _cheapest(front: Front, max_drop: float, task: str | None) -> Point:
+def _cheapest(front: FrontFile, max_drop: float, task: str | None) -> Point:
     quality = quality_of(front)
-    if not (max_drop >= 0 and (max_drop <= 1 or quality.key == "kl")):
+    if not (max_drop >= 0 and (max_drop <= 1 or not quality.more_is_better)):
         raise StudyError(
             "must be in [0, 1]", field="max_drop", value=max_drop, remedy="give a share: 0.02 is two points of accuracy"
         )
@@ -70,16 +71,15 @@ def _cheapest(front: Front, max_drop: float, task: str | None) -> Point:
     if not drops:
         raise NoPointError(f"no pruned point has a measured {what}", remedy="run the study with more trials")
     drop, nearest = min(drops, key=lambda item: item[0])
-    said = points(drop) + " points" if quality.key != "kl" else f"{drop:.3g} nats"
-    here = f"{point_name('front', nearest)}, which loses {said} at {percent(flops_of(nearest))} of the FLOPs"
+    here = f"{point_name(nearest)}, which loses {quality.unit.loss(drop)} at {percent(flops_of(nearest))} of the FLOPs"
     raise NoPointError(
         f"no point loses at most {max_drop:g} in {what}; the nearest is {here}",
         field="max_drop",
-        remedy=f"take it with --trial {nearest['trial']}, or run the study with more trials",
+        remedy=f"take it with --trial {nearest.trial}, or run the study with more trials",
     )
 
 
-def _best_within(front: Front, max_flops: float) -> Point:
+def _best_within(front: FrontFile, max_flops: float) -> Point:
     if not 0 < max_flops <= 1:
         raise StudyError(
             "must be in (0, 1]",
@@ -94,20 +94,20 @@ def _best_within(front: Front, max_flops: float) -> Point:
     if not candidates:
         raise NoPointError("the front holds no pruned point", remedy="run the study with more trials")
     nearest = candidates[0]
-    here = f"{point_name('front', nearest)} at {flops_of(nearest):.3f}"
+    here = f"{point_name(nearest)} at {flops_of(nearest):.3f}"
     raise NoPointError(
         f"no point costs at most {max_flops:g} of the dense FLOPs; the nearest is {here}",
         field="max_flops",
-        remedy=f"take it with --trial {nearest['trial']}, or allow more FLOPs",
+        remedy=f"take it with --trial {nearest.trial}, or allow more FLOPs",
     )
 
 
-def _numbered(front: Front, trial: int) -> Point:
-    candidates = [*front["points"], *front["baselines"]]
+def _numbered(front: FrontFile, trial: int) -> Point:
+    candidates = [*front.points, *front.baselines]
     for point in candidates:
-        if point["trial"] == trial:
-            return dict(point)
-    known = sorted({int(p["trial"]) for p in candidates})
+        if point.trial == trial:
+            return point
+    known = sorted({p.trial for p in candidates if p.trial is not None})
     nearest = min(known, key=lambda n: abs(n - trial), default=None)
     raise NoPointError(
         f"trial {trial} is neither on the front nor a baseline; the nearest number is {nearest}",

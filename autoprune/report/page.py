@@ -2,95 +2,86 @@
 
 from __future__ import annotations
 
-import json
-from html import escape
-from importlib.resources import files
-from string import Template
-from typing import Any
+from pathlib import Path
 
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from autoprune.report.cards import card, key_of
 from autoprune.report.chart import chart_data
-from autoprune.report.comparisons import controls_table, presets_table
-from autoprune.report.headline import headline, lead, recommended, tiles
-from autoprune.report.markup import note, snippet
-from autoprune.report.notes import importances_section, notes_list, warnings
-from autoprune.report.reading import Front, everything, quality_of
-from autoprune.report.tables import points_table
-from autoprune.report.tasks import task_section
-from autoprune.report.words import model_name
-
-_PYTHON = """import autoprune
-
-schedule = autoprune.Schedule.load("schedule.json")
-patch = autoprune.apply(model, schedule)   # the stock transformers model, unchanged otherwise
-model.generate(**inputs, max_new_tokens=64)
-patch.remove()                             # exact undo"""
-_FRONT_NOTE = (
-    "Cheapest on the left, best at the top. On the calibration rows, no measured schedule is both cheaper and better "
-    "in {} than a point of the front."
-)
+from autoprune.report.comparisons import control_rows, heat_note, heat_rows, verdict_rows
+from autoprune.report.overview import facts, headline, importances, lead, recommended, tiles, warnings
+from autoprune.report.plots import front_png
+from autoprune.report.reading import everything, model_name, quality_of, task_names
+from autoprune.report.rendering import asset, render
+from autoprune.report.tables import KINDS, card, cards, key_of, table_heads, table_rows
+from autoprune.report.words import criterion_class
+from autoprune.schedule.criteria.declaration import Color
+from autoprune.schedule.files import write_whole
+from autoprune.search.front import FrontFile
 
 
-def render_page(front: Front, run: str = "RUN") -> str:
+def shown_path(folder: str | Path) -> Path:
+    """A folder as somebody who works here would type it."""
+    path = Path(folder)
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def write_report(front: FrontFile, folder: str | Path) -> list[Path]:
+    """Write ``report.html`` and ``front.png`` into a study's output folder, each whole or not at all.
+
+    Returns:
+        The two paths.
+    """
+    page, picture = Path(folder) / "report.html", Path(folder) / "front.png"
+    write_whole(page, render_page(front, shown_path(folder).as_posix()))
+    front_png(front, picture)
+    return [page, picture]
+
+
+def render_page(front: FrontFile, run: str = "RUN") -> str:
     """The report of a front.
 
     Args:
-        front: The content of a front.json.
+        front: The front.
         run: The output folder as the commands on the page name it.
     """
-    study, model = front["study"], front["model"]
-    cards = [(kind, point) for kind, point in everything(front) if kind != "control"]
-    cards += [("preset", p) for p in front["baselines"] if p["schedule"]["stages"] and ("preset", p) not in cards]
-    best = recommended(front)
-    start = key_of("front", best) if best else key_of("dense", front["dense"])
+    shown, best = cards(front), recommended(front)
+    start = key_of("front", best) if best else key_of("dense", front.dense)
     data = chart_data(front) | {
         "start": start,
-        "schedules": {key_of(k, p): p["schedule"] for k, p in cards if k != "dense"},
+        "schedules": {key_of(kind, p): p.schedule.to_json_dict() for kind, p in shown if kind != "dense"},
     }
-    return Template(_asset("page.html")).substitute(
-        title=escape(f"{study.get('name')}: front of {model_name(model)}"),
-        study=escape(str(study.get("name"))),
-        model=escape(f"{model_name(model)} ({model['model_type']}, {model['num_layers']} layers)"),
-        css=_asset("page.css"),
+    return render(
+        "page.html.j2",
+        title=f"{front.study.name}: front of {model_name(front.model)}",
+        study=front.study.name,
+        model=f"{model_name(front.model)} ({front.model.model_type}, {front.model.num_layers} layers)",
+        colors=_colors(front),
+        kinds=KINDS,
+        quality=quality_of(front),
         headline=headline(front),
         lead=lead(front),
         tiles=tiles(front),
         warnings=warnings(front),
-        front_note=escape(_FRONT_NOTE.format(quality_of(front).label)),
-        details="".join(card(front, kind, point, run) for kind, point in cards),
-        presets=presets_table(front),
-        tasks=task_section(front),
-        controls=controls_table(front),
-        table=points_table(front),
-        importances=importances_section(front),
-        usage=_usage(run),
-        notes=notes_list(front),
-        data=_embedded(data),
-        plotly=get_plotlyjs(),
-        js=_asset("page.js"),
+        cards=[card(front, kind, point, run) for kind, point in shown],
+        verdicts=verdict_rows(front),
+        tasks=task_names(front),
+        heat=heat_rows(front),
+        heat_note=heat_note(front),
+        controls=control_rows(front),
+        heads=table_heads(front),
+        rows=table_rows(front),
+        importances=importances(front),
+        run=run,
+        facts=facts(front),
+        data=data,
+        plotly=Markup(get_plotlyjs()),
+        js=asset("page.js"),
     )
 
 
-def _usage(run: str) -> str:
-    check = "autoprune apply-check MODEL schedule.json\nautoprune verify MODEL schedule.json --data TEST.jsonl"
-    return "".join(
-        (
-            note("Take the cheapest schedule within a loss that you accept:"),
-            snippet(f"autoprune export {run} --max-drop 0.02 -o schedule.json"),
-            note("Use it on the stock model:"),
-            snippet(_PYTHON),
-            note("See what it does to the model, and whether the claim holds on rows that no search has seen:"),
-            snippet(check),
-        )
-    )
-
-
-def _embedded(data: dict[str, Any]) -> str:
-    """JSON that cannot end the script element it stands in."""
-    return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _asset(name: str) -> str:
-    return files("autoprune.report").joinpath(name).read_text(encoding="utf-8")
+def _colors(front: FrontFile) -> dict[str, Color]:
+    """The colour of every criterion on the page, by its CSS class."""
+    stages = [stage for _, point in everything(front) for stage in point.schedule.stages]
+    stages += [stage for point in front.baselines for stage in point.schedule.stages]
+    return {criterion_class(s.criterion): s.criterion.color for s in stages if s.criterion}

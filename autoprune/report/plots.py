@@ -9,40 +9,40 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from autoprune.report.frame import below_frame, height_of, label_sides, visible_range
-from autoprune.report.headline import recommended
+from autoprune.report.chart import below_frame, label_sides, visible_range
+from autoprune.report.overview import recommended
 from autoprune.report.png import write_png
 from autoprune.report.reading import (
-    Front,
-    Point,
     drop_of,
     everything,
     explored_trials,
     flops_of,
-    held_out,
+    height_of,
+    model_name,
     pruned_points,
+    quality_interval,
     quality_of,
 )
-from autoprune.report.words import model_name, percent, points
+from autoprune.report.words import percent
+from autoprune.search.front import FrontFile, Point
 
 _INK, _FRONT, _PRESET, _FAINT = "#1c1e23", "#0b5fa5", "#b8480b", "#8b9099"
 
 
-def front_png(front: Front, path: str | Path) -> None:
+def front_png(front: FrontFile, path: str | Path) -> None:
     """Draw the front with 95 % intervals, the dense point, every published method by name and all explored trials.
 
     Args:
-        front: The content of a front.json.
+        front: The front.
         path: Where the PNG goes.
     """
     # Figure without pyplot: no global state, no display, safe beside anything else that draws.
     figure = Figure(figsize=(9.6, 5.8), dpi=150, layout="constrained")
     axes: Axes = figure.add_subplot()
-    quality = quality_of(front)
     explored = explored_trials(front)
     axes.scatter(
-        [t["flops_ratio"] for t in explored],
-        [t[quality.key] for t in explored],
+        [cost for cost, _, _ in explored],
+        [quality for _, quality, _ in explored],
         s=9,
         color=_FAINT,
         alpha=0.35,
@@ -53,39 +53,39 @@ def front_png(front: Front, path: str | Path) -> None:
     on_front = pruned_points(front)
     axes.step(
         [flops_of(p) for p in on_front],
-        [_height(front, p) for p in on_front],
+        [height_of(front, p) for p in on_front],
         where="post",
         color=_FRONT,
         linewidth=1.2,
         alpha=0.7,
     )
     _marks(axes, front, on_front, "o", _FRONT, "front (held-out rows, 95 % interval)")
-    presets = [p for p in front["baselines"] if p["schedule"]["stages"] and height_of(front, p) is not None]
+    presets = [p for p in front.baselines if p.schedule.stages]
     _marks(axes, front, presets, "D", _PRESET, "published methods")
-    _names(axes, front, presets, visible_range(front, [*on_front, *presets, front["dense"]])[0])
-    _marks(axes, front, [front["dense"]], "*", _INK, "dense", size=13)
+    _names(axes, front, presets, visible_range(front, [*on_front, *presets, front.dense])[0])
+    _marks(axes, front, [front.dense], "*", _INK, "dense", size=13)
     if best := recommended(front):
         axes.plot(
             flops_of(best),
-            _height(front, best),
+            height_of(front, best),
             "o",
             markersize=15,
             markerfacecolor="none",
             markeredgecolor=_INK,
             markeredgewidth=1.3,
         )
-    _frame(axes, front, [*on_front, *presets, front["dense"]])
+    _frame(axes, front, [*on_front, *presets, front.dense])
     write_png(figure, path)
 
 
-def _names(axes: Axes, front: Front, presets: list[Point], low: float) -> None:
+def _names(axes: Axes, front: FrontFile, presets: list[Point], low: float) -> None:
     """The published methods' names; those below the frame stand at its edge, with their value."""
-    inside = [p for p in presets if _height(front, p) >= low]
-    places = [(flops_of(p), _height(front, p)) for p in inside]
+    inside = [p for p in presets if height_of(front, p) >= low]
+    places = [(flops_of(p), height_of(front, p)) for p in inside]
     for point, place, side in zip(inside, places, label_sides(places), strict=True):
         offset = (6 if side.endswith("right") else -6, 5 if side.startswith("top") else -12)
         align = "left" if side.endswith("right") else "right"
-        name = str(point["name"])
+        name = point.name
         axes.annotate(name, place, textcoords="offset points", xytext=offset, ha=align, color=_PRESET, fontsize=9)
     for x, text in below_frame(front, presets, low):
         axes.annotate(text, (x, low), textcoords="offset points", xytext=(-4, 4), color=_PRESET, fontsize=9)
@@ -93,7 +93,7 @@ def _names(axes: Axes, front: Front, presets: list[Point], low: float) -> None:
 
 def _marks(
     axes: Axes,
-    front: Front,
+    front: FrontFile,
     group: list[Point],
     marker: str,
     colour: str,
@@ -104,10 +104,10 @@ def _marks(
 ) -> None:
     if not group:
         return
-    x, y = [flops_of(p) for p in group], [_height(front, p) for p in group]
+    x, y = [flops_of(p) for p in group], [height_of(front, p) for p in group]
     spread: Any = None
-    if bars and quality_of(front).key == "accuracy":
-        ends = [held_out(p).get("accuracy_ci") or [h, h] for p, h in zip(group, y, strict=True)]
+    ends = [end for p in group if (end := quality_interval(front, p))]
+    if bars and ends:
         spread = [
             [max(0.0, h - e[0]) for e, h in zip(ends, y, strict=True)],
             [max(0.0, e[1] - h) for e, h in zip(ends, y, strict=True)],
@@ -115,7 +115,7 @@ def _marks(
     axes.errorbar(x, y, yerr=spread, fmt=marker, color=colour, markersize=size, elinewidth=1, capsize=2.5, label=label)
 
 
-def _frame(axes: Axes, front: Front, named: list[Point]) -> None:
+def _frame(axes: Axes, front: FrontFile, named: list[Point]) -> None:
     low, high, _ = visible_range(front, named)
     axes.set(xlim=(0, 1.04), ylim=(low, high))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -130,15 +130,10 @@ def _frame(axes: Axes, front: Front, named: list[Point]) -> None:
     axes.set_title(_title(front), loc="left", fontsize=12, fontweight="bold", color=_INK)
 
 
-def _title(front: Front) -> str:
-    name, best = f"{front['study'].get('name')} · {model_name(front['model'])}", recommended(front)
+def _title(front: FrontFile) -> str:
+    name, best = f"{front.study.name} · {model_name(front.model)}", recommended(front)
     if best is None:
         return name
     drop = drop_of(front, best) or 0.0
-    lost = f"{points(drop)} points" if quality_of(front).key != "kl" else f"{drop:.3g} nats"
+    lost = quality_of(front).unit.loss(drop)
     return f"{name}\nringed: {percent(flops_of(best), 0)} of the prefill FLOPs for a loss of {lost}"
-
-
-def _height(front: Front, point: Point) -> float:
-    height = height_of(front, point)
-    return float("nan") if height is None else height

@@ -1,127 +1,112 @@
-"""Read a front.json and the few figures that everything here derives from it."""
+"""Figures and names that the page, the plots and the tables derive from a front."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from pathlib import PurePath
 
-from pydantic import ValidationError
-
-from autoprune.errors import StudyError
-from autoprune.search.front import FrontFile
-
-Front = dict[str, Any]
-Point = dict[str, Any]
+from autoprune.evaluate.objectives import ACCURACY, FLOPS, OBJECTIVES, Objective
+from autoprune.evaluate.results import Quality, Summary
+from autoprune.search.front import Control, FrontFile, ModelNotes, Point, TrialRecord
 
 
-class Quality(NamedTuple):
-    """The figure that says how good a point is: its key, its name for people, and whether more is better."""
+def quality_of(front: FrontFile) -> Objective:
+    """The quality that the front is judged by: accuracy where the study searched for it, else its first quality.
 
-    key: str
-    label: str
-    more_is_better: bool
-
-
-_QUALITIES = {
-    "accuracy": Quality("accuracy", "accuracy", True),
-    "agreement": Quality("agreement", "agreement with the dense model", True),
-    "kl": Quality("kl", "KL(dense ‖ pruned)", False),
-}
-
-
-def load_front(folder: str | Path) -> Front:
-    """The front.json of a study's output folder.
-
-    Raises:
-        StudyError: there is none, or it is not what a study writes.
+    Only in its own objectives is a front undominated.
     """
-    path = Path(folder) / "front.json"
-    remedy = "give the output folder of a study; `autoprune calibrate STUDY.yaml` finishes an interrupted one"
-    try:
-        front = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StudyError(f"cannot be read: {error.strerror}", field="run", value=str(path), remedy=remedy) from None
-    except ValueError as error:
-        raise StudyError(f"is not JSON: {error}", field="run", value=str(path), remedy=remedy) from None
-    try:
-        FrontFile.model_validate(front)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = f"is no front: {where + ': ' if where else ''}{first['msg']}"
-        raise StudyError(message, field="run", value=str(path), remedy=remedy) from None
-    return dict(front)
+    named = [OBJECTIVES[name] for name in front.study.objectives if name in OBJECTIVES]
+    qualities = [row for row in named if row.kind == "quality"]
+    return ACCURACY if ACCURACY in qualities or not qualities else qualities[0]
 
 
-def quality_of(front: Front) -> Quality:
-    """Accuracy where the data has answers, else the study's first quality objective."""
-    if held_out(front["dense"]).get("accuracy") is not None:
-        return _QUALITIES["accuracy"]
-    named = [o for o in front["study"].get("objectives", []) if o in _QUALITIES and o != "accuracy"]
-    return _QUALITIES[named[0] if named else "agreement"]
-
-
-def held_out(point: Point) -> dict[str, Any]:
+def held_out(point: Point) -> Summary:
     """The figures to believe: validation, or calibration when the study stopped before its validation."""
-    return point.get("validation") or point
+    return point.validation or point
+
+
+def value_of(row: Objective, figures: Quality) -> float:
+    """The value of an objective among the figures of a point or of a task."""
+    return float(getattr(figures, row.figure))
+
+
+def height_of(front: FrontFile, point: Point) -> float:
+    """Where a point stands on the quality axis."""
+    return value_of(quality_of(front), held_out(point))
 
 
 def flops_of(point: Point) -> float:
     """Prefill FLOPs of a point over dense, on the data that its other shown figures come from."""
-    return float(held_out(point)["flops_ratio"])
+    return value_of(FLOPS, held_out(point))
 
 
-def drop_of(front: Front, point: Point, task: str | None = None) -> float | None:
+def drop_of(front: FrontFile, point: Point, task: str | None = None) -> float | None:
     """What a point loses against dense, absolute, overall or for one task; negative when it gains."""
-    quality = quality_of(front)
     # Both on the same rows: a point that missed its validation is compared on calibration.
-    both = bool(point.get("validation") and front["dense"].get("validation"))
-    mine, dense = (held_out(point), held_out(front["dense"])) if both else (point, front["dense"])
-    if task is not None:
-        mine, dense = mine.get("tasks", {}).get(task, {}), dense.get("tasks", {}).get(task, {})
-    if mine.get(quality.key) is None or dense.get(quality.key) is None:
+    both = point.validation is not None and front.dense.validation is not None
+    mine, dense = (held_out(point), held_out(front.dense)) if both else (point, front.dense)
+    row = quality_of(front)
+    if task is None:
+        return row.lost(value_of(row, dense), value_of(row, mine))
+    if task not in mine.tasks or task not in dense.tasks:
         return None
-    lost = float(dense[quality.key]) - float(mine[quality.key])
-    return lost if quality.more_is_better else -lost
+    return row.lost(value_of(row, dense.tasks[task]), value_of(row, mine.tasks[task]))
 
 
-def drop_interval(point: Point) -> tuple[float, float] | None:
-    """The 95 % interval of the drop, where the study measured one."""
-    low_high = held_out(point).get("drop_ci")
-    return (float(low_high[0]), float(low_high[1])) if low_high else None
+def drop_interval(front: FrontFile, point: Point) -> tuple[float, float] | None:
+    """The 95 % interval of the drop; only that of accuracy is measured."""
+    return held_out(point).drop_ci if quality_of(front) == ACCURACY else None
 
 
-def worst_task(front: Front, point: Point) -> tuple[str, float] | None:
+def quality_interval(front: FrontFile, point: Point) -> tuple[float, float] | None:
+    """The 95 % interval of the quality; only that of accuracy is measured."""
+    return held_out(point).accuracy_ci if quality_of(front) == ACCURACY else None
+
+
+def worst_task(front: FrontFile, point: Point) -> tuple[str, float] | None:
     """The task that loses most, and how much; None with fewer than two tasks."""
     drops = {task: drop_of(front, point, task) for task in task_names(front)}
     known = {task: drop for task, drop in drops.items() if drop is not None}
     return max(known.items(), key=lambda item: item[1]) if len(known) > 1 else None
 
 
-def task_names(front: Front) -> list[str]:
+def task_names(front: FrontFile) -> list[str]:
     """Task names in the order of the dense point."""
-    return list(held_out(front["dense"]).get("tasks", {}))
+    return list(held_out(front.dense).tasks)
 
 
-def pruned_points(front: Front) -> list[Point]:
+def pruned_points(front: FrontFile) -> list[Point]:
     """The front without the dense model itself, cheapest first."""
-    return sorted((p for p in front["points"] if p["schedule"]["stages"]), key=flops_of)
+    return sorted((p for p in front.points if p.schedule.stages), key=flops_of)
 
 
-def explored_trials(front: Front) -> list[dict[str, Any]]:
-    """The trials that were measured on some rows or all, each schedule once."""
-    key = quality_of(front).key
-    trials = front["study"]["trials"]
-    return [t for t in trials if t.get("duplicate_of") is None and None not in (t.get("flops_ratio"), t.get(key))]
+def explored_trials(front: FrontFile) -> list[tuple[float, float, TrialRecord]]:
+    """The trials that were measured on some rows or all, each schedule once: cost, quality and the trial."""
+    row, found = quality_of(front), []
+    for trial in front.study.trials:
+        cost, quality = trial.figure(FLOPS.figure), trial.figure(row.figure)
+        if trial.duplicate_of is None and cost is not None and quality is not None:
+            found.append((cost, quality, trial))
+    return found
 
 
-def everything(front: Front) -> Iterator[tuple[str, Point]]:
+def everything(front: FrontFile) -> Iterator[tuple[str, Point]]:
     """All measured points with their kind: ``dense``, ``front``, ``preset``, ``control``; each trial once."""
-    yield "dense", front["dense"]
+    yield "dense", front.dense
     on_front = pruned_points(front)
     yield from (("front", p) for p in on_front)
-    taken = {p["trial"] for p in on_front}
-    yield from (("preset", p) for p in front["baselines"] if p["trial"] not in taken and p["schedule"]["stages"])
-    yield from (("control", c) for c in front["controls"])
+    taken = {p.trial for p in on_front}
+    yield from (("preset", p) for p in front.baselines if p.trial not in taken and p.schedule.stages)
+    yield from (("control", c) for c in front.controls)
+
+
+def model_name(model: ModelNotes) -> str:
+    """A model's name; of a folder on somebody's disk the last two parts."""
+    path = PurePath(model.name)
+    return "/".join(path.parts[-2:]) if path.is_absolute() else model.name
+
+
+def point_name(point: Point) -> str:
+    """What a point is called everywhere on the page; controls name the point that they imitate."""
+    name = point.name or f"trial {point.trial}"
+    return f"{name} (control of trial {point.of})" if isinstance(point, Control) and str(point.of) not in name else name

@@ -1,73 +1,174 @@
-"""The table of every measured schedule, with its filters."""
+"""Every measured schedule: its card, and its row in the table that can be sorted and filtered."""
 
 from __future__ import annotations
 
-from html import escape
+from dataclasses import dataclass
 
-from autoprune.report.cards import key_of
-from autoprune.report.drawings import small_drawing
-from autoprune.report.markup import DOTS, cell, dot, row, table
+from autoprune.evaluate.objectives import ACCURACY, NATS
+from autoprune.report.drawings import Drawing, large_drawing, small_drawing
 from autoprune.report.reading import (
-    Front,
-    Point,
     drop_interval,
     drop_of,
     everything,
     flops_of,
+    height_of,
     held_out,
+    point_name,
+    quality_interval,
     quality_of,
     worst_task,
 )
-from autoprune.report.words import interval, milliseconds, percent, point_name, points, quality_value, stage_words
+from autoprune.report.words import criterion_class, interval, milliseconds, percent, stage_words
+from autoprune.search.front import FrontFile, Point
+
+KINDS = {"dense": "dense", "front": "front", "preset": "published methods", "control": "controls"}
+"""Kinds of points, with their name in a legend; each kind has its own dot."""
+_CARD_KINDS = {"front": "on the front", "preset": "published method, as a preset", "dense": "the unpruned model"}
 
 
-def points_table(front: Front) -> str:
-    """Filters and the table that they filter."""
-    quality = quality_of(front).label.split(" ")[0].capitalize()
-    heads = ["Schedule", "Tokens over depth", "FLOPs", quality, "Drop (points)", "Worst task", "KL (nats)", "KV cache"]
-    rows = (_row(front, kind, point) for kind, point in everything(front))
-    return _filters() + table([*heads, "Prefill", "End to end"], rows, 'id="points"', sortable=True)
+def key_of(kind: str, point: Point) -> str:
+    """What ties a card, a table row and a place in the chart together."""
+    return f"{kind}-{point.trial}"
 
 
-def _filters() -> str:
-    boxes = "".join(
-        f'<label><input type="checkbox" id="filter-{kind}"{checked}>{dot(kind)}{name}</label>'
-        for kind, name in DOTS.items()
-        for checked in ["" if kind == "control" else " checked"]
+@dataclass(frozen=True)
+class Card:
+    """One schedule: its drawing, its stages in words, its figures, and how to take it.
+
+    Attributes:
+        steps: Colour class and words of each stage.
+        command: Exports it; empty for the dense model.
+    """
+
+    key: str
+    name: str
+    kind: str
+    drawing: Drawing
+    steps: list[tuple[str, str]]
+    facts: list[tuple[str, str]]
+    command: str
+
+
+@dataclass(frozen=True)
+class TableCell:
+    """A figure as it is shown, with a smaller text behind it, and what the column sorts by."""
+
+    shown: str = ""
+    small: str = ""
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One schedule in the table.
+
+    Attributes:
+        key: Of its card; empty for controls, which have none.
+        search: What a search for words looks through.
+    """
+
+    kind: str
+    name: str
+    key: str
+    drawing: Drawing
+    depth: int
+    cells: list[TableCell]
+    drop: float | None
+    flops: float
+    search: str
+
+
+def cards(front: FrontFile) -> list[tuple[str, Point]]:
+    """Kind and point of every schedule that has a card; a preset on the front has two."""
+    shown = [(kind, point) for kind, point in everything(front) if kind != "control"]
+    keys = {key_of(kind, point) for kind, point in shown}
+    presets = [("preset", p) for p in front.baselines if p.schedule.stages]
+    return shown + [(kind, p) for kind, p in presets if key_of(kind, p) not in keys]
+
+
+def card(front: FrontFile, kind: str, point: Point, run: str) -> Card:
+    """The card of a point.
+
+    Args:
+        front: The front.
+        kind: ``front``, ``preset`` or ``dense``.
+        point: The point.
+        run: The output folder as the commands on the page name it.
+    """
+    return Card(
+        key=key_of(kind, point),
+        name=point_name(point),
+        kind=_CARD_KINDS[kind],
+        drawing=large_drawing(point.schedule, front.model.num_layers, front.study.visual_tokens),
+        steps=[(criterion_class(s.criterion), stage_words(s)) for s in point.schedule.stages],
+        facts=_facts(front, point),
+        command="" if kind == "dense" else f"autoprune export {run} --trial {point.trial} -o schedule.json",
     )
-    return (
-        '<div class="filters"><label>Find <input type="search" id="filter-words" placeholder="name, layer, criterion">'
-        f'</label>{boxes}<label>drop ≤ <input type="number" id="filter-drop" step="0.5"> points</label>'
-        '<label>FLOPs ≤ <input type="number" id="filter-flops" step="5" min="0" max="100"> %</label>'
-        '<span class="count" id="shown"></span></div>'
-    )
 
 
-def _row(front: Front, kind: str, point: Point) -> str:
-    stages, name, drop = point["schedule"]["stages"], point_name(kind, point), drop_of(front, point)
-    cells = (cell(shown, f'data-value="{"" if v is None else v}"') for v, shown in _values(front, point))
-    search = escape(f"{name} {kind} {' '.join(stage_words(s) for s in stages)}".lower())
-    drops = "" if drop is None else drop
-    data = f'data-kind="{kind}" data-drop="{drops}" data-flops="{flops_of(point)}" data-search="{search}"'
-    return row(kind, name, cells, None if kind == "control" else key_of(kind, point), data)
+def table_heads(front: FrontFile) -> list[str]:
+    """Heads of the table's columns."""
+    row = quality_of(front)
+    drop = f"Drop ({row.unit.difference})"
+    heads = ["Schedule", "Tokens over depth", "FLOPs", row.short, drop, "Worst task", "KL (nats)", "KV cache"]
+    return [*heads, "Prefill", "End to end"]
 
 
-def _values(front: Front, point: Point) -> list[tuple[float | None, str]]:
-    """What each column sorts by, and what it shows."""
-    quality, figures, stages = quality_of(front), held_out(point), point["schedule"]["stages"]
-    drop, low_high, worst = drop_of(front, point), drop_interval(point), worst_task(front, point)
-    value, latency = figures.get(quality.key), point.get("latency") or {}
-    certain = interval(figures.get("accuracy_ci")) if quality.key == "accuracy" else ""
-    lost = points(drop) if quality.key != "kl" else quality_value(quality.key, drop)
-    layers, visual = front["model"]["num_layers"], front["study"].get("visual_tokens")
+def table_rows(front: FrontFile) -> list[TableRow]:
+    """A row for every measured schedule."""
+    layers, visual = front.model.num_layers, front.study.visual_tokens
     return [
-        (min((s["layer"] for s in stages), default=layers), small_drawing(stages, layers, visual)),
-        (flops_of(point), percent(flops_of(point))),
-        (value, f"{quality_value(quality.key, value)} <small>{certain}</small>"),
-        (drop, lost + (f" <small>{interval(low_high)}</small>" if low_high and stages else "")),
-        (worst[1], f"{points(worst[1])} <small>{escape(worst[0])}</small>") if worst and stages else (None, "–"),
-        (figures.get("kl"), quality_value("kl", figures.get("kl"))),
-        (figures.get("kv_ratio"), percent(figures.get("kv_ratio"))),
-        (latency.get("prefill_ms"), milliseconds(latency.get("prefill_ms"))),
-        (latency.get("end_to_end_ms"), milliseconds(latency.get("end_to_end_ms"))),
+        TableRow(
+            kind=kind,
+            name=point_name(point),
+            key="" if kind == "control" else key_of(kind, point),
+            drawing=small_drawing(point.schedule, layers, visual),
+            depth=min((s.layer for s in point.schedule.stages), default=layers),
+            cells=_cells(front, point),
+            drop=drop_of(front, point),
+            flops=flops_of(point),
+            search=" ".join([point_name(point), kind, *map(stage_words, point.schedule.stages)]).lower(),
+        )
+        for kind, point in everything(front)
     ]
+
+
+def _cells(front: FrontFile, point: Point) -> list[TableCell]:
+    row, figures, pruned = quality_of(front), held_out(point), bool(point.schedule.stages)
+    drop, worst, height = drop_of(front, point), worst_task(front, point), height_of(front, point)
+    times = point.latency
+    prefill, whole = (times.prefill_ms, times.end_to_end_ms) if times else (None, None)
+    return [
+        TableCell(percent(flops_of(point)), "", flops_of(point)),
+        TableCell(row.unit.value(height), interval(quality_interval(front, point)), height),
+        TableCell(row.unit.change(drop), interval(drop_interval(front, point)) if pruned else "", drop),
+        TableCell(row.unit.change(worst[1]), worst[0], worst[1]) if worst and pruned else TableCell("–"),
+        TableCell(NATS.value(figures.kl), "", figures.kl),
+        TableCell(percent(figures.kv_ratio), "", figures.kv_ratio),
+        TableCell(milliseconds(prefill), "", prefill),
+        TableCell(milliseconds(whole), "", whole),
+    ]
+
+
+def _facts(front: FrontFile, point: Point) -> list[tuple[str, str]]:
+    row, figures = quality_of(front), held_out(point)
+    found = [(ACCURACY.short, f"{percent(figures.accuracy)} {interval(figures.accuracy_ci)}")]
+    drop, low_high = drop_of(front, point), drop_interval(front, point)
+    if drop is not None and point.schedule.stages:
+        found.append(("Drop", f"{row.unit.loss(drop)} {interval(low_high)}".rstrip()))
+    if (worst := worst_task(front, point)) and worst[1] > 0:
+        found.append(("Worst task", f"{worst[0]}: −{row.unit.loss(worst[1])}"))
+    found += [
+        ("Prefill FLOPs", f"{percent(flops_of(point))} of dense"),
+        ("KV cache", f"{percent(figures.kv_ratio)} of dense"),
+        ("KL", f"{figures.kl:.3g} nats, p90 {figures.kl_p90:.3g}"),
+        ("Same answer as dense", percent(figures.agreement)),
+    ]
+    if times := point.latency:
+        for name, own, dense in (
+            ("Prefill", times.prefill_ms, times.prefill_dense_ms),
+            ("End to end", times.end_to_end_ms, times.end_to_end_dense_ms),
+        ):
+            if own is not None:
+                found.append((name, f"{milliseconds(own)} (dense {milliseconds(dense)})"))
+    return found

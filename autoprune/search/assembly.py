@@ -15,7 +15,7 @@ from autoprune.schedule import ModelIdentity, Schedule
 from autoprune.schedule.evidence import measured_evidence
 from autoprune.search import objectives
 from autoprune.search.controls import control_arms
-from autoprune.search.front import Control, FrontFile, Point
+from autoprune.search.front import Control, FrontFile, ModelNotes, Point, PrefillTimes, StudyNotes
 from autoprune.search.importance import importances
 from autoprune.search.initial import baseline_name
 from autoprune.search.pareto import non_dominated
@@ -85,7 +85,14 @@ def assemble(study: Study, trials: Sequence[FrozenTrial], measured: Measurements
     identity = ModelIdentity.from_config(config, spec.model_name)
     model = {**identity.model_dump(), "fingerprint": study.facts.fingerprint, "dtype": study.facts.details.get("dtype")}
     told = {**_study(study, trials), "presets": _verdicts(spec, named_trials, points, baselines), **asdict(run)}
-    return FrontFile(study=told, model=model, dense=dense, points=points, baselines=baselines, controls=controls)
+    return FrontFile(
+        study=StudyNotes.model_validate(told),
+        model=ModelNotes.model_validate(model),
+        dense=dense,
+        points=tuple(points),
+        baselines=tuple(baselines),
+        controls=tuple(controls),
+    )
 
 
 def _point(
@@ -104,9 +111,9 @@ def _point(
         **dict(figures),
         trial=trial,
         name=name,
-        schedule=stamped.to_json_dict(),
+        schedule=stamped,
         validation=validation,
-        latency=measured.times.get(schedule.key),
+        latency=PrefillTimes.model_validate(times) if (times := measured.times.get(schedule.key)) else None,
     )
 
 

@@ -99,7 +99,7 @@ def run_study(
             run = _run_facts(study, executor, started, searched, complete=not stop())
             front = assemble(study, ended, collector.known(ended, times), run)
             write_outputs(front, spec.output_path, spec)
-    return RunOutcome(front, spec.output_path, stop(), front.study["counts"])
+    return RunOutcome(front, spec.output_path, stop(), front.study.counts)
 
 
 def _executor(spec: StudySpec, backend: str, on_event: OnEvent) -> Executor:

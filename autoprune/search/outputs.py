@@ -10,11 +10,13 @@ from typing import Any
 
 from autoprune.evaluate.objectives import ACCURACY, FIGURES
 from autoprune.evaluate.results import Summary
+from autoprune.schedule import Stage
 from autoprune.schedule.files import write_whole
-from autoprune.search.front import Control, FrontFile, Point
+from autoprune.search.front import Control, FrontFile, Point, PrefillTimes
 from autoprune.search.spec import StudySpec
 
 _COLUMNS = (*(row.figure for row in FIGURES), "samples", "drop", "drop_se")
+_TIMES = tuple(name for name in PrefillTimes.model_fields if name.endswith("_ms"))
 _ENDS = (f"{ACCURACY.figure}_low", f"{ACCURACY.figure}_high")
 
 
@@ -43,18 +45,16 @@ def _all(front: FrontFile) -> Iterator[tuple[str, Point]]:
 
 def _columns() -> list[str]:
     figures = [*_COLUMNS, *_ENDS]
-    times = ["prefill_ms", "prefill_dense_ms", "end_to_end_ms", "end_to_end_dense_ms"]
-    return ["kind", "trial", "name", "of", "stages", *figures, *(f"validation_{f}" for f in figures), *times]
+    return ["kind", "trial", "name", "of", "stages", *figures, *(f"validation_{f}" for f in figures), *_TIMES]
 
 
 def _row(point: Point) -> dict[str, Any]:
     row: dict[str, Any] = {"of": point.of if isinstance(point, Control) else None}
-    row["stages"] = " > ".join(_stage(s) for s in point.schedule["stages"])
+    row["stages"] = " > ".join(_stage(s) for s in point.schedule.stages)
     row |= _figures(point, "")
     if point.validation:
         row |= _figures(point.validation, "validation_")
-    times = point.latency or {}
-    return row | {name: value for name, value in times.items() if name.endswith("_ms") and "spread" not in name}
+    return row | ({name: getattr(point.latency, name) for name in _TIMES} if point.latency else {})
 
 
 def _figures(measured: Summary, prefix: str) -> dict[str, Any]:
@@ -62,7 +62,6 @@ def _figures(measured: Summary, prefix: str) -> dict[str, Any]:
     return {f"{prefix}{k}": v for k, v in (figures | dict(zip(_ENDS, measured.accuracy_ci, strict=True))).items()}
 
 
-def _stage(stage: dict[str, Any]) -> str:
-    (rule, value), criterion = next(iter(stage["keep"].items())), stage.get("criterion") or {}
-    name = criterion.get("rows") or criterion.get("name") or ""
-    return f"layer {stage['layer']} {rule} {value:g} {name}".strip()
+def _stage(stage: Stage) -> str:
+    name = stage.criterion.family if stage.criterion else ""
+    return f"layer {stage.layer} {stage.keep.kind} {stage.keep.value:g} {name}".strip()

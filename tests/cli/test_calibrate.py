@@ -51,7 +51,7 @@ def test_it_leaves_every_file_of_the_contract(finished):
     names = {p.name for p in (finished / "run").iterdir()}
     assert names >= {"report.html", "front.json", "front.csv", "front.png", "study.yaml", "study.db"}
     front = FrontFile.model_validate_json((finished / "run" / "front.json").read_text())
-    assert sum(front.study["counts"].values()) >= 8
+    assert sum(front.study.counts.values()) >= 8
     assert all(p.validation and p.validation.samples == 14 for p in front.points)
 
 

@@ -12,7 +12,6 @@ from support.fronts import make_front
 from support.scenes import save_rows
 
 import autoprune
-from autoprune.schedule import Schedule
 from autoprune.search.front import FrontFile
 from autoprune.search.spec import StudySpec
 
@@ -43,14 +42,14 @@ def test_a_study_from_python_then_from_its_file_and_as_a_value(study, tmp_path):
     assert {p.name for p in folder.iterdir()} >= {"report.html", "front.json", "front.csv", "front.png", "study.yaml"}
     assert front == FrontFile.model_validate_json((folder / "front.json").read_text())
     assert all(point.validation.samples == 6 for point in front.points)
-    Schedule.model_validate(front.points[0].schedule).save(tmp_path / "schedule.json")
+    front.points[0].schedule.save(tmp_path / "schedule.json")
 
-    trials = [t["trial"] for t in front.study["trials"]]
+    trials = [t.trial for t in front.study.trials]
     (tmp_path / "study.yaml").write_text(yaml.safe_dump({**study, "workers": {"count": 0}}))
     again = autoprune.calibrate(tmp_path / "study.yaml", output="elsewhere")
-    assert [t["trial"] for t in again.study["trials"]] == trials  # resumed: nothing is measured twice
+    assert [t.trial for t in again.study.trials] == trials  # resumed: nothing is measured twice
     spec = StudySpec.load(tmp_path / "study.yaml", output="elsewhere")
-    assert [t["trial"] for t in autoprune.calibrate(spec).study["trials"]] == trials
+    assert [t.trial for t in autoprune.calibrate(spec).study.trials] == trials
 
 
 def test_everything_wrong_with_a_study_is_one_error(study):

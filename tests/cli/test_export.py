@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from support.fronts import make_front
+from support.fronts import typed
 
 from autoprune.report.export import select_point
 from autoprune.schedule import Schedule
@@ -10,12 +10,12 @@ from autoprune.schedule import Schedule
 def test_it_writes_a_schedule_that_loads(cli, study_folder, tmp_path):
     result = cli("export", study_folder, "--max-drop", "0.03", "-o", tmp_path / "s.json", "--json")
     assert result.code == 0, result.err
-    point = select_point(make_front(), max_drop=0.03)
+    point = select_point(typed(), max_drop=0.03)
     schedule = Schedule.load(tmp_path / "s.json")
-    assert schedule.key == Schedule.model_validate(point["schedule"]).key
+    assert schedule.key == point.schedule.key
     assert schedule.model.num_layers == 10
-    assert schedule.evidence["drop"] == point["validation"]["drop"]
-    assert result.json["trial"] == point["trial"]
+    assert schedule.evidence["drop"] == point.validation.drop
+    assert result.json["trial"] == point.trial
     assert result.json["schedule"] == schedule.to_json_dict()
 
 
@@ -30,8 +30,8 @@ def test_it_writes_a_schedule_that_loads(cli, study_folder, tmp_path):
 )
 def test_each_selector(cli, study_folder, tmp_path, options, selector):
     assert cli("export", study_folder, *options, "-o", tmp_path / "s.json").code == 0
-    wanted = select_point(make_front(), **selector)["schedule"]
-    assert Schedule.load(tmp_path / "s.json").key == Schedule.model_validate(wanted).key
+    wanted = select_point(typed(), **selector).schedule
+    assert Schedule.load(tmp_path / "s.json").key == wanted.key
 
 
 def test_people_read_what_they_got(cli, study_folder, tmp_path):

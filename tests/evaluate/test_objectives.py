@@ -30,7 +30,14 @@ VALUES = [
     ("kl", 0.45),
     ("kl_p90", 0.81),
 ]
-ROOMS = ("evaluate", "search")
+ROOMS = ("evaluate", "search", "report", "cli")
+OWN_MEASURES = {  # analyses: curves and grids with measures of their own
+    "cli/ablate.py",
+    "cli/fitprune.py",
+    "cli/flow_table.py",
+    "report/ablation_page.py",
+    "report/sweep_plot.py",
+}
 SAME_WORD = {"latency"}  # also a verb of a task, and the key of a point that holds its times
 
 
@@ -81,7 +88,7 @@ def test_no_second_list_of_names():
     found = []
     for path in sorted(p for room in ROOMS for p in (PACKAGE / room).rglob("*.py")):
         place = path.relative_to(PACKAGE).as_posix()
-        if place == "evaluate/objectives.py":
+        if place == "evaluate/objectives.py" or place in OWN_MEASURES:
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             name = node.value if isinstance(node, ast.Constant) else None

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 
 import pytest
-from support.fronts import make_front
+from support.fronts import make_front, typed
 
 from autoprune.report.page import render_page
 
@@ -48,7 +48,7 @@ addEventListener("load", () => setTimeout(() => {
 @pytest.fixture(scope="module", params=[(1280, 900), (390, 844)], ids=["desk", "phone"])
 def seen(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
-    page = render_page(make_front(), "runs/x").replace("<style>", WATCH + "<style>", 1)
+    page = render_page(typed(make_front()), "runs/x").replace("<style>", WATCH + "<style>", 1)
     page = page.replace("</body>", TRY + "</body>")
     (folder / "page.html").write_text(page, encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
+
 import pytest
-from support.fronts import make_front
+from support.fronts import make_front, typed
 
 from autoprune.errors import StudyError
 from autoprune.report.export import NoPointError, exported_schedule, select_point
@@ -22,32 +24,32 @@ def drops(front, task=None):
 def test_max_drop_takes_the_cheapest_point_that_qualifies(bound, task):
     front = make_front()
     within = [(flops, trial) for trial, drop, flops in drops(front, task) if drop <= bound]
-    assert select_point(front, max_drop=bound, task=task)["trial"] == min(within)[1]
+    assert select_point(typed(front), max_drop=bound, task=task).trial == min(within)[1]
 
 
 def test_the_default_is_one_point_of_accuracy():
     front = make_front()
-    assert select_point(front)["trial"] == select_point(front, max_drop=0.01)["trial"]
+    assert select_point(typed(front)).trial == select_point(typed(front), max_drop=0.01).trial
 
 
 def test_a_point_that_loses_exactly_the_bound_qualifies():
     front = make_front()
     trial, drop, _ = next((t, d, f) for t, d, f in drops(front) if d > 0)
     front["points"] = [p for p in front["points"] if p["trial"] == trial]
-    assert select_point(front, max_drop=drop)["trial"] == trial
+    assert select_point(typed(front), max_drop=drop).trial == trial
 
 
 def test_max_flops_takes_the_best_point_within_the_budget():
     front = make_front()
     within = [(drop, trial) for trial, drop, flops in drops(front) if flops <= 0.42]
-    assert select_point(front, max_flops=0.42)["trial"] == min(within)[1]
+    assert select_point(typed(front), max_flops=0.42).trial == min(within)[1]
 
 
 def test_drops_are_read_from_validation_not_from_calibration():
     front = make_front()
     for point in front["points"]:
         point["accuracy"] = 0.0
-    assert select_point(front, max_drop=0.02)["trial"] == select_point(make_front(), max_drop=0.02)["trial"]
+    assert select_point(typed(front), max_drop=0.02).trial == select_point(typed(make_front()), max_drop=0.02).trial
 
 
 def test_a_point_without_validation_is_compared_on_calibration():
@@ -55,16 +57,16 @@ def test_a_point_without_validation_is_compared_on_calibration():
     front["dense"]["accuracy"] = 0.9
     point = front["points"][3] | {"accuracy": 0.895, "validation": None}
     front["points"] = [point]
-    assert select_point(front, max_drop=0.006)["trial"] == point["trial"]
+    assert select_point(typed(front), max_drop=0.006).trial == point["trial"]
     with pytest.raises(NoPointError):
-        select_point(front, max_drop=0.004)
+        select_point(typed(front), max_drop=0.004)
 
 
 @pytest.mark.parametrize("number", ["points", "baselines"])
 def test_a_trial_can_be_named_on_the_front_and_among_the_presets(number):
     front = make_front()
     wanted = front[number][0]["trial"]
-    assert select_point(front, trial=wanted)["trial"] == wanted
+    assert select_point(typed(front), trial=wanted).trial == wanted
 
 
 def test_nothing_qualifies_names_the_nearest():
@@ -72,11 +74,11 @@ def test_nothing_qualifies_names_the_nearest():
     front["points"] = [p for p in front["points"] if p["validation"]["drop"] > 0.01]
     nearest = min(drops(front), key=lambda item: item[1])[0]
     with pytest.raises(NoPointError, match=rf"the nearest is trial {nearest}\b.*--trial {nearest}\b"):
-        select_point(front, max_drop=0.0)
+        select_point(typed(front), max_drop=0.0)
     with pytest.raises(NoPointError, match=r"the nearest is trial \d+ at 0\.\d+"):
-        select_point(front, max_flops=0.01)
+        select_point(typed(front), max_flops=0.01)
     with pytest.raises(NoPointError, match="the nearest number"):
-        select_point(front, trial=10_000)
+        select_point(typed(front), trial=10_000)
 
 
 @pytest.mark.parametrize(
@@ -93,26 +95,24 @@ def test_nothing_qualifies_names_the_nearest():
 )
 def test_a_selector_out_of_range_is_refused(selector):
     with pytest.raises(StudyError):
-        select_point(make_front(), **selector)
+        select_point(typed(make_front()), **selector)
 
 
-def test_without_answers_the_bound_is_on_the_quality_that_was_searched():
+def test_the_bound_is_on_the_quality_that_was_searched():
     front = make_front()
-    for point in [front["dense"], *front["points"]]:
-        point["validation"]["accuracy"] = None
     front["study"]["objectives"] = ["flops", "kl"]
     front["dense"]["validation"]["kl"] = 0.0
-    cheap = select_point(front, max_drop=0.25)
+    cheap = select_point(typed(front), max_drop=0.25)
     fitting = [p for p in front["points"] if p["schedule"]["stages"] and p["validation"]["kl"] <= 0.25]
-    assert cheap["trial"] == min(fitting, key=lambda p: p["validation"]["flops_ratio"])["trial"]
+    assert cheap.trial == min(fitting, key=lambda p: p["validation"]["flops_ratio"])["trial"]
 
 
 def test_the_exported_schedule_says_which_model_and_on_what_evidence():
     front = make_front()
-    point = select_point(front, max_drop=0.03)
+    point = select_point(typed(front), max_drop=0.03)
     schedule = exported_schedule(point)
-    assert [s.layer for s in schedule.stages] == [s["layer"] for s in point["schedule"]["stages"]]
+    assert [s.layer for s in schedule.stages] == [s.layer for s in point.schedule.stages]
     assert schedule.model is not None
     assert schedule.model.num_layers == front["model"]["num_layers"]
     for key in ("drop", "drop_ci", "drop_se", "accuracy"):
-        assert schedule.evidence[key] == point["validation"][key]
+        assert json.loads(json.dumps(schedule.evidence[key])) == json.loads(point.validation.model_dump_json())[key]

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from matplotlib.image import imread
-from support.fronts import make_front
+from support.fronts import make_front, typed
 
-from autoprune.report.files import write_report
+from autoprune.report.page import write_report
 
 
 def test_the_report_is_a_page_and_a_picture_that_is_not_blank(tmp_path):
-    page, picture = write_report(make_front(trials=25), tmp_path)
+    page, picture = write_report(typed(make_front(trials=25)), tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {"report.html", "front.png"}
     assert page.stat().st_size > 1_000_000  # plotly is inside
     pixels = imread(picture)
@@ -17,8 +17,8 @@ def test_the_report_is_a_page_and_a_picture_that_is_not_blank(tmp_path):
 
 
 def test_writing_again_replaces(tmp_path):
-    write_report(make_front(trials=25), tmp_path)
+    write_report(typed(make_front(trials=25)), tmp_path)
     front = make_front(trials=25)
     front["study"]["name"] = "second"
-    page, _ = write_report(front, tmp_path)
+    page, _ = write_report(typed(front), tmp_path)
     assert "second" in page.read_text(encoding="utf-8")

@@ -54,7 +54,8 @@ def test_a_study_ends_with_its_trials_and_its_files(finished: Finished) -> None:
     assert outcome.counts["COMPLETE"] + outcome.counts["PRUNED"] == 40
     assert_all_told(spec)
     front = json.loads((spec.output_path / "front.json").read_text())
-    assert set(front) == {"study", "model", "dense", "points", "baselines", "controls"}
+    assert list(front)[:2] == ["format", "version"]
+    assert set(front) == {"format", "version", "study", "model", "dense", "points", "baselines", "controls"}
     assert [b["name"] for b in front["baselines"]] == ["vtw", "fastv", "himap", "pyramiddrop"]
     keys = {
         "trial", "name", "schedule", "flops_ratio", "flops_ratio_end_to_end", "kv_ratio", "accuracy", "accuracy_ci",
@@ -122,7 +123,7 @@ def test_every_selecting_point_has_its_four_controls(finished: Finished) -> None
 
 def test_presets_that_are_not_beaten_are_named(finished: Finished) -> None:
     front = finished[1].front
-    verdicts = {v["name"]: v for v in front.study["presets"]}
+    verdicts = {v.name: v for v in front.study.presets}
     baselines = {b.name: b for b in front.baselines}
     assert set(verdicts) == set(baselines)
     searched = [p for p in front.points if p.trial not in {b.trial for b in front.baselines}]
@@ -136,8 +137,8 @@ def test_presets_that_are_not_beaten_are_named(finished: Finished) -> None:
             and p.validation.flops_ratio < theirs.flops_ratio
             and p.validation.accuracy >= theirs.accuracy
         ]
-        assert verdict["beaten"] == bool(better)
-        assert verdict["by"] in (better if better else [None])
+        assert verdict.beaten == bool(better)
+        assert verdict.by in (better if better else [None])
 
 
 def test_racing_stops_candidates_without_values_and_saves_samples(tmp_path: Path) -> None:
@@ -200,8 +201,8 @@ def test_a_failing_candidate_is_a_failed_trial_and_the_study_goes_on(tmp_path: P
     assert outcome.counts["COMPLETE"] + outcome.counts["PRUNED"] == 10
     failed = next(t for t in stored(spec) if t.state == FAIL)
     assert failed.user_attrs["measured"]["reason"] == "non-finite logits"
-    assert [v["name"] for v in outcome.front.study["presets"] if not v["beaten"] and v["name"] == "fastv"] == ["fastv"]
-    assert {t["trial"]: t["reason"] for t in outcome.front.study["trials"]}[failed.number] == "non-finite logits"
+    assert [v.name for v in outcome.front.study.presets if not v.beaten and v.name == "fastv"] == ["fastv"]
+    assert {t.trial: t.reason for t in outcome.front.study.trials}[failed.number] == "non-finite logits"
 
 
 def test_five_failures_at_the_start_stop_the_study(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+from autoprune.search.front import FrontFile
+
 LAYERS, VISUAL, TEXT, ROWS = 10, 144, 16, 512
 TASKS = ("digit_of", "color_of", "where", "digit_at", "count", "exist", "larger", "sum", "next", "read")
 # How much a task suffers from tokens that are missing deep in the model; one collapses behind a good average.
@@ -52,6 +54,8 @@ def make_front(trials: int = 60, seed: int = 0, tasks: tuple[str, ...] = TASKS) 
             **{k: point["validation"][k] for k in ("accuracy", "drop", "drop_ci", "drop_se", "samples")},
         }
     return {
+        "format": "autoprune.front",
+        "version": 1,
         "study": _study(explored, presets, points),
         "model": MODEL,
         "dense": _public(dense),
@@ -59,6 +63,11 @@ def make_front(trials: int = 60, seed: int = 0, tasks: tuple[str, ...] = TASKS) 
         "baselines": [_public(p) for p in presets],
         "controls": [_public(c) for c in controls],
     }
+
+
+def typed(front: dict[str, Any] | None = None) -> FrontFile:
+    """`front` (default: `make_front()`) as the report reads it."""
+    return FrontFile.model_validate(front or make_front())
 
 
 def save_front(folder: Path, front: dict[str, Any] | None = None) -> Path:

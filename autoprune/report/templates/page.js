@@ -17,8 +17,13 @@
 
   const chart = document.getElementById("chart");
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+  // Plotly reads a little markup in texts: names must not be taken for it.
+  const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;");
+  const lines = ([name, ...more]) => [...(name ? ["<b>" + plain(name) + "</b>"] : []), ...more.map(plain)].join("<br>");
   function painted(trace) {
     const copy = structuredClone(trace), ink = colour(copy.meta.colour);
+    if (copy.meta.hover) copy.hovertext = copy.meta.hover.map(lines);
+    if (copy.text) copy.text = copy.text.map(plain);
     copy.marker = { ...copy.marker, color: ink, line: { ...(copy.marker || {}).line, color: ink } };
     if (copy.line) copy.line.color = ink;
     if (copy.error_y) copy.error_y.color = ink;
