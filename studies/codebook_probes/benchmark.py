@@ -9,6 +9,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 from autoprune.analysis.codebook.measures import measure, places
 from autoprune.analysis.codebook.neighbours import neighbourhoods
 from autoprune.analysis.codebook.prompt import Probe, ProbedPrompt
+from autoprune.evaluate.timing import take_turns
 
 IMAGE, VISUAL, BEFORE, AFTER = 5, 576, 35, 20  # LLaVA-1.5's prompt, with a short question
 
@@ -96,10 +98,10 @@ def authors_probes(indices: Sequence[int], side: int = 24) -> list[Probe]:
     return found
 
 
-def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
+def seconds(call: Callable[[], Any]) -> float:
     start = time.process_time()
-    result = call()
-    return time.process_time() - start, result
+    call()
+    return time.process_time() - start
 
 
 def main() -> None:
@@ -126,20 +128,17 @@ def main() -> None:
     apart = (prompt.run(sample) - one_by_one(model, inputs, sample, False)).abs().max()
     probes = [*prompt.asked[: -len(sample)]]
     print(f"{options.probes} visual tokens, {len(probes)} versions of the prompt; logits differ by {float(apart):.1e}")
-    rounds: list[list[float]] = []
-    for _ in range(options.rounds):
-        times = [seconds(batched)[0]]
-        times += [seconds(lambda t=tower: one_by_one(model, inputs, probes, t))[0] for tower in (False, True)]
-        times.append(seconds(lambda: one_by_one(model, inputs, authors, True))[0])
-        rounds.append(times)
-        print("  ".join(f"{t:6.2f} s" for t in times), flush=True)
-    batch, text, whole, separate = zip(*rounds, strict=True)
-    arms = {
-        "one pass of the text model for each": text,
-        "one pass of the whole model for each": whole,
-        f"the authors' {len(authors)} versions, one pass of the whole model for each": separate,
+    arms: dict[str, Callable[[], Any]] = {
+        "in batches": batched,
+        "one pass of the text model for each": partial(one_by_one, model, inputs, probes, False),
+        "one pass of the whole model for each": partial(one_by_one, model, inputs, probes, True),
+        f"the authors' {len(authors)} versions, one pass of the whole model for each": partial(
+            one_by_one, model, inputs, authors, True
+        ),
     }
-    for name, other in arms.items():
+    times = take_turns({name: partial(seconds, call) for name, call in arms.items()}, options.rounds, on_step=print)
+    batch = times.pop("in batches")
+    for name, other in times.items():
         ratio = statistics.median(b / a for a, b in zip(batch, other, strict=True))
         print(f"{name}: {ratio:.2f} times as long")
 

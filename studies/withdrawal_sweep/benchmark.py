@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from autoprune import apply, presets
 from autoprune.analysis import withdrawal_kl
+from autoprune.evaluate.timing import take_turns
 
 WIDTH = 384
 BEFORE = 35  # text tokens before the image, as in LLaVA-1.5's prompt
@@ -100,10 +102,10 @@ def measure(case: Case) -> str:
         return torch.stack(rows)
 
     dense()
+    calls = {"dense": dense, "sweep": sweep, "patched": patched, "dense again": dense}
+    turns = take_turns({name: partial(seconds, call) for name, call in calls.items()}, case.rounds)
     in_passes, faster, apart = [], [], 0.0
-    for _ in range(case.rounds):  # in turn, so that a busy machine slows all three
-        (dense_s, _), (sweep_s, ours), (patched_s, theirs) = seconds(dense), seconds(sweep), seconds(patched)
-        again_s, _ = seconds(dense)
+    for (dense_s, _), (sweep_s, ours), (patched_s, theirs), (again_s, _) in zip(*turns.values(), strict=True):
         in_passes.append(2 * sweep_s / (dense_s + again_s))
         faster.append(patched_s / sweep_s)
         apart = max(apart, float((ours - theirs).abs().max() / theirs.abs().max()))
