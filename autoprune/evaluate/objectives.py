@@ -6,7 +6,7 @@ Study files, results, fronts, tables and plots take names and formats from here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -162,6 +162,6 @@ FIGURES = tuple(row for row in TABLE if row.figure)
 """What a summary of results holds."""
 
 
-def time_ratio(times: dict[str, Any]) -> float:
+def time_ratio(times: Mapping[str, Any]) -> float:
     """The value of `LATENCY`: pruned prefill time over dense, measured side by side."""
     return float(times["prefill_ms"] / times["prefill_dense_ms"])

@@ -14,9 +14,9 @@ from autoprune.schedule import Schedule
 from autoprune.search.assembly import controls_of, front_trials, shown_schedules
 from autoprune.search.ledger import Ledger
 from autoprune.search.loop import LOSSES_ALLOWED
-from autoprune.search.study import DENSE, Measurements, Study, Times
+from autoprune.search.study import DENSE, Measurements, Study
 from autoprune.search.trials import schedule_of
-from autoprune.search.workers.protocol import Event, Executor, OnEvent, Split, Task, TaskResult
+from autoprune.search.workers.protocol import Event, Executor, OnEvent, Split, Task, TaskResult, Times
 
 _VALIDATION_CHUNK, _ARMS_TOGETHER = 64, 4
 _DROPS = (0.01, 0.02, 0.05, 0.0, 0.1, 0.005, 0.2, 1.0)
@@ -76,7 +76,7 @@ class Collector:
             self._on_event(Event("warning", f"a schedule of the front could not be measured: {reason}"))
 
     def known(self, trials: Sequence[FrozenTrial], times: Mapping[str, Times] | None = None) -> Measurements:
-        """What the ledger has of the front and its control arms."""
+        """Measurements of the front and its control arms that the ledger has."""
         arms = [arm for _, _, arm in controls_of(self._study, trials)]
         return Measurements.known(self._study, self._ledger, [*shown_schedules(self._study, trials), *arms], times)
 

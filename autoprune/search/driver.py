@@ -22,10 +22,10 @@ from autoprune.search.space import SearchSpace
 from autoprune.search.spec import StudySpec
 from autoprune.search.stopping import noticing_interrupts
 from autoprune.search.storage import Database
-from autoprune.search.study import RunFacts, Study, Times
+from autoprune.search.study import RunFacts, Study
 from autoprune.search.trials import Trials
 from autoprune.search.workers.local import LocalExecutor
-from autoprune.search.workers.protocol import Event, Executor, OnEvent, ignore
+from autoprune.search.workers.protocol import Event, Executor, OnEvent, Times, ignore
 from autoprune.search.workers.ray import RayExecutor
 
 _PACKAGES = ("autoprune", "torch", "transformers", "optuna", "ray")

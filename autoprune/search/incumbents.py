@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from autoprune.evaluate.results import SampleResult
 from autoprune.search import objectives
 from autoprune.search.racing import ObjectiveSamples, is_beaten
 from autoprune.search.spec import StudySpec
+from autoprune.search.workers.protocol import Times
 
 
 class Incumbents:
@@ -21,14 +21,14 @@ class Incumbents:
 
     def __init__(self, spec: StudySpec, groups: Sequence[str]) -> None:
         self._spec, self._groups = spec, groups
-        self._points: list[tuple[str, Sequence[SampleResult], dict[str, Any] | None, float]] = []
+        self._points: list[tuple[str, Sequence[SampleResult], Times | None, float]] = []
 
-    def add(self, name: str, results: Sequence[SampleResult], latency: dict[str, Any] | None) -> None:
+    def add(self, name: str, results: Sequence[SampleResult], latency: Times | None) -> None:
         """Adds a point with all samples; `name` is how a stopped candidate refers to it."""
         quality = sum(objectives.objective_samples(self._spec, results, latency).qualities[0])
         self._points.append((name, results, latency, quality))
 
-    def winner_over(self, results: Sequence[SampleResult], latency: dict[str, Any] | None) -> str | None:
+    def winner_over(self, results: Sequence[SampleResult], latency: Times | None) -> str | None:
         """Name of the point that beats a candidate with these first samples, or None."""
         candidate, count = objectives.objective_samples(self._spec, results, latency), len(results)
         best: tuple[float, str, ObjectiveSamples] | None = None

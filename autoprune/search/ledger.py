@@ -1,7 +1,7 @@
-"""What was measured, for ever: results by content, and every attempt of a trial.
+"""The ledger of a study: results under the address of what they depend on, and every attempt at a trial.
 
-A result is addressed by what it depends on (model, data, schedule, way of measuring), so the same schedule is never
-measured twice, whichever trial or run asks.
+Results depend on model, data, schedule and way of measuring, so the same schedule is never measured twice, whichever
+trial or run asks.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Attempt(_Base):
 
 @dataclass(frozen=True)
 class DataKey:
-    """What results on one data set depend on, but for the schedule."""
+    """Everything but the schedule that results on one data set depend on."""
 
     model_fingerprint: str
     data_digest: str
@@ -71,14 +71,14 @@ class DataKey:
 
 
 class Ledger:
-    """Our tables in the database of a study; every call waits while the database is away and may be repeated."""
+    """Results and attempts in the database of a study; every call waits while the database is away."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         database.patiently(lambda: _Base.metadata.create_all(database.engine))
 
     def add(self, key: DataKey, schedule: Schedule, start: int, results: Sequence[SampleResult]) -> None:
-        """Remembers the results of samples [start, start + len(results)); known ones stay as they are."""
+        """Writes the results of samples [start, start + len(results)); known ones stay as they are."""
         address, stop = key.address(schedule), start + len(results)
 
         def write(session: Session) -> None:
@@ -104,7 +104,7 @@ class Ledger:
         self._transact(write)
 
     def results(self, key: DataKey, schedule: Schedule) -> list[SampleResult]:
-        """What is known of a schedule from the first sample on, without a gap; may be empty."""
+        """Results of a schedule from the first sample on, up to the first gap; may be empty."""
         address = key.address(schedule)
         query = select(_Evaluation.start, _Evaluation.results).where(_Evaluation.address == address)
         rows = self._transact(lambda session: session.execute(query.order_by(_Evaluation.start)).all())
@@ -115,7 +115,7 @@ class Ledger:
         return known
 
     def add_attempt(self, study: str, trial: int, worker: str, outcome: str, reason: str = "") -> None:
-        """Remembers how one attempt at a trial ended: ``done``, ``failed`` or ``lost``."""
+        """Writes how one attempt at a trial ended: ``done``, ``failed`` or ``lost``."""
         self._transact(
             lambda session: session.add(
                 _Attempt(study=study, trial=trial, worker=worker, outcome=outcome, reason=reason, ended=time.time())

@@ -1,4 +1,4 @@
-"""The search loop: candidates out, results in, every trial ended exactly once."""
+"""The search loop: draws candidates, evaluates them on workers, races them, and ends every trial exactly once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from autoprune.search.trials import (
     measured_of,
     schedule_of,
 )
-from autoprune.search.workers.protocol import Event, Executor, OnEvent, Task, TaskResult, Verb
+from autoprune.search.workers.protocol import Event, Executor, OnEvent, Task, TaskResult, Times, Verb
 
 LOSSES_ALLOWED = 1
 """Workers that may die with one candidate; with one more it is to blame."""
@@ -38,7 +38,7 @@ _RESTLESS_DRAWS, _EXHAUSTED_DRAWS = 5, 100
 
 @dataclass(frozen=True)
 class RunningCandidate:
-    """A candidate with what was measured of it so far.
+    """A candidate of the search with its measurements so far.
 
     Attributes:
         candidate: The trial.
@@ -48,7 +48,7 @@ class RunningCandidate:
 
     candidate: Candidate
     results: tuple[SampleResult, ...] = ()
-    times: dict[str, Any] | None = None
+    times: Times | None = None
 
     @property
     def key(self) -> str:
@@ -94,7 +94,7 @@ class SearchLoop:
             self._take_up(trial)
 
     def run(self) -> None:
-        """Searches.
+        """Searches until the trials or the minutes are used up, or the space is.
 
         Raises:
             EvaluationError: too many candidates fail.

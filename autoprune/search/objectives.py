@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from autoprune.evaluate.objectives import LATENCY, OBJECTIVES, Direction, time_ratio
 from autoprune.evaluate.results import SampleResult, Summary, compare
 from autoprune.search.racing import ObjectiveSamples
 from autoprune.search.spec import StudySpec
-
-Times = dict[str, Any] | None
+from autoprune.search.workers.protocol import Times
 
 
 def directions(spec: StudySpec) -> list[Direction]:
@@ -23,7 +21,7 @@ def is_timed(spec: StudySpec) -> bool:
     return any(OBJECTIVES[name].aggregate is None for name in spec.objectives)
 
 
-def values(spec: StudySpec, summary: Summary, latency: Times) -> list[float]:
+def values(spec: StudySpec, summary: Summary, latency: Times | None) -> list[float]:
     """Value of each objective; costs are ratios to dense."""
     rows = [OBJECTIVES[name] for name in spec.objectives]
     times = {LATENCY.name: time_ratio(latency)} if latency else {}
@@ -36,7 +34,7 @@ def minimised(spec: StudySpec, given: Sequence[float]) -> list[float]:
     return [OBJECTIVES[name].minimised(v) for name, v in zip(spec.objectives, given, strict=True)]
 
 
-def objective_samples(spec: StudySpec, results: Sequence[SampleResult], latency: Times) -> ObjectiveSamples:
+def objective_samples(spec: StudySpec, results: Sequence[SampleResult], latency: Times | None) -> ObjectiveSamples:
     """Every objective of each sample, for racing; qualities with the sign that makes more better."""
 
     def of(name: str) -> list[float]:

@@ -19,13 +19,13 @@ _FILE_SUFFIXES = (".jsonl", ".json", ".parquet")
 
 @dataclass(frozen=True)
 class StudyContext:
-    """What a study file is checked against, besides itself; the validators find it in `ValidationInfo.context`.
+    """Folder and model that a study file is checked against; validators find them in `ValidationInfo.context`.
 
     Attributes:
         base: Folder at which relative paths start.
         config: Configuration of the model; None if it is unknown.
         num_layers: Decoder layers of the model; None if they are unknown.
-        problem: Why there is no configuration.
+        problem: Error that kept the configuration from being read.
     """
 
     base: Path
@@ -121,7 +121,7 @@ def _criterion(given: Any) -> Any:
 
 
 class Space(Section):
-    """What the sampler may draw."""
+    """Layers, keeps and criteria that the sampler may draw."""
 
     layers: Literal["all"] | tuple[Annotated[Int, Field(ge=0)], ...] = "all"
     keep: tuple[Annotated[Float, Field(ge=0, lt=1)], ...] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)

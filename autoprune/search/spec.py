@@ -1,4 +1,4 @@
-"""A study file as one checked value; everything that is wrong with it is said at once, before a model is loaded."""
+"""A study file as one checked value; all of its errors are reported at once, before a model is loaded."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _metric(name: str) -> str:
 
 
 class StudySpec(Section):
-    """A study (contract of the study file). Paths are absolute once it is loaded.
+    """A study file (contract of its keys and defaults). Paths are absolute once it is loaded.
 
     Attributes:
         metric: Judges answers: ``exact_match``, or ``vendor/name`` of an installed package.
@@ -151,7 +151,7 @@ class StudySpec(Section):
 
     @property
     def model_name(self) -> str:
-        """The hub name, or the last two parts of a folder: what a schedule calls the model it was made for."""
+        """Name of the model in schedules: its name on the hub, or the last two parts of its folder."""
         return "/".join(Path(self.model.path).parts[-2:])
 
     @property
@@ -214,7 +214,7 @@ def _with_overrides(
 
 
 def _context(model: Any, base: Path) -> StudyContext:
-    """The context of a study whose section `model` is given; without a configuration if the section is no good."""
+    """Base folder and model configuration; no configuration if the section `model` cannot be used."""
     bare = StudyContext(base)
     try:
         section = ModelSection.model_validate(model)

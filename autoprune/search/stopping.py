@@ -1,4 +1,4 @@
-"""Ctrl-C as a wish: the first one lets the study finish what runs, the second one ends it at once."""
+"""Ctrl-C during a study: the first one lets it finish what runs, the second one ends it at once."""
 
 from __future__ import annotations
 
@@ -12,32 +12,36 @@ from autoprune.search.workers.protocol import Event, OnEvent
 
 
 class StopRequest:
-    """Whether Ctrl-C was pressed."""
+    """Whether Ctrl-C was pressed; calling it says so."""
 
     def __init__(self) -> None:
-        self.yes = False
+        self._pressed = False
+
+    def press(self) -> None:
+        """Notes one Ctrl-C."""
+        self._pressed = True
 
     def __call__(self) -> bool:
         """Whether the study should stop."""
-        return self.yes
+        return self._pressed
 
 
 @contextmanager
 def noticing_interrupts(on_event: OnEvent) -> Iterator[StopRequest]:
-    """Notes Ctrl-C while the block runs; only the main thread can hear it."""
-    interrupted = StopRequest()
+    """A request to stop that Ctrl-C makes while the block runs; signals reach the main thread only."""
+    stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield interrupted
+        yield stop
         return
 
     def note(signum: int, frame: FrameType | None) -> None:
-        if interrupted.yes:
+        if stop():
             raise KeyboardInterrupt
-        interrupted.yes = True
+        stop.press()
         on_event(Event("warning", "stopping: what runs is finished first; press Ctrl-C again to end at once"))
 
     before = signal.signal(signal.SIGINT, note)
     try:
-        yield interrupted
+        yield stop
     finally:
         signal.signal(signal.SIGINT, before)

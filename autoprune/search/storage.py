@@ -27,7 +27,7 @@ class Database:
 
     Args:
         url: SQLAlchemy URL; SQLite or PostgreSQL.
-        on_event: Hears when the database is away.
+        on_event: Is called when the database is away.
         patience_s: Seconds to wait for it.
 
     Raises:
@@ -52,7 +52,7 @@ class Database:
             ) from error
 
     def patiently(self, call: Callable[[], T]) -> T:
-        """Does `call`, again and again while the database is away; `call` must bear being repeated.
+        """Calls `call`, again and again while the database is away, so `call` must be repeatable.
 
         Raises:
             StorageError: the database stayed away.

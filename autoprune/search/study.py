@@ -1,4 +1,4 @@
-"""The steps of a study as frozen values: what is asked and with which model, and what was measured."""
+"""Frozen values between the steps of a study: the study with its model, its measurements, and facts of the run."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
 from autoprune.search.ledger import DataKey, Ledger
 from autoprune.search.spec import StudySpec
-from autoprune.search.workers.protocol import EngineFacts, Inputs, Split, SplitFacts
+from autoprune.search.workers.protocol import EngineFacts, Inputs, Split, SplitFacts, Times
 
-Times = Mapping[str, float | int | None]
-"""Milliseconds of one schedule and of the dense model, measured side by side."""
 DENSE = Schedule()
 
 
@@ -38,7 +36,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Measurements:
-    """What was measured of a number of schedules.
+    """Results and times of a number of schedules.
 
     Attributes:
         whole: Results of all samples of a data set, by data set and schedule key; partial ones are left out.
@@ -56,7 +54,7 @@ class Measurements:
     def known(
         cls, study: Study, ledger: Ledger, schedules: Sequence[Schedule], times: Mapping[str, Times] | None = None
     ) -> Measurements:
-        """What the ledger has of these schedules on every data set of the study."""
+        """Measurements of these schedules that the ledger has, on every data set of the study."""
         whole = {}
         for split, data in study.splits.items():
             for schedule in {s.key: s for s in schedules}.values():

@@ -157,7 +157,7 @@ class Trials:
         return self._may_be_left and self._database.patiently(lambda: bool(self._left()))
 
     def note_loss(self, candidate: Candidate) -> Candidate:
-        """The candidate with one more worker that died with it; a later driver knows of it, too."""
+        """Adds one worker that died with the candidate, in the database too, for a later driver."""
         candidate = replace(candidate, losses=candidate.losses + 1)
         self._database.patiently(partial(candidate.trial.set_user_attr, "losses", candidate.losses))
         return candidate
@@ -218,7 +218,7 @@ def _identity(spec: StudySpec, inputs: Inputs) -> dict[str, Any]:
 
 
 def _judged_by(spec: StudySpec) -> list[str]:
-    """The metric of another package: without one, studies stay what they were before there were any."""
+    """The metric, if it is one of another package; the default adds nothing, as before there were others."""
     metric = load_metric(spec.metric)
     return [f"metric {metric.name}@{metric.version}"] if metric != EXACT_MATCH else []
 

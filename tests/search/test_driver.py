@@ -13,7 +13,7 @@ import optuna
 import pytest
 from support import fake_backend
 from support.studies import BACKEND, tiny_spec
-from support.trials import assert_all_told, stored, told_twice
+from support.trials import assert_all_ended, ended_twice, stored
 
 from autoprune import presets
 from autoprune.errors import AutopruneError, DataError, EvaluationError, StudyError
@@ -52,7 +52,7 @@ def test_a_study_ends_with_its_trials_and_its_files(finished: Finished) -> None:
     spec, outcome, _ = finished
     assert not outcome.interrupted
     assert outcome.counts["COMPLETE"] + outcome.counts["PRUNED"] == 40
-    assert_all_told(spec)
+    assert_all_ended(spec)
     front = json.loads((spec.output_path / "front.json").read_text())
     assert list(front)[:2] == ["format", "version"]
     assert set(front) == {"format", "version", "study", "model", "dense", "points", "baselines", "controls"}
@@ -171,7 +171,7 @@ def test_no_schedule_is_measured_twice(tmp_path: Path) -> None:
             seen.add(piece)
 
 
-def test_duplicates_are_told_what_the_first_was_told(tmp_path: Path) -> None:
+def test_duplicates_end_like_the_first(tmp_path: Path) -> None:
     space = {"layers": [2, 4], "keep": [0.0, 0.3, 0.5], "criteria": ["text"], "max_stages": 2}
     spec = tiny_spec(tmp_path, space=space, baselines=[], search={"trials": 14, "sampler": "random"})
     outcome = run(spec)
@@ -240,7 +240,7 @@ def test_a_bug_stops_the_study_with_the_number_of_its_trial(tmp_path: Path) -> N
     assert isinstance(raised.value.__cause__, TypeError)
     (tmp_path / "bug").unlink()
     assert run(spec).counts["COMPLETE"] > 0
-    assert_all_told(spec, waiting=True)
+    assert_all_ended(spec, waiting=True)
 
 
 def test_resuming_continues_and_a_finished_study_measures_nothing_more(tmp_path: Path) -> None:
@@ -298,8 +298,8 @@ def test_a_trial_that_a_dead_driver_left_running_keeps_its_number(tmp_path: Path
     (tmp_path / "bug").unlink()
     run(spec)
     assert next(t for t in stored(spec) if t.number == 2).state == COMPLETE
-    assert_all_told(spec, waiting=True)
-    assert not told_twice(spec)
+    assert_all_ended(spec, waiting=True)
+    assert not ended_twice(spec)
 
 
 def test_an_unreadable_database_is_refused_before_any_work(tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_other_objectives_and_samplers(tmp_path: Path, objectives: list[str], sa
     outcome = run(spec)
     assert outcome.counts["COMPLETE"] + outcome.counts["PRUNED"] == 24
     assert outcome.front.points
-    assert_all_told(spec)
+    assert_all_ended(spec)
 
 
 def test_three_objectives(tmp_path: Path) -> None:
@@ -360,7 +360,7 @@ def test_the_budget_of_minutes_ends_the_search(tmp_path: Path) -> None:
     spec = tiny_spec(tmp_path, search={"trials": 1000, "minutes": 0.02})
     outcome = run(spec)
     assert 0 < outcome.counts["COMPLETE"] < 1000
-    assert_all_told(spec, waiting=True)
+    assert_all_ended(spec, waiting=True)
 
 
 def test_ctrl_c_finishes_what_runs_and_writes_the_front(tmp_path: Path) -> None:
@@ -382,7 +382,7 @@ def test_ctrl_c_finishes_what_runs_and_writes_the_front(tmp_path: Path) -> None:
     assert front["study"]["complete"] is False
     assert signal.getsignal(signal.SIGINT) is handler
     assert run(spec).counts["COMPLETE"] >= 7
-    assert_all_told(spec, waiting=True)
+    assert_all_ended(spec, waiting=True)
 
 
 def test_rows_that_cannot_be_used_stop_before_anything_is_written(tmp_path: Path) -> None:
@@ -392,7 +392,7 @@ def test_rows_that_cannot_be_used_stop_before_anything_is_written(tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
-def test_progress_is_told(finished: Finished) -> None:
+def test_progress_is_reported(finished: Finished) -> None:
     events = finished[2]
     phases = [e.message for e in events if e.kind == "phase"]
     assert phases[-4:] == ["searching", "control arms", "validation", "latency"]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support import fake_backend
 from support.studies import BACKEND, tiny_spec
-from support.trials import assert_all_told, attempts, stored, told_twice
+from support.trials import assert_all_ended, attempts, ended_twice, stored
 
 from autoprune import presets
 from autoprune.errors import EvaluationError
@@ -46,8 +46,8 @@ def test_killed_workers_and_a_poison_candidate(tmp_path: Path) -> None:
     assert killed
     assert outcome.counts["COMPLETE"] + outcome.counts["PRUNED"] == 24
     assert outcome.counts["FAIL"] == 2
-    assert_all_told(spec)
-    assert not told_twice(spec)
+    assert_all_ended(spec)
+    assert not ended_twice(spec)
     by_key = {t.user_attrs["candidate"]["key"]: t for t in stored(spec)}
     assert by_key[himap].state.name == by_key[fastv].state.name == "FAIL"
     assert "2 workers died with it" in by_key[himap].user_attrs["measured"]["reason"]
@@ -93,7 +93,7 @@ def test_a_killed_driver_is_resumed(tmp_path: Path, workers: int) -> None:
     (tmp_path / "slow").unlink()
     outcome = run_study(spec, backend=BACKEND)
     after = {t.number: (t.state, t.values) for t in stored(spec)}
-    assert {n: after[n] for n in before} == before, "what was told stays"
+    assert {n: after[n] for n in before} == before, "what has ended stays"
     assert outcome.counts["COMPLETE"] + outcome.counts["PRUNED"] == 24
-    assert_all_told(spec)
-    assert not told_twice(spec)
+    assert_all_ended(spec)
+    assert not ended_twice(spec)

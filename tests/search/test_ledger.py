@@ -12,7 +12,7 @@ import pytest
 from support import fake_backend
 from support.postgres import Postgres
 from support.studies import BACKEND, tiny_spec
-from support.trials import assert_all_told
+from support.trials import assert_all_ended
 
 from autoprune import presets
 from autoprune.errors import StorageError
@@ -93,7 +93,7 @@ def test_a_study_runs_and_resumes_on_every_database(url: str, tmp_path: Path) ->
     longer = tiny_spec(tmp_path, name=spec.name, search={"trials": 26}, storage=url)
     outcome = run_study(longer, backend=BACKEND)
     assert outcome.counts["COMPLETE"] + outcome.counts["PRUNED"] == 26
-    assert_all_told(longer)
+    assert_all_ended(longer)
 
 
 def test_a_study_waits_for_a_database_that_goes_away(postgres: Postgres, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_study_waits_for_a_database_that_goes_away(postgres: Postgres, tmp_pat
     back[0].join()
     assert any("the database is away" in e.message for e in events)
     assert outcome.counts["COMPLETE"] + outcome.counts["PRUNED"] == 26
-    assert_all_told(spec)
+    assert_all_ended(spec)
 
 
 def test_patience_ends(tmp_path: Path, postgres: Postgres) -> None:

@@ -15,7 +15,7 @@ def stored(spec: StudySpec) -> list[optuna.trial.FrozenTrial]:
     return trials
 
 
-def assert_all_told(spec: StudySpec, waiting: bool = False) -> None:
+def assert_all_ended(spec: StudySpec, waiting: bool = False) -> None:
     """All trials have ended, their numbers have no gap, and complete ones have all values."""
     trials = stored(spec)
     assert [t.number for t in trials] == list(range(len(trials)))
@@ -25,7 +25,7 @@ def assert_all_told(spec: StudySpec, waiting: bool = False) -> None:
         assert (trial.values is not None) == (trial.state == optuna.trial.TrialState.COMPLETE)
 
 
-def told_twice(spec: StudySpec) -> list[str]:
+def ended_twice(spec: StudySpec) -> list[str]:
     """Schedules of which more than one trial says that it was the first."""
     keys = [t.user_attrs["candidate"]["key"] for t in stored(spec) if "duplicate_of" not in t.user_attrs]
     return sorted({k for k in keys if keys.count(k) > 1})

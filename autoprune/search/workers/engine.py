@@ -24,7 +24,7 @@ from autoprune.schedule import Criterion, ModelIdentity, Schedule
 from autoprune.search.racing import race_order
 from autoprune.search.sections import DataSet
 from autoprune.search.spec import StudySpec
-from autoprune.search.workers.protocol import EngineFacts, Inputs, Split, SplitFacts
+from autoprune.search.workers.protocol import EngineFacts, Inputs, Split, SplitFacts, Times
 
 BATCH_SIZE = 16
 MAX_NEW_TOKENS = 32
@@ -121,7 +121,7 @@ class ModelEngine:
         found = evaluator.evaluate_many(schedules)
         return [[dataclasses.replace(r, index=r.index + start) for r in results] for results in found]
 
-    def latency(self, schedules: Sequence[Schedule]) -> list[dict[str, float | int | None]]:
+    def latency(self, schedules: Sequence[Schedule]) -> list[Times]:
         """Milliseconds of one batch of calibration rows, dense beside pruned."""
         samples = [self._calibration[i] for i in self._order[:BATCH_SIZE]]
         inputs = model_inputs(self._loaded, samples)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -11,6 +11,8 @@ from autoprune.schedule import Schedule
 
 Split = Literal["calibration", "validation"]
 Verb = Literal["evaluate", "latency"]
+Times = Mapping[str, Any]
+"""Milliseconds of one schedule and of the dense model, measured side by side."""
 
 
 @dataclass(frozen=True)
@@ -100,17 +102,17 @@ class Engine(Protocol):
     """The model and the data in one process."""
 
     def facts(self) -> EngineFacts:
-        """What is known of the loaded model."""
+        """Facts of the loaded model."""
 
     def evaluate(self, split: Split, schedules: Sequence[Schedule], start: int, stop: int) -> list[list[SampleResult]]:
         """Results of samples [start, stop) under each schedule; EvaluationError if a candidate fails."""
 
-    def latency(self, schedules: Sequence[Schedule]) -> list[dict[str, float | int | None]]:
-        """Dense and pruned milliseconds of each schedule, measured side by side."""
+    def latency(self, schedules: Sequence[Schedule]) -> list[Times]:
+        """Times of each schedule."""
 
 
 class Backend(Protocol):
-    """A module with these two functions; workers import it by name."""
+    """A module that reads the inputs and opens the engine; workers import it by name."""
 
     def read_inputs(self, spec: Any) -> Inputs:
         """Reads and checks configuration and data; loads no model."""
@@ -121,7 +123,7 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """One piece of work.
+    """A piece of work for one worker.
 
     Attributes:
         number: Unique within a run.

@@ -203,7 +203,7 @@ def _init_ray(spec: StudySpec) -> bool:
 
 
 def _check_room(spec: StudySpec) -> None:
-    """Ray would wait for ever for what the machines do not have."""
+    """Refuses workers that the machines have no room for; Ray would wait for them for ever."""
     resources: Any = ray.cluster_resources  # untyped in Ray
     there: dict[str, float] = resources()
     for field, kind, each in (("cpus", "CPU", spec.workers.cpus), ("gpus", "GPU", spec.workers.gpus)):
@@ -218,7 +218,7 @@ def _check_room(spec: StudySpec) -> None:
 
 
 def _cause(error: RayTaskError) -> BaseException:
-    """What the worker really raised."""
+    """The exception that the worker raised, out of Ray's."""
     cause = error.cause
     return cause if isinstance(cause, Exception) else error
 

@@ -1,0 +1,71 @@
+"""What a candidate is to blame for, and what nobody is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from support.studies import BACKEND, tiny_spec
+
+from autoprune import presets
+from autoprune.errors import EvaluationError
+from autoprune.search.workers.local import LocalExecutor, run_task
+from autoprune.search.workers.protocol import EngineFacts, Split, Task
+
+TASK = Task(1, "evaluate", (presets.vtw(3),), stop=4)
+
+
+class RaisingEngine:
+    """An engine whose every evaluation raises."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def facts(self) -> EngineFacts:
+        raise NotImplementedError
+
+    def evaluate(self, split: Split, schedules: Sequence[Any], start: int, stop: int) -> Any:
+        raise self.error
+
+    def latency(self, schedules: Sequence[Any]) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (EvaluationError("non-finite logits"), "non-finite logits"),
+        (torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate"), "out of memory: CUDA out of memory."),
+        (MemoryError(), "out of memory: MemoryError"),
+    ],
+)
+def test_a_candidate_is_to_blame_for_errors_of_the_evaluation_and_for_its_memory(error: Exception, reason: str) -> None:
+    result = run_task(RaisingEngine(error), TASK, "worker-1")
+    assert (result.failure, result.value, result.bug, result.lost) == (reason, None, None, None)
+    assert (result.task, result.worker) == (TASK, "worker-1")
+
+
+def test_anything_else_is_a_bug(tmp_path: Any) -> None:
+    with pytest.raises(TypeError):
+        run_task(RaisingEngine(TypeError("a bug")), TASK, "worker-1")
+    executor = LocalExecutor(tiny_spec(tmp_path), BACKEND)
+    executor.start()
+    (tmp_path / "bug").write_text(presets.vtw(3).key)
+    executor.submit(TASK)
+    assert executor.free() == 0
+    (result,) = executor.wait(0)
+    assert isinstance(result.bug, TypeError)
+    assert (executor.free(), executor.wait(0)) == (1, [])
+
+
+def test_the_model_gets_as_many_threads_as_a_worker_has(tmp_path: Any) -> None:
+    before = torch.get_num_threads()
+    try:
+        LocalExecutor(tiny_spec(tmp_path, workers={"count": 0, "cpus": 3}), BACKEND).start()
+        assert torch.get_num_threads() == before, "in the driver, threads are its caller's business"
+        LocalExecutor(tiny_spec(tmp_path, workers={"count": 1, "cpus": 3}), BACKEND).start()
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
