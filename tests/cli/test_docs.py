@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMAND_MANUAL = (ROOT / "autoprune" / "cli" / "README.md").read_text(encoding="utf-8")
 STUDY_MANUAL = (ROOT / "autoprune" / "search" / "README.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
 STUDY = yaml.safe_load(STUDY_MANUAL.split("```yaml\n")[1].split("```")[0])
 MANUALS = sorted(
     path
@@ -117,9 +118,7 @@ def test_every_criterion_is_in_the_manual_of_the_runtime(name):
 
 
 def test_the_recipes_name_files_that_exist():
-    recipes = (
-        (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8").replace("tests/<room>/test_<file>.py", "")
-    )
+    recipes = GUIDE.replace("tests/<room>/test_<file>.py", "")
     names = {kind.model_fields["name"].default for kind in CRITERIA}
     paths = set(re.findall(r"`((?:autoprune|tests|studies)/[^` ]+)`", recipes))
     assert {"autoprune/schedule/criteria/<name>.py", "autoprune/runtime/criteria/<name>.py"} <= paths
@@ -129,11 +128,9 @@ def test_the_recipes_name_files_that_exist():
 
 
 def test_every_marker_is_in_the_guide():
-    markers = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"]["ini_options"][
-        "markers"
-    ]
-    guide = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    assert all(f"| `{marker.partition(':')[0]}` |" in guide for marker in markers)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    for marker in project["tool"]["pytest"]["ini_options"]["markers"]:
+        assert f"| `{marker.partition(':')[0]}` |" in GUIDE
 
 
 @pytest.mark.parametrize("path", MANUALS, ids=lambda path: str(path.relative_to(ROOT)))
