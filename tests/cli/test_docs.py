@@ -18,7 +18,7 @@ from support.studies import write_study
 from autoprune import presets
 from autoprune.cli.app import COMMANDS, app
 from autoprune.data.rows import FIELDS
-from autoprune.schedule.criteria import CRITERIA
+from autoprune.schedule.criteria import CRITERIA, SHORT_NAMES
 from autoprune.search.spec import StudySpec
 
 ROOT = Path(__file__).parents[2]
@@ -103,6 +103,11 @@ def test_the_study_in_the_manual_shows_the_defaults(tmp_path):
     required["data"] = {"calibration": {"path": "calibration.jsonl"}}
     shown = StudySpec.load(write_study(tmp_path, **STUDY))
     assert shown == StudySpec.load(write_study(tmp_path, **required))
+
+
+@pytest.mark.parametrize("name", SHORT_NAMES)
+def test_every_short_name_of_a_criterion_is_in_the_manual(name):
+    assert f"`{name}`" in STUDY_MANUAL[: STUDY_MANUAL.index("## Data rows")]
 
 
 @pytest.mark.parametrize("field", FIELDS)
