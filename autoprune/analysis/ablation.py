@@ -1,4 +1,4 @@
-"""Does it matter who votes where? HiMAP's two stages over a grid, against other voters and against no voters at all."""
+"""Ablation of HiMAP's criteria: its two stages over a grid, beside other attention rows, random and even choice."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Ablation:
-    """What the grid says.
+    """Figures of a grid: every arm in every cell, and means over cells.
 
     Attributes:
         data: Name of the rows.
         data_digest: Their digest.
-        samples: How many.
+        samples: Number of rows.
         dense: The dense model's accuracy.
         rows: Every arm in every cell.
         arms: Accuracy of each arm, mean over the cells.
@@ -142,7 +142,7 @@ def ablate(
         cells: From `grid`.
         batch_size: Rows of a batch.
         max_new_tokens: Longest answer.
-        on_cell: Told (cells done, cells).
+        on_cell: Called with (cells done, cells).
 
     Raises:
         DataError: fewer than two groups of rows, so that there is no interval.

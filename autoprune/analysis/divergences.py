@@ -1,4 +1,4 @@
-"""How far two distributions over the vocabulary are apart."""
+"""Divergences between two distributions over the vocabulary: both directions of KL, and Jensen–Shannon."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from autoprune.errors import EvaluationError
 
 @dataclass(frozen=True)
 class Divergences:
-    """Distances between the withdrawn and the dense distribution, in nats; each field is a FloatTensor of one shape.
+    """Divergences between the withdrawn and the dense distribution, in nats; all fields are FloatTensors of one shape.
 
     Attributes:
-        withdrawn_dense: KL(withdrawn ‖ dense), VTW's criterion: blind to what the withdrawn model no longer says.
-        dense_withdrawn: KL(dense ‖ withdrawn), the loss of predicting the dense model's words.
+        withdrawn_dense: KL(withdrawn ‖ dense), VTW's criterion: hardly grows where the withdrawn model loses a word.
+        dense_withdrawn: KL(dense ‖ withdrawn), in which a lost word weighs as much as it was probable.
         js: Jensen–Shannon divergence, symmetric and at most ln 2.
     """
 

@@ -38,7 +38,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What FitPrune found.
+    """A schedule in FitPrune's sense, and the figures it follows from.
 
     Attributes:
         schedule: One stage before each layer at which tokens leave; evidence holds data, budget and tolerance.
@@ -72,7 +72,7 @@ def fit_recipe(
         loaded: The model.
         data: A few rows; the paper takes 0.01 % of an instruction data set.
         budget: Prefill FLOPs over dense.
-        on_sample: Told (rows done, rows).
+        on_sample: Called with (rows done, rows).
 
     Raises:
         DataError: the budget is out of range or below what any recipe costs, or a row has no visual token.
@@ -156,7 +156,7 @@ def _prefix(scores: Tensor, alive: Tensor, tolerance: float) -> Tensor:
 
 
 def attention_statistics(model: Any, inputs: Mapping[str, Any], scored: Sequence[int]) -> tuple[Statistics, Tensor]:
-    """What the visual tokens of one sample receive in the layers before `scored`, and BoolTensor[1, S], which they are.
+    """Attention that the visual tokens of one sample receive in the layers before `scored`; their mask [1, S].
 
     Heads are reduced by their maximum, voting rows by their mean (the authors' code).
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from autoprune.analysis.codebook.probe_call import ProbeCall
-from autoprune.errors import DataError, ModelError
+from autoprune.analysis.refusals import check_prompt
+from autoprune.errors import ModelError
 from autoprune.runtime import record
 from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
 from autoprune.runtime.replay import captured_call, substituted_call
@@ -74,7 +75,7 @@ class ProbedPrompt:
         with torch.no_grad(), captured_call(self._decoder) as call, record(model, []) as recording:
             run = model(**inputs, past_key_values=self._cache, use_cache=self._cached, logits_to_keep=1)
             visual = recording.visual_mask
-        _check(visual, inputs.get("attention_mask"))
+        check_prompt(visual, inputs.get("attention_mask"))
         self.visual, self.logits = visual[0], run.logits[0, -1].float()
         self._dense = ProbeCall(call, self.visual, pad)
         self._cached = self._cached and self._dense.causal
@@ -145,12 +146,3 @@ def _check_call(model: Any) -> None:
                 value=type(model).__name__,
                 remedy="choose another criterion: diversity needs no codebook",
             )
-
-
-def _check(visual: Tensor, valid: Any) -> None:
-    if visual.shape[0] != 1 or (isinstance(valid, Tensor) and not bool(valid.all())):
-        raise DataError("must hold one sample without padding", field="samples", value=tuple(visual.shape))
-    if not bool(visual.any()):
-        raise DataError("has no visual token", field="samples", remedy="give samples with an image")
-    if bool(visual[0, -1]):
-        raise DataError("must end in text", field="samples", remedy="put the question after the image")

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autoprune.errors import EvaluationError, ModelError, PatchError
+from autoprune.analysis.refusals import check_eval
+from autoprune.errors import EvaluationError, PatchError
 from autoprune.evaluate.encoding import Forced
 from autoprune.runtime import record
 from autoprune.runtime.criteria.attention import attention_rows
@@ -79,21 +80,6 @@ def flow_saliency(model: Any, forced: Forced) -> Saliency:
         visual = recording.visual_mask.to(valid.device)
     tokens = torch.stack([(valid & visual).sum(1), (valid & ~visual).sum(1)], 1)
     return Saliency(flows, tokens.cpu(), loss.detach().float().cpu())
-
-
-def check_eval(model: nn.Module) -> None:
-    """Refuse a model in training mode.
-
-    Raises:
-        ModelError: some part of it is.
-    """
-    if any(module.training for module in model.modules()):
-        raise ModelError(
-            "is in training mode, so dropout would be taken for flow",
-            field="model",
-            value=type(model).__name__,
-            remedy="call model.eval() first",
-        )
 
 
 def _cross_entropy(logits: Tensor, forced: Forced) -> Tensor:

@@ -13,8 +13,9 @@ from autoprune.analysis.flow.curves import cut_curves, flow_curves
 from autoprune.analysis.flow.edge_ablation import CUTS
 from autoprune.analysis.flow.interventions import intervene
 from autoprune.analysis.flow.proposal import Proposal, propose
-from autoprune.analysis.flow.saliency import check_eval, flow_saliency
+from autoprune.analysis.flow.saliency import flow_saliency
 from autoprune.analysis.flow.targets import find_targets
+from autoprune.analysis.refusals import check_eval
 from autoprune.data.rows import Sample
 from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError, ModelError

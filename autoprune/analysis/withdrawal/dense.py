@@ -1,4 +1,4 @@
-"""One dense pass over one sample, recorded: what entered each layer at the text tokens, and how the layer was called.
+"""One recorded dense pass over one sample: what enters each layer at the text tokens, and the layer's arguments.
 
 With `max_new_tokens` above 1 the pass is the model's own greedy decoding: prefill and decode steps together hold what a
 teacher-forced pass over prompt and answer would, also in models that read a prompt without a causal mask.
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from autoprune.errors import DataError, ModelError
+from autoprune.analysis.refusals import check_prompt
+from autoprune.errors import ModelError
 from autoprune.evaluate.greedy import reference_answers
 from autoprune.runtime import record
 from autoprune.runtime.call import without_first
@@ -26,13 +27,13 @@ from autoprune.runtime.survivors import take
 
 @dataclass
 class LayerCalls:
-    """The calls of one layer: the prefill, then one for each token of the answer but the last.
+    """Calls of one layer as one: the prefill, then one decode step for each token of the answer but the last.
 
     Attributes:
-        inputs: [1, m, d], what entered at the text tokens of prompt and answer.
+        inputs: [1, m, d], hidden states that enter at the text tokens of prompt and answer.
         arguments: The further arguments, cut down to the text tokens; the mask and the cache are left out.
         masks: The model's own mask of each call.
-        axes: Which of the arguments run along the tokens, and on which axis, counted from the end.
+        axes: {argument that runs along the tokens: its token axis, counted from the end}.
     """
 
     inputs: Tensor
@@ -43,17 +44,17 @@ class LayerCalls:
 
 @dataclass
 class DenseRun:
-    """What one dense pass leaves behind; only its masks and its cache still hold the image.
+    """Record of one dense pass; only its masks and its cache still hold the image.
 
     Attributes:
         visual: BoolTensor[S], visual tokens of the prompt.
         text: LongTensor[m], columns of the other tokens, those of the answer included.
         lengths: Tokens of each call: S, 1, 1 …
         layers: The calls of each layer.
-        outputs: [1, T, d], what left the last layer where the T answer tokens are predicted.
-        as_tuple: Whether layers wrap what they give in a tuple.
+        outputs: [1, T, d], outputs of the last layer where the T answer tokens are predicted.
+        as_tuple: Whether layers return a tuple.
         cache: The dense KV cache.
-        answer: The T answer tokens; empty where just the first distribution was asked for.
+        answer: The T answer tokens; empty where only the prompt was run.
     """
 
     visual: Tensor
@@ -67,7 +68,7 @@ class DenseRun:
 
 
 def run_dense(model: Any, inputs: dict[str, Any], visual_mask: Tensor | None, max_new_tokens: int = 1) -> DenseRun:
-    """Run a sample (batch 1) densely and keep what the tails need.
+    """Run a sample (batch 1) densely and record what `tails` needs.
 
     Args:
         model: The model.
@@ -88,9 +89,9 @@ def run_dense(model: Any, inputs: dict[str, Any], visual_mask: Tensor | None, ma
     answer: list[int] = []
     with ExitStack() as stack, torch.no_grad():
         recording = stack.enter_context(record(model, [], visual_mask))
-        heard = [_Listener(recording) for _ in layers]
-        for layer, listener in zip(layers, heard, strict=True):
-            stack.enter_context(hooked(layer, before=listener.before))
+        recorders = [_CallRecorder(recording) for _ in layers]
+        for layer, recorder in zip(layers, recorders, strict=True):
+            stack.enter_context(hooked(layer, before=recorder.before))
         outputs = stack.enter_context(collected_outputs(layers[-1:]))
         if max_new_tokens == 1:
             model(**call, use_cache=True, logits_to_keep=1)
@@ -101,15 +102,15 @@ def run_dense(model: Any, inputs: dict[str, Any], visual_mask: Tensor | None, ma
     used = max(len(answer), 1)
     lengths = [len(visual)] + [1] * (used - 1)
     text = torch.cat([(~visual).nonzero()[:, 0], len(visual) + torch.arange(used - 1, device=visual.device)])
-    joined = [listener.joined(used) for listener in heard]
+    joined = [recorder.joined(used) for recorder in recorders]
     as_tuple = isinstance(outputs[0], tuple)
     predicting = torch.cat([(output[0] if as_tuple else output)[:, -1:] for output in outputs[:used]], 1)
     return DenseRun(visual, text, lengths, joined, predicting, as_tuple, cache, answer)
 
 
 @dataclass
-class _Listener:
-    """Notes the calls of one layer, without the visual tokens."""
+class _CallRecorder:
+    """Calls of one layer, as they come; of the prefill without the visual tokens."""
 
     recording: Recording
     inputs: list[Tensor] = field(default_factory=list)
@@ -125,7 +126,7 @@ class _Listener:
         call.pop("past_key_values", None)
         if not self.calls:
             visual = self.recording.visual_mask
-            _check_visual(visual)
+            check_prompt(visual)
             rows = (~visual[0]).nonzero()[:, 0][None]
             hidden = take(hidden, rows, 1)
             for name, value in call.items():
@@ -136,20 +137,11 @@ class _Listener:
         self.calls.append(call)
 
     def joined(self, used: int) -> LayerCalls:
-        """The first calls as one."""
+        """The first `used` calls as one."""
         call = dict(self.calls[0])
         for name, axis in self.axes.items():
             call[name] = _join(name, [later.get(name) for later in self.calls[:used]], axis)
         return LayerCalls(torch.cat(self.inputs[:used], 1), call, self.masks[:used], self.axes)
-
-
-def _check_visual(visual: Tensor) -> None:
-    if visual.shape[0] != 1:
-        raise DataError("must hold one sample, not a batch", field="samples", value=tuple(visual.shape))
-    if not bool(visual.any()):
-        raise DataError("has no visual token", field="samples", remedy="give samples with an image, or a visual_mask")
-    if bool(visual[0, -1]):
-        raise DataError("must end in text", field="samples", remedy="put the question after the image")
 
 
 def _sequence_axis(name: str, value: Any, length: int) -> int | None:

@@ -1,4 +1,4 @@
-"""From the curves of a withdrawal sweep to a layer, or to none."""
+"""Rules that choose the layer to withdraw before, or none, from the divergences of a sweep."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VTW_FIRST_LAYER = 5
 
 
 def checked_rule(name: str, eta: float, data: SampleSet) -> Rule:
-    """The rule of this name, after a look at whether it can be followed on these rows.
+    """The rule of this name, if it can be followed on these rows.
 
     Raises:
         DataError: there is no such rule, `eta` is not above 0, or the rule needs rows of at least four groups.
@@ -51,9 +51,9 @@ def vtw_compat(kl: ArrayLike, eta: float = ETA) -> int | None:
 
 
 def robust(kl: ArrayLike, noise: ArrayLike, groups: Sequence[Hashable], eta: float = ETA) -> int | None:
-    """The shallowest layer at which, and at every deeper one, withdrawal surely does next to nothing.
+    """The shallowest layer from which on withdrawal stays within `eta` at every layer, with 97.5 % confidence.
 
-    "Surely": not the mean but its upper bound (`excess_bounds`) is at most `eta`. As every deeper layer has to pass as
+    Not the mean but its upper bound (`excess_bounds`) is compared with `eta`. As every deeper layer has to pass as
     well, no correction for looking at many layers is needed.
 
     Args:
@@ -63,7 +63,7 @@ def robust(kl: ArrayLike, noise: ArrayLike, groups: Sequence[Hashable], eta: flo
         eta: Bound in nats above the noise floor.
 
     Returns:
-        The layer before which to withdraw; None: the honest answer is not to withdraw.
+        The layer before which to withdraw; None = do not withdraw.
 
     Raises:
         DataError: fewer than four groups.

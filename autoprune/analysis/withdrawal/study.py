@@ -51,13 +51,13 @@ class WithdrawalCurve(Curve):
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What withdrawal before each layer costs in likeness to the dense model, and what it saves.
+    """Divergence from the dense model, and FLOPs, for withdrawal before each layer; the layer chosen by each rule.
 
     Attributes:
         data: Name of the rows.
         data_digest: Their digest.
-        samples: How many.
-        groups: How many independent groups of them.
+        samples: Number of rows.
+        groups: Number of independent groups of rows.
         max_new_tokens: Longest answer.
         answer_tokens: Mean length of the dense model's answers.
         flops_ratio: For each layer, prefill FLOPs over dense, summed over the rows.
@@ -66,13 +66,13 @@ class SweepResult:
         same: Share of samples whose greedy answer stays the same, for each layer.
         same_ci: Its 95 % interval (Wilson), for each layer.
         noise: Mean KL(dense ‖ dense), over the answer, of the model against itself on kernels of another shape.
-        bound: For each layer, what ``robust`` holds against `eta`: the upper bound of KL(dense ‖ withdrawn) over the
-            answer, above the noise; None where there is none, and as a whole with fewer than four groups.
+        bound: For each layer, the upper bound of KL(dense ‖ withdrawn) over the answer, above the noise, which
+            ``robust`` compares with `eta`; None where there is none, and as a whole with fewer than four groups.
         tasks: Per task the number of samples, and for each layer the mean KL(dense ‖ withdrawn) over the answer and
             the share of answers that stay; empty where rows name no tasks.
         rule: The rule that takes the layer.
         eta: Its bound in nats.
-        choices: The layer that each rule takes, None for no withdrawal; ``robust`` only where there are bounds.
+        choices: The layer that each rule chooses, None = no withdrawal; ``robust`` only where there are bounds.
     """
 
     data: str
@@ -103,7 +103,7 @@ class SweepResult:
         return {**asdict(self), "layer": self.layer}
 
     def schedule(self, loaded: LoadedModel) -> Schedule:
-        """The choice as a schedule with its evidence; without stages where the choice is not to withdraw."""
+        """The chosen withdrawal as a schedule with its evidence; no stages where no layer is chosen."""
         evidence = measured_evidence(
             "autoprune sweep",
             data=self.data,
@@ -137,7 +137,7 @@ def sweep(
     max_new_tokens: int = 32,
     on_sample: Callable[[int, int], None] = lambda done, total: None,
 ) -> SweepResult:
-    """Measure withdrawal before every layer on every row, one row in memory at a time.
+    """Measure withdrawal before every layer on every row of a data set, one row in memory at a time.
 
     Args:
         loaded: The model.
@@ -145,7 +145,7 @@ def sweep(
         rule: ``robust`` or ``vtw-compat``, see `layer_choice`.
         eta: Bound of the rule in nats.
         max_new_tokens: Longest answer of the dense model to compare on; 1 = the first token only.
-        on_sample: Told (rows done, rows).
+        on_sample: Called with (rows done, rows).
 
     Raises:
         DataError: as `checked_rule`, or a row cannot be used.

@@ -1,4 +1,4 @@
-"""VTW's criterion for choosing the layer: how much the answer's distribution moves when visual tokens are withdrawn."""
+"""Divergence of the answers' distribution from dense when visual tokens are withdrawn before a layer (VTW)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.analysis.divergences import Divergences
+from autoprune.analysis.refusals import check_eval
 from autoprune.analysis.withdrawal.dense import DenseRun, run_dense
 from autoprune.analysis.withdrawal.tails import dense_again, withdrawn_outputs
-from autoprune.errors import DataError, ModelError
+from autoprune.errors import DataError
 from autoprune.runtime.decoder import decoder_layers, find_decoder, visual_token_ids
 from autoprune.runtime.replay import recorded_outputs
 
@@ -22,7 +23,7 @@ _LOGITS_AT_ONCE = 2**25
 
 @dataclass(frozen=True)
 class WithdrawalSweep:
-    """What withdrawal before each layer does to the answers of n samples; column k is withdrawal before layer k.
+    """Divergences of n samples for withdrawal before each layer; column k is withdrawal before layer k.
 
     Attributes:
         first: FloatTensors[n, L], at the first answer token.
@@ -86,7 +87,7 @@ def withdrawal_sweep(
     *,
     max_new_tokens: int = 32,
 ) -> WithdrawalSweep:
-    """All three divergences for withdrawal before each layer, at the first answer token and over the whole answer.
+    """Divergences for withdrawal before each layer, at the first answer token and over the whole answer.
 
     The answer is the dense model's own, decoded greedily; its tokens are forced on the withdrawn models. The dense pass
     that is reused is the decoding itself.
@@ -94,7 +95,7 @@ def withdrawal_sweep(
     Args:
         model: As `withdrawal_kl` takes it.
         samples: Likewise.
-        max_new_tokens: Longest answer; with 1 only the first token is looked at.
+        max_new_tokens: Longest answer; 1 = its first token only.
 
     Raises:
         DataError: as `withdrawal_kl`.
@@ -125,7 +126,7 @@ def withdrawal_sweep(
 
 
 class _Dense:
-    """Logits [1, T, V] of a dense run where its answer is predicted, and what other outputs are against them."""
+    """Dense logits [1, T, V] where the answer is predicted, and divergences of other outputs from them."""
 
     def __init__(self, model: nn.Module, run: DenseRun) -> None:
         self._model, self._as_tuple = model, run.as_tuple
@@ -133,7 +134,7 @@ class _Dense:
         self.best = self._logits.argmax(-1)
 
     def against(self, outputs: Tensor) -> tuple[Divergences, Tensor]:
-        """Of outputs [B, T, d] of the last layer: divergences [B, T]; FloatTensor[B], 1.0 where all words stay."""
+        """Divergences [B, T] of the last layer's outputs [B, T, d] from dense; FloatTensor[B], 1.0 = same answer."""
         found, same = [], []
         for part in torch.split(outputs, max(1, _LOGITS_AT_ONCE // self._logits.numel())):
             logits = head_logits(self._model, part, self._as_tuple)
@@ -143,14 +144,14 @@ class _Dense:
 
 
 def head_logits(model: nn.Module, hidden: Tensor, as_tuple: bool) -> Tensor:
-    """Logits of hidden states [B, T, d] that left the last layer: FloatTensor[B, T, V].
+    """Logits FloatTensor[B, T, V] of outputs [B, T, d] of the last layer, by the model's own norm and head.
 
     The model runs with its layers short-circuited, so that norms, scalings and soft caps of any family apply.
 
     Args:
         model: The model.
-        hidden: What left the last layer.
-        as_tuple: Whether the layers of this model wrap what they give in a tuple.
+        hidden: Outputs of the last layer.
+        as_tuple: Whether the layers of this model return a tuple.
     """
     layers = decoder_layers(find_decoder(model))
     output = (hidden,) if as_tuple else hidden
@@ -165,14 +166,8 @@ def _split(sample: Mapping[str, Any]) -> tuple[dict[str, Any], Tensor | None]:
 
 
 def _check(model: nn.Module, samples: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse what cannot be measured before anything is computed."""
-    if any(module.training for module in model.modules()):
-        raise ModelError(
-            "is in training mode, in which dropout would count as an effect of the withdrawal",
-            field="model",
-            value=type(model).__name__,
-            remedy="call model.eval() first",
-        )
+    """Refuse models and samples that cannot be measured, before anything is computed."""
+    check_eval(model)
     if not samples:
         raise DataError("needs at least one sample", field="samples", value=len(samples))
     visual_ids = torch.tensor(visual_token_ids(model.config))

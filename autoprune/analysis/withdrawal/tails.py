@@ -21,7 +21,7 @@ _POSITIONS = ("position_embeddings", "position_ids")
 
 
 def withdrawn_outputs(model: nn.Module, run: DenseRun) -> Tensor:
-    """What leaves the last layer where the answer is predicted, after withdrawal before each layer: [L, T, d]."""
+    """Outputs [L, T, d] of the last layer where the answer is predicted, after withdrawal before each layer."""
     tails = Tails(model, run)
     stack = run.layers[0].inputs[:, :0]
     with torch.no_grad():
@@ -33,10 +33,10 @@ def withdrawn_outputs(model: nn.Module, run: DenseRun) -> Tensor:
 
 
 def dense_again(model: nn.Module, run: DenseRun) -> Tensor:
-    """What leaves the last layer in the dense pass, computed as the tails are, but with nothing withdrawn: [1, T, d].
+    """Outputs [1, T, d] of the last layer in the dense pass, computed as the tails are, but with nothing withdrawn.
 
     In exact arithmetic these are `run.outputs`; the difference is what kernels of another shape round differently. A
-    recurrent layer, which has no keys of single tokens, hands on what it gave in the dense pass.
+    recurrent layer, which has no keys of single tokens, returns its dense output.
     """
     tails = Tails(model, run)
     stack = run.layers[0].inputs[:, tails.rows]
@@ -52,13 +52,13 @@ def dense_again(model: nn.Module, run: DenseRun) -> Tensor:
 
 
 class Tails:
-    """The tokens after the first visual one, and how a layer runs on them.
+    """Text tokens after the first visual one, and calls of single layers on them.
 
     Attributes:
-        rows: LongTensor[m], which of the text tokens they are.
-        before: LongTensor, columns of the text before them, whose keys are reused.
-        others: LongTensor, columns of all tokens but the tails, the visual ones included.
-        at_once: Tails that run together: no call holds more tokens than the dense pass did.
+        rows: LongTensor[m], their indices among the text tokens.
+        before: LongTensor, columns of the text before the image, whose dense keys are reused.
+        others: LongTensor, columns of the prompt outside the tails: the text before the image, and the image.
+        at_once: Number of tails in one call, so that no call holds more tokens than the dense pass.
     """
 
     def __init__(self, model: nn.Module, run: DenseRun) -> None:
@@ -102,7 +102,7 @@ class Tails:
 
 
 class PrefixKeys:
-    """Stands in for a cache: puts the keys and values of earlier tokens in front of each tail's own."""
+    """A cache of one layer that puts the keys and values of earlier tokens in front of each tail's own."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         self._keys, self._values = keys, values
@@ -120,7 +120,7 @@ class PrefixKeys:
 
 @dataclass
 class _Masks:
-    """Masks of the tails, cut out of those of the dense calls; layers that share a mask share the cut."""
+    """Attention masks of the tails, cut out of those of the dense calls, once for all layers that share a mask."""
 
     run: DenseRun
     known: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
@@ -137,7 +137,7 @@ class _Masks:
         return False
 
     def cut(self, i: int, tail: Tensor, prefix: Tensor) -> Tensor:
-        """[1, 1 or H, m, prefix + m]: what each token of the tails may attend to in layer `i`."""
+        """Mask [1, 1 or H, m, prefix + m] of the tails in layer `i`."""
         bases = self.run.layers[i].masks
         key = (*map(id, bases), id(prefix))
         if key not in self.known:

@@ -226,6 +226,9 @@ def test_prompts_that_cannot_be_probed() -> None:
     with pytest.raises(DataError, match="one sample"):
         ProbedPrompt(zoo.model, zoo.inputs)
     zoo = llava([[0]])
+    padded = {name: torch.nn.functional.pad(value, (1, 0)) for name, value in zoo.inputs.items() if value.ndim == 2}
+    with pytest.raises(DataError, match="must not be padded"):
+        ProbedPrompt(zoo.model, {**zoo.inputs, **padded})
     text = {"input_ids": torch.randint(10, 99, (1, 8))}
     with pytest.raises(DataError, match="no visual token"):
         ProbedPrompt(zoo.model, text)
