@@ -25,7 +25,7 @@ from autoprune.errors import PatchError
 
 
 class Pruned(CacheLayerMixin):
-    """What every pruned cache layer remembers beside its entries.
+    """State of a pruned cache layer beside its entries.
 
     Attributes:
         columns: LongTensor[B, P], logical column of the first P entries; the entries after them are contiguous.
@@ -77,13 +77,13 @@ class Pruned(CacheLayerMixin):
         """Entries that the layer returns when `new` ones are added: the width of its mask."""
 
     def reset(self) -> None:
-        """Forget everything, so that the layer is as good as new."""
+        """Empty the layer."""
         super().reset()
         self.next_column = self.length = 0
         self.shift = None
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
-        """Follow the beams."""
+        """Reorder the samples, as beam search asks."""
         super().reorder_cache(beam_idx)
         self._select_samples(lambda t: t.index_select(0, beam_idx.to(t.device)))
 
@@ -168,7 +168,7 @@ class PrunedLayer(Pruned, DynamicLayer):
 
 
 class PrunedSlidingLayer(PrunedLayer, DynamicSlidingWindowLayer):
-    """The same with a sliding window: entries beyond the window leave, and the window counts ORIGINAL distances."""
+    """A growing cache layer with a sliding window after pruning; the window counts ORIGINAL distances."""
 
     def get_seq_length(self) -> int:
         """Logical length."""
@@ -218,7 +218,7 @@ class PrunedStaticLayer(Pruned, StaticLayer):
 
 
 class PrunedStaticSlidingLayer(PrunedStaticLayer, StaticSlidingWindowLayer):
-    """The same with a sliding window, by ORIGINAL distances."""
+    """A preallocated cache layer with a sliding window after pruning; the window counts ORIGINAL distances."""
 
     def width(self, new: int) -> int:
         """As `Pruned.width`."""

@@ -1,4 +1,4 @@
-"""The patch: hooks on a stock transformers model, one handle, exact undo."""
+"""The patch: hooks on a stock transformers model behind one handle, with exact undo."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from autoprune.runtime.refusals import (
     refuse_options,
 )
 from autoprune.runtime.replay import guarded, shadowed
-from autoprune.runtime.report import Noted, Report
+from autoprune.runtime.report import PassNotes, Report
 from autoprune.schedule import Schedule
 
 _ACTIVE: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Patch]] = weakref.WeakKeyDictionary()
@@ -113,7 +113,7 @@ class Patch:
         plan: Plan,
     ) -> None:
         self.schedule = schedule
-        self._noted: Noted | None = None
+        self._noted: PassNotes | None = None
         self._model = model
         self._decoder = plan.decoder
         self._layers = decoder_layers(self._decoder)
@@ -348,7 +348,7 @@ class Patch:
         pruner.restore_embeddings(output)
         state = pruner.state
         if state.past == 0 or state.is_prefill:
-            self._noted = Noted(pruner, len(self._layers), bool(self._stages), request.attention_mask)
+            self._noted = PassNotes(pruner, len(self._layers), bool(self._stages), request.attention_mask)
             self.scores = state.scores
 
 
@@ -364,6 +364,6 @@ def _tower_scores(watched: EncoderPass | None, state: PassState) -> Tensor:
 
 
 def _forget_compiled() -> None:
-    """Code compiled before hooks came or went would run on as it was: dynamo does not watch them."""
+    """Drop compiled code, which would run on without the hooks that came or went: dynamo does not watch them."""
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()

@@ -1,4 +1,4 @@
-"""Which projector a model has: a codebook fits that of the model it was made with, and no other."""
+"""Digest of vision tower and projector: a codebook fits those that it was made with, and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One forward pass under a schedule: what is scored where, who stays, and in which layers only they run."""
+"""One forward pass under a schedule: its stages, their scores, and the layers that run on survivors only."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ScoreKey = tuple[int, Criterion]
 
 @dataclass(frozen=True)
 class Plan:
-    """What every pass of a patched model does, worked out once.
+    """Stages, observed scores and codebooks of a patched model, the same in every pass.
 
     Attributes:
         decoder: The text model.
@@ -237,7 +237,7 @@ class Pruner:
         return ((hidden, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden})
 
     def _choose(self, stage: Stage, scores: Tensor, candidates: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        """Who stays, BoolTensor[B, S], and how many of each sample."""
+        """The visual tokens that are kept, BoolTensor[B, S], and their number in each sample."""
         state, keep = self.state, stage.keep
         finite = PatchError("a criterion gave non-finite scores", remedy="check the model's weights and precision")
         state.expect((~torch.isfinite(scores) & candidates).any(), finite)

@@ -1,4 +1,4 @@
-"""Watching a dense forward pass: the scores that any first stage would use, all at once."""
+"""Scores recorded in a dense forward pass: those that a first stage before any layer would use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from autoprune.schedule import Reads, Schedule
 
 
 class Recording:
-    """What a dense pass showed.
+    """Scores and visual tokens of a dense pass.
 
     Attributes:
         scores: {(stage layer, criterion): FloatTensor[B, S]}.

@@ -1,4 +1,4 @@
-"""What a patch did in the last prefill: noted as the pass ends, read back from the device when somebody asks."""
+"""Report of a prefill: its masks are kept as the pass ends, and read back from the device when they are asked for."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ Entries = tuple[Tensor, int]
 """Which entries are of tokens, BoolTensor[B, N], and how many of the last ones a cache layer holds."""
 
 
-class Noted:
-    """What a pass left behind, as it was when the pass ended.
+class PassNotes:
+    """Masks and cache entries of one pass, kept for its report.
 
     Args:
         pruner: The pass.

@@ -86,7 +86,7 @@ class Survivors:
         return flat.view(batch, length, width)
 
     def _rows(self, full: Tensor) -> Tensor:
-        """LongTensor[B·n]: the rows of this frame among all rows [B·S] of a tensor, worked out once per device."""
+        """LongTensor[B·n]: the rows of the survivors among all rows [B·S] of a tensor, worked out once per device."""
         if full.device not in self._flat:
             starts = torch.arange(len(self.index), device=self.index.device)[:, None] * self.alive.shape[1]
             self._flat[full.device] = (self.index + starts).reshape(-1).to(full.device)

@@ -1,4 +1,4 @@
-"""Which model a schedule was made for, told by its structure."""
+"""Identity of the model that a schedule was made for, by its structure."""
 
 from __future__ import annotations
 

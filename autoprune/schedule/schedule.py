@@ -1,4 +1,4 @@
-"""What a schedule is: which visual tokens leave, before which decoder layer, chosen by which criterion.
+"""The pruning schedule: which visual tokens leave, before which decoder layer, chosen by which criterion.
 
 The saved form is a contract (format ``autoprune.schedule``, version 1): unknown keys are refused, because dropping one
 would silently change answers, and a file written today must load for ever.
