@@ -56,8 +56,10 @@ def sample(generator: torch.Generator) -> dict[str, Tensor]:
     return {**made, "visual": visual, "alive": ~gone}
 
 
-def inputs_of(rows: list[dict[str, Tensor]], options: Any, prototypes: Tensor, left: bool) -> ScoreInputs:
-    """Rows as one padded batch."""
+def inputs_of(
+    rows: list[dict[str, Tensor]], options: Any, prototypes: Tensor, left: bool, share: float = 0.3
+) -> ScoreInputs:
+    """Rows as one padded batch, of whose candidates a share is to be kept, at least one."""
     width = max(len(row["visual"]) for row in rows)
 
     def padded(name: str, axis: int, fill: float) -> Tensor:
@@ -79,7 +81,7 @@ def inputs_of(rows: list[dict[str, Tensor]], options: Any, prototypes: Tensor, l
         name: tuple(mask.sum(1).tolist())
         for name, mask in {"n_visual": visual, "n_text": text, "n_prompt": valid, "n_candidates": candidates}.items()
     }
-    targets = tuple(max(1, n // 3) for n in counts["n_candidates"])
+    targets = tuple(max(1, int(n * share)) for n in counts["n_candidates"])
     hidden = padded("hidden", 0, 0.5)
     return ScoreInputs(
         options=options,
@@ -115,8 +117,9 @@ def test_a_batch_keeps_what_each_of_its_rows_keeps(name: str) -> None:
         rows = [sample(generator) for _ in range(2 + turn % 4)]
         # Prototypes among the tokens themselves: similarities of exactly 1, and ties.
         prototypes = torch.cat([rows[0]["hidden"][-3:], torch.randn(4, WIDTH, generator=generator)])
-        together = kept(inputs_of(rows, options, prototypes, left=turn % 2 == 0))
-        alone = [kept(inputs_of([row], options, prototypes, left=True))[0] for row in rows]
+        share = (0.3, 0.6, 0.9)[turn % 3]  # of the last ones many are equal to one that is kept
+        together = kept(inputs_of(rows, options, prototypes, turn % 2 == 0, share))
+        alone = [kept(inputs_of([row], options, prototypes, True, share))[0] for row in rows]
         assert together == alone, turn
 
 
@@ -124,9 +127,9 @@ def test_diversity_is_the_greedy_choice_made_one_token_at_a_time() -> None:
     """DivPrune written out for one row, with distances in double precision rounded as the batch has them."""
     generator = torch.Generator().manual_seed(7)
     options = parse_criterion("diversity")
-    for _ in range(BATCHES):
+    for turn in range(BATCHES):
         row = sample(generator)
-        inputs = inputs_of([row], options, torch.zeros(1, WIDTH), left=True)
+        inputs = inputs_of([row], options, torch.zeros(1, WIDTH), True, (0.3, 0.6, 0.9)[turn % 3])
         alive = inputs.candidates[0].nonzero()[:, 0].tolist()
         unit = torch.nn.functional.normalize(row["hidden"].double(), dim=1)
         apart = {(i, j): float(1 - (unit[i] @ unit[j]).float()) for i in alive for j in alive}
