@@ -157,9 +157,10 @@ class PreparedBatch(Generic[PassT]):
             decided: For each sample, whether teacher forcing alone settled its answer.
         """
         same = [list(own) == dense for own, dense in zip(tokens, self.continuations, strict=True)]
+        given = zip(tokens, same, self.dense, kl, decided, strict=True)
         return [
-            Answer(self._text(own), None, float(agrees), nats, settled)
-            for own, agrees, nats, settled in zip(tokens, same, kl, decided, strict=True)
+            Answer(dense.text if agrees else self._text(own), None, float(agrees), nats, settled)
+            for own, agrees, dense, nats, settled in given
         ]
 
     def results(
