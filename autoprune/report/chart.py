@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from autoprune.evaluate.objectives import ACCURACY
+from autoprune.evaluate.objectives import ACCURACY, FLOPS
 from autoprune.report.reading import (
     everything,
     explored_trials,
@@ -160,7 +160,7 @@ def _layout(front: FrontFile, low: float, high: float) -> dict[str, Any]:
     legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "entrywidth": 64, "entrywidthmode": "pixels"}
     row = quality_of(front)
     return {
-        "xaxis": {"title": {"text": "prefill FLOPs, share of dense"}, "range": [0, 1.04], "tickformat": ".0%"},
+        "xaxis": {"title": {"text": f"{FLOPS.label}, share of dense"}, "range": [0, 1.04], "tickformat": ".0%"},
         "yaxis": {
             "title": {"text": row.label},
             "range": [low, high],
@@ -177,7 +177,8 @@ def _note(front: FrontFile, cut: int) -> str:
     rows = f"{held_out(front.dense).samples} {split} rows"
     lie = "point lies" if cut == 1 else "points lie"
     below = f"{cut} {lie} below the frame: a double click shows all. " if cut else ""
-    named = f"Named points: {rows}, 95 % intervals. Faint dots: explored schedules on calibration rows."
+    sure = ", 95 % intervals" if quality_of(front) == ACCURACY else ""
+    named = f"Named points: {rows}{sure}. Faint dots: explored schedules on calibration rows."
     return f"{named} {below}Click a point for its schedule."
 
 

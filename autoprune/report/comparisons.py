@@ -122,7 +122,7 @@ def heat_note(front: FrontFile) -> str:
     few = min((part.samples for part in held_out(front.dense).tasks.values()), default=0)
     return (
         f"The first row is the dense model; each cell below: {unit} lost against dense (negative: gained). Each "
-        f"schedule’s worst task is framed. A task has {few} rows or a few more: differences of a few points are noise."
+        f"schedule’s worst task is framed. A task has {few} rows or a few more: small differences are noise."
     )
 
 

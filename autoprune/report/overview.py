@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from autoprune.evaluate.objectives import Objective
+from autoprune.evaluate.objectives import KV_BYTES, Objective
 from autoprune.report.export import DEFAULT_MAX_DROP, NoPointError, select_point
 from autoprune.report.reading import (
     drop_interval,
@@ -117,7 +117,7 @@ def tiles(front: FrontFile) -> list[Tile]:
         faster = times.prefill_dense_ms / times.prefill_ms
         beside = f"dense {milliseconds(times.prefill_dense_ms)} · {faster:.2f}× as fast"
         found.append(Tile("Prefill time", milliseconds(times.prefill_ms), beside))
-    found.append(Tile("KV cache", percent(figures.kv_ratio), "of the dense bytes"))
+    found.append(Tile(KV_BYTES.label, percent(figures.kv_ratio), "of the dense bytes"))
     if worst := worst_task(front, point):
         lost = f"−{row.unit.change(worst[1])}" if worst[1] > 0 else f"+{row.unit.change(-worst[1])}"
         found.append(Tile("Worst task", lost, f"{row.unit.difference} on {worst[0]}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autoprune.evaluate.objectives import ACCURACY, NATS
+from autoprune.evaluate.objectives import ACCURACY, FLOPS, KL, KV_BYTES, LATENCY
 from autoprune.report.drawings import Drawing, large_drawing, small_drawing
 from autoprune.report.reading import (
     drop_interval,
@@ -109,9 +109,9 @@ def card(front: FrontFile, kind: str, point: Point, run: str) -> Card:
 def table_heads(front: FrontFile) -> list[str]:
     """Heads of the table's columns."""
     row = quality_of(front)
-    drop = f"Drop ({row.unit.difference})"
-    heads = ["Schedule", "Tokens over depth", "FLOPs", row.short, drop, "Worst task", "KL (nats)", "KV cache"]
-    return [*heads, "Prefill", "End to end"]
+    drop, kl = f"Drop ({row.unit.difference})", f"{KL.short} ({KL.unit.difference})"
+    heads = ["Schedule", "Tokens over depth", FLOPS.short, row.short, drop, "Worst task", kl, KV_BYTES.short]
+    return [*heads, LATENCY.short, "End to end"]
 
 
 def table_rows(front: FrontFile) -> list[TableRow]:
@@ -143,7 +143,7 @@ def _cells(front: FrontFile, point: Point) -> list[TableCell]:
         TableCell(row.unit.value(height), interval(quality_interval(front, point)), height),
         TableCell(row.unit.change(drop), interval(drop_interval(front, point)) if pruned else "", drop),
         TableCell(row.unit.change(worst[1]), worst[0], worst[1]) if worst and pruned else TableCell("–"),
-        TableCell(NATS.value(figures.kl), "", figures.kl),
+        TableCell(KL.unit.value(figures.kl), "", figures.kl),
         TableCell(percent(figures.kv_ratio), "", figures.kv_ratio),
         TableCell(milliseconds(prefill), "", prefill),
         TableCell(milliseconds(whole), "", whole),
@@ -160,13 +160,13 @@ def _facts(front: FrontFile, point: Point) -> list[tuple[str, str]]:
         found.append(("Worst task", f"{worst[0]}: −{row.unit.loss(worst[1])}"))
     found += [
         ("Prefill FLOPs", f"{percent(flops_of(point))} of dense"),
-        ("KV cache", f"{percent(figures.kv_ratio)} of dense"),
-        ("KL", f"{figures.kl:.3g} nats, p90 {figures.kl_p90:.3g}"),
+        (KV_BYTES.label, f"{percent(figures.kv_ratio)} of dense"),
+        (KL.short, f"{figures.kl:.3g} nats, p90 {figures.kl_p90:.3g}"),
         ("Same answer as dense", percent(figures.agreement)),
     ]
     if times := point.latency:
         for name, own, dense in (
-            ("Prefill", times.prefill_ms, times.prefill_dense_ms),
+            (LATENCY.short, times.prefill_ms, times.prefill_dense_ms),
             ("End to end", times.end_to_end_ms, times.end_to_end_dense_ms),
         ):
             if own is not None:

@@ -1,4 +1,4 @@
-"""Which features of a schedule decide about each objective."""
+"""Importance of the features of a schedule for each objective (PED-ANOVA)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which points are worth having: those that no other point beats or equals in everything and beats in something."""
+"""Pareto dominance: the points that no other equals in everything and beats in something."""
 
 from __future__ import annotations
 
