@@ -5,9 +5,11 @@ A criterion is in the matrix by its row in `OPTIONS`; what it can serve is asked
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from dataclasses import dataclass
+from html import escape
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import optuna
 import pytest
 import torch
 from safetensors.torch import save
+from support.fronts import make_front, typed
 from support.plugins import install
 from support.zoo import llava
 from support.zoo.base import LAYERS, TEXT, noise
@@ -24,6 +27,8 @@ from support.zoo.base import LAYERS, TEXT, noise
 import autoprune
 from autoprune import Schedule
 from autoprune.errors import PatchError, ScheduleError
+from autoprune.report.page import render_page
+from autoprune.report.words import criterion_class
 from autoprune.schedule import CRITERIA, Criterion, Reads, parse_criterion
 from autoprune.search.sections import Space
 from autoprune.search.space import SearchSpace
@@ -231,3 +236,65 @@ def test_short_names_stand_for_what_they_say(folder: Path) -> None:
         assert parse_criterion(short) == parse_criterion(options)
         assert parse_criterion(short).label == short
     assert parse_criterion("acme/norm").label == "acme/norm"
+
+
+def test_the_page_says_and_colours_every_criterion(folder: Path) -> None:
+    criteria = [cell.criterion(folder) for cell in MATRIX if (cell.keep, cell.layer) == ("ratio", DEEP)]
+    content = make_front()
+    (sample,) = content["points"][:1]
+    content["points"] = []
+    for number, criterion in enumerate(dict.fromkeys(criteria)):
+        stage = {"layer": DEEP, "keep": {"ratio": 0.4}, "criterion": criterion.to_json_dict()}
+        schedule = {**sample["schedule"], "stages": [stage]}
+        content["points"].append({**sample, "trial": number, "name": f"point {number}", "schedule": schedule})
+    page = render_page(typed(content))
+    for criterion in criteria:
+        assert escape(criterion.words) in page
+        name = criterion_class(criterion)
+        assert f'class="{name}"' in page
+        for shade in criterion.color:
+            assert f".{name} {{ fill: {shade}; }}" in page
+
+
+SEVERAL = {
+    "analysis/ablation.py": "the arms of HiMAP's ablation are such criteria",
+    "doctor/examine.py": "writes down schedules that together use every part of the runtime",
+    "presets.py": "published methods choose by such criteria",
+    "report/ablation_page.py": "the arms of HiMAP's ablation in words",
+    "report/comparisons.py": "the control arms are `random` and `uniform`",
+    "runtime/encoder.py": "attention inside the tower is scored by the code of `attention`",
+    "runtime/pruner.py": "reads a codebook; says which attention cannot be observed",
+    "search/controls.py": "the control arms are `random` and `uniform`",
+    "search/sections.py": "the default of `space.criteria`; `random` is a sampler too",
+}
+"""Files that name more than one criterion, and why a new one need not be named there."""
+ONE_KIND = {
+    "doctor/reference.py": "the slow truth beside the runtime is written for attention",
+    "runtime/pruner.py": "reads the file of a codebook",
+}
+"""Files that ask for the class of a criterion, and why no other one is meant."""
+
+
+def test_a_new_criterion_is_two_files_and_a_row() -> None:
+    """Its declaration, its behaviour, its row in the table: no other file lists the criteria or tells them apart."""
+    package = Path(autoprune.__file__).parent
+    classes = {kind.__name__: str(kind.model_fields["name"].default) for kind in CRITERIA}
+    folders = [package / room / "criteria" for room in ("schedule", "runtime")]
+    several, asked = set(), set()
+    for file in sorted(package.rglob("*.py")):
+        nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+        named = {str(node.value) for node in nodes if isinstance(node, ast.Constant)} & set(classes.values())
+        named |= {classes[node.id] for node in nodes if isinstance(node, ast.Name) and node.id in classes}
+        place = file.relative_to(package).as_posix()
+        if file.parent in folders:
+            assert named <= {file.stem} or file.name == "__init__.py", f"{place} names another criterion"
+            continue
+        if len(named) > 1:
+            several.add(place)
+        calls = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance"]
+        if any(name in ast.unparse(call.args[1]) for call in calls for name in classes):
+            asked.add(place)
+    for folder in folders:
+        assert set(classes.values()) <= {file.stem for file in folder.glob("*.py")}
+    assert several - {"schedule/__init__.py"} == set(SEVERAL)
+    assert asked == set(ONE_KIND)

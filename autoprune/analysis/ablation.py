@@ -17,7 +17,7 @@ from autoprune.evaluate.evaluator import Evaluator
 from autoprune.evaluate.results import SampleResult, summarise
 from autoprune.evaluate.statistics import Estimate, clustered_means
 from autoprune.models.loading import LoadedModel
-from autoprune.schedule import Schedule, parse_criterion
+from autoprune.schedule import Criterion, RandomCriterion, Schedule, parse_criterion
 
 ARMS: dict[str, tuple[tuple[str, str], ...]] = {
     "himap": (("text", "visual"),),
@@ -28,7 +28,7 @@ ARMS: dict[str, tuple[tuple[str, str], ...]] = {
     "random": (("random", "random"),) * 3,
     "uniform": (("uniform", "uniform"),),
 }
-"""Criteria of the two stages; an arm with several entries is run that often, each time with another seed."""
+"""Criteria of the two stages by short name; an arm with several entries is run that often, each with another seed."""
 FACTORS = ("k1", "k2", "keep1", "keep2")
 
 
@@ -172,10 +172,8 @@ def _verdicts(results: Sequence[SampleResult]) -> NDArray[np.float64]:
 
 
 def _schedule(cell: Cell, pair: tuple[str, str], seed: int) -> Schedule:
-    def criterion(name: str) -> dict[str, Any]:
-        if name in ("random", "uniform"):
-            return {"name": name, "seed": seed} if name == "random" else {"name": name}
-        return {"name": "attention", "rows": name}
+    def criterion(name: str) -> Criterion:
+        return RandomCriterion(seed=seed) if name == "random" else parse_criterion(name)
 
     stages = zip((cell.k1, cell.k2), (cell.keep1, cell.keep2), pair, strict=True)
     return Schedule.model_validate(

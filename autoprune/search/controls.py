@@ -10,8 +10,8 @@ SEEDS = (0, 1, 2)
 def control_arms(schedule: Schedule) -> dict[str, Schedule]:
     """The control arms of a schedule by name: three random ones and a uniform one.
 
-    None for a schedule that chooses nothing (withdrawals only), nor where the number of tokens depends on scores
-    (`mass`, `threshold`): such counts cannot be had without them.
+    Empty for a schedule that chooses nothing (withdrawals only), nor where the number of tokens depends on scores
+    (`mass`, `threshold`): such counts cannot be had without scores.
     """
     selecting = [stage for stage in schedule.stages if stage.selects]
     if not selecting or any(stage.keep.kind in ("mass", "threshold") for stage in selecting):
