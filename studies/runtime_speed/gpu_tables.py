@@ -67,7 +67,8 @@ def exactness(report: dict[str, Any]) -> str:
     noise = ", ".join(f"{name} {value:.1e}" for name, value in report["noise"].items() if value is not None)
     verdict = "exact" if report["passed"] else "NOT exact" if faults else "not shown"
     return (
-        f"Pruning is {verdict} against the masked reference ({report['reference']} attention, {report['dtype']}): "
+        f"Pruning is {verdict} against the masked reference on the first {report['layers']} layers "
+        f"({report['reference']} attention, {report['dtype']}): "
         f"{counts['pass']} checks passed, {counts['fail']} failed, {counts['not applicable']} not applicable. Relative "
         f"distances of dense runs: {noise}; allowed {report['tolerance']:.1e}." + "".join(f"\n* {f}" for f in faults)
     )

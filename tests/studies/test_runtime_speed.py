@@ -86,6 +86,15 @@ def test_what_does_not_fit_is_left_out(gpu: ModuleType) -> None:
     assert gpu.Budget(deadline=float("inf")).run("a", 1, part) == {"left_out": "out of memory"}
 
 
+def test_without_a_gpu_the_full_size_is_refused(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(gpu.sys, "argv", ["gpu.py"])
+    with pytest.raises(SystemExit) as refused:
+        gpu.main()
+    assert refused.value.code == 2
+    assert "--tiny runs without one" in capsys.readouterr().err
+
+
 def test_the_shape_is_that_of_llava_7b() -> None:
     config = read_config(STUDY / "llava_7b.json")
     assert Architecture.from_config(config).layers[31].hidden == 4096
