@@ -34,7 +34,7 @@ SavedSchedule = Annotated[
 _REMEDY = "give the output folder of a study; `autoprune calibrate STUDY.yaml` finishes an interrupted one"
 
 
-class _Part(BaseModel):
+class _FrontPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -144,7 +144,7 @@ class ModelNotes(_Notes):
     dtype: str | None = None
 
 
-class FrontFile(_Part):
+class FrontFile(_FrontPart):
     """A front: its points, the published methods beside them, and the control arms.
 
     Attributes:

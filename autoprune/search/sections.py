@@ -38,7 +38,7 @@ class StudyContext:
         return (self.base / Path(path).expanduser()).resolve()
 
 
-class Section(BaseModel):
+class StudySection(BaseModel):
     """A frozen part of a study file; unknown keys are refused.
 
     Without a `StudyContext`, as in ``Space(max_stages=2)``, nothing is checked against model or disk.
@@ -55,7 +55,7 @@ class Section(BaseModel):
     )
 
 
-class ModelSection(Section):
+class ModelSection(StudySection):
     """The model: a folder (relative to the study file) or a name on the hub."""
 
     path: str
@@ -76,7 +76,7 @@ class ModelSection(Section):
         return str(folder) if folder.is_dir() else path
 
 
-class DataSet(Section):
+class DataSet(StudySection):
     """One data set: a file (relative to the study file) or a `datasets` name."""
 
     path: str
@@ -99,14 +99,14 @@ class DataSet(Section):
         return path
 
 
-class DataSection(Section):
+class DataSection(StudySection):
     """Rows that the search sees, and held-out rows that judge its front."""
 
     calibration: DataSet
     validation: DataSet | None = None
 
 
-class Constraints(Section):
+class Constraints(StudySection):
     """Bounds on the accuracy lost against dense, absolute: ``*`` = overall, else a task's name.
 
     They steer the sampler, and a candidate that breaks one is no point of the front.
@@ -120,7 +120,7 @@ def _criterion(given: Any) -> Any:
     return parse_criterion(given) if isinstance(given, str) else given
 
 
-class Space(Section):
+class Space(StudySection):
     """Layers, keeps and criteria that the sampler may draw."""
 
     layers: Literal["all"] | tuple[Annotated[Int, Field(ge=0)], ...] = "all"
@@ -185,7 +185,7 @@ class Space(Section):
         return stages
 
 
-class Search(Section):
+class Search(StudySection):
     """How long and how to search; `minutes` bounds the search itself, not the final measurements."""
 
     sampler: Literal["tpe", "random", "nsga2"] = "tpe"
@@ -195,7 +195,7 @@ class Search(Section):
     racing: Annotated[bool, Strict()] = True
 
 
-class Workers(Section):
+class Workers(StudySection):
     """Worker processes; count 0 computes in the driver. `cpus` = torch threads of a worker."""
 
     count: Annotated[Int, Field(ge=0)] = 2

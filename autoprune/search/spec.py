@@ -24,9 +24,9 @@ from autoprune.search.sections import (
     DataSection,
     ModelSection,
     Search,
-    Section,
     Space,
     StudyContext,
+    StudySection,
     Workers,
 )
 
@@ -53,7 +53,7 @@ def _metric(name: str) -> str:
         raise StudyError(error.message, value=name, remedy=error.remedy) from None
 
 
-class StudySpec(Section):
+class StudySpec(StudySection):
     """A study file (contract of its keys and defaults). Paths are absolute once it is loaded.
 
     Attributes:
