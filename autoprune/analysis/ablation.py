@@ -15,7 +15,7 @@ from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError
 from autoprune.evaluate.evaluator import Evaluator
 from autoprune.evaluate.results import SampleResult, summarise
-from autoprune.evaluate.statistics import Estimate, clustered_means
+from autoprune.evaluate.statistics import Estimate, check_groups, clustered_means
 from autoprune.models.loading import LoadedModel
 from autoprune.schedule import Criterion, RandomCriterion, Schedule, parse_criterion
 
@@ -148,10 +148,7 @@ def ablate(
         DataError: fewer than two groups of rows, so that there is no interval.
     """
     groups = [sample.group for sample in data]
-    if len(set(groups)) < 2:
-        raise DataError(
-            "needs rows of at least two groups, or nothing is known of chance", field="data", value=len(set(groups))
-        )
+    check_groups(groups)
     voters = [parse_criterion(rows) for rows in ("text", "visual", "last")]
     evaluator = Evaluator(loaded, data, batch_size=batch_size, max_new_tokens=max_new_tokens, criteria=voters)
     on_cell(0, len(cells))

@@ -28,7 +28,7 @@ class Divergences:
 
     @classmethod
     def between(cls, withdrawn: Tensor, dense: Tensor) -> Self:
-        """Of logits [..., V] that broadcast against each other, over the whole vocabulary, in fp32.
+        """Divergences between logits [..., V], broadcast, over the whole vocabulary, in fp32.
 
         Raises:
             EvaluationError: a logit is not finite.

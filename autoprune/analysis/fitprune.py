@@ -24,7 +24,7 @@ from autoprune.schedule.evidence import measured_evidence
 CROSS = AttentionCriterion(rows="text", heads="max", reduce="mean")
 SELF = AttentionCriterion(rows="visual", heads="max", reduce="mean")
 CRITERION = AttentionCriterion(rows="text", heads="max", reduce="mean", combine="visual")
-"""What a stage of the recipe ranks by: tokens that both kinds of attention rank low leave first."""
+"""Criterion of every stage of the recipe: tokens that both kinds of attention rank low leave first."""
 _STEPS = 20
 
 

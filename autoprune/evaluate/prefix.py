@@ -1,8 +1,8 @@
-"""One dense pass per batch is recorded; a candidate then runs only the layers from its first stage on.
+"""The dense pass over a batch, recorded, so that a schedule runs only the layers from its first stage on.
 
-The recording holds what the text model was called with, what every layer gave, the dense KV cache, and the scores that
-a first stage at any layer would use. A replay calls the whole model with the recorded embeddings, so that its own loop,
-norm, head and anything between layers stay in force; layers before the first stage hand out their recorded output.
+The record holds the arguments of the text model, the output of every layer, the dense KV cache, and the scores that a
+first stage at any layer would use. A replay calls the whole model with the recorded embeddings, so that its own loop,
+norm, head and anything between layers stay in force; layers before the first stage return their recorded output.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from autoprune.schedule import Reads, Schedule
 
 @dataclass
 class Recorded:
-    """The part of a recording that is large, and that can be computed again from the rest."""
+    """Layer outputs and KV cache of a dense pass: large, and computed again from the rest of the record."""
 
     outputs: list[Any]
     cache: Any
 
     @property
     def nbytes(self) -> int:
-        """Memory held."""
+        """Bytes of all tensors held."""
         tensors = [_tensor(output) for output in self.outputs]
         tensors += [tensor for layer in self.cache.layers for tensor in (layer.keys, layer.values)]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
@@ -41,13 +41,14 @@ class Recorded:
 
 @dataclass
 class Replay:
-    """One candidate on one batch.
+    """Result of one schedule on one batch.
 
     Attributes:
         logits: [B, width, vocabulary], the columns that predict the continuations.
         visual_tokens: LongTensor[L, B], visual tokens alive in each layer.
         cache: KV cache; the layers that were not run are empty until `select`.
         entry: First layer that was run.
+        recorded: Dense layer outputs and cache that it was run on.
     """
 
     logits: Tensor
@@ -57,7 +58,7 @@ class Replay:
     recorded: Recorded
 
     def select(self, rows: Tensor) -> Any:
-        """The cache of some rows, complete: layers that were not run get the dense keys and values. Uses it up."""
+        """The complete cache of some rows: layers that were not run get the dense one. Uses the replay up."""
         self.cache.batch_select_indices(rows)
         for i in range(self.entry):
             layer = copy.copy(self.recorded.cache.layers[i])
@@ -71,9 +72,10 @@ class DensePrefix:
 
     Attributes:
         forced: The batch.
-        logits: [B, width, vocabulary], dense.
+        logits: [B, width, vocabulary], dense logits.
         position_ids: Position ids [..., B, S] as `generate` would set them.
         visual_mask: BoolTensor[B, S], visual tokens of the prompts.
+        scores: Scores that a first stage would use, for each of the keys.
         recorded: Layer outputs and cache; None after `forget`.
     """
 
@@ -90,11 +92,11 @@ class DensePrefix:
         self.logits, self.recorded, self.scores, self.visual_mask = self._dense_pass(keys)
 
     def forget(self) -> None:
-        """Drop what is large; the next replay computes it again, without the vision tower."""
+        """Drop layer outputs and cache; the next replay computes them again, without the vision tower."""
         self.recorded = None
 
     def replay(self, schedule: Schedule) -> Replay:
-        """Runs a schedule on the batch.
+        """Run a schedule on the batch.
 
         Raises:
             PatchError: a criterion cannot be computed on this batch.
@@ -112,14 +114,14 @@ class DensePrefix:
         return Replay(logits, patch.report.visual_tokens, cache, entry, recorded)
 
     def rerun(self, entry: int) -> Tensor:
-        """Logits [B, width, vocabulary] when the layers from `entry` on run again, under whatever hooks they carry."""
+        """Logits [B, width, vocabulary] with the layers from `entry` on run again, with the hooks they carry."""
         recorded, cache = self.ensure_recorded(), self._new_cache()
         known = zip(self._layers, recorded.outputs[:entry], strict=False)
         with torch.no_grad(), self._substituted(cache), recorded_outputs(known):
             return self._call(cache)
 
     def ensure_recorded(self) -> Recorded:
-        """The large part, computed again if it was dropped."""
+        """Layer outputs and cache, computed again if they were dropped."""
         if self.recorded is None:
             cache = self._new_cache()
             with torch.no_grad(), self._substituted(cache), collected_outputs(self._layers) as outputs:
@@ -128,7 +130,7 @@ class DensePrefix:
         return self.recorded
 
     def _entry(self, schedule: Schedule) -> int:
-        """First layer that a schedule needs to run."""
+        """First layer that has to be run for a schedule."""
         for stage in schedule.stages:
             if stage.keep.ratio == 1.0:
                 continue

@@ -163,7 +163,7 @@ def upper_bounds(values: ArrayLike, groups: Sequence[Hashable], seed: int = 0) -
     Raises:
         DataError: fewer than four groups.
     """
-    check_groups(groups)
+    check_groups(groups, "a bound", LEAST_GROUPS)
     table = np.asarray(values, dtype=float)
     sums, sizes = _cluster_totals(table, groups)
     mean, error = _mean_and_error(np.ones((1, len(sizes))), sums, sizes)
@@ -177,17 +177,18 @@ def upper_bounds(values: ArrayLike, groups: Sequence[Hashable], seed: int = 0) -
     return bounds.reshape(table.shape[1:])
 
 
-def check_groups(groups: Sequence[Hashable]) -> None:
-    """Refuse samples from which no upper bound follows.
+def check_groups(groups: Sequence[Hashable], figure: str = "an interval", least: int = 2) -> None:
+    """Refuse samples of too few groups for a figure.
 
     Raises:
-        DataError: they are of fewer than four groups.
+        DataError: they are of fewer than `least` groups.
     """
-    if len(set(groups)) < LEAST_GROUPS:
+    found = len(set(groups))
+    if found < least:
         raise DataError(
-            f"a bound needs samples of at least {LEAST_GROUPS} groups",
+            f"{figure} needs samples of at least {least} groups",
             field="samples",
-            value=len(groups),
+            value=found,
             remedy="give more rows; rows of one image, or of one `group`, count as one",
         )
 
@@ -203,7 +204,7 @@ def _cluster_totals(values: Array, groups: Sequence[Hashable]) -> tuple[Array, A
 
 
 def _resamples(counts: Array, seed: int) -> Array:
-    """How often each kind of group is drawn, [resamples, G]; `counts` [G]: how many groups are of that kind."""
+    """Number of draws of each kind of group, [resamples, G], from the number of groups of each kind, `counts` [G]."""
     total = int(counts.sum())
     return np.random.default_rng(seed).multinomial(total, counts / total, size=_RESAMPLES).astype(float)
 

@@ -74,7 +74,7 @@ def substituted_call(module: nn.Module, call: Mapping[str, Any]) -> Iterator[Non
 
 @contextmanager
 def collected_outputs(modules: Iterable[nn.Module]) -> Iterator[list[Any]]:
-    """What modules return, in the order of their calls."""
+    """Outputs of modules, in the order of their calls."""
     outputs: list[Any] = []
 
     def collect(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:

@@ -97,5 +97,5 @@ def test_impossible_settings_are_refused(given: tuple, field: str) -> None:
 def test_rows_of_one_image_give_no_interval(setting) -> None:
     loaded, data, _ = setting
     one = load_samples(data.name, samples=1)
-    with pytest.raises(DataError, match="two groups"):
+    with pytest.raises(DataError, match="2 groups"):
         ablate(loaded, one, CELLS)

@@ -78,7 +78,7 @@ def test_a_file_that_exists_is_replaced_by_force_only(cli, tiny, own, tmp_path):
 def test_one_group_of_rows_has_no_interval(cli, tiny, tmp_path):
     result = cli("flow", tiny, "--data", save_rows(tmp_path, count=2), "--json")
     assert result.code == 2
-    assert "two groups" in result.json["error"]["message"]
+    assert "2 groups" in result.json["error"]["message"]
 
 
 def test_no_proposal_is_a_failed_job_that_says_why_and_still_shows_the_curves(cli, tiny, own, tmp_path, monkeypatch):

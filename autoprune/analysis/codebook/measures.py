@@ -14,7 +14,7 @@ from autoprune.analysis.divergences import Divergences
 from autoprune.errors import ModelError
 
 Variant = Literal["sound", "paper"]
-"""How redundancy is measured: soundly, or as the code released with the paper does."""
+"""Ways to measure redundancy: sound ones, or those of the code released with the paper."""
 _TOP_CONFIDENCE, _TOP_DIVERGENCE, _GLOBAL_WEIGHT = 50, 10, 16
 _NULL_EVERY = 4
 _MOST_NOISE = 0.01
@@ -132,7 +132,7 @@ def confidence(logits: Tensor, variant: Variant) -> Tensor:
 
 
 def divergence(ablated: Tensor, whole: Tensor, variant: Variant) -> Tensor:
-    """How far an ablation moves the answer: FloatTensor[n], of logits [n, V] with and without it.
+    """Divergence FloatTensor[n] of the answers from logits [n, V] with an ablation and without it.
 
     The Jensen-Shannon divergence over the whole vocabulary, in nats. The released code looks at the 10 likeliest tokens
     of the run that is not ablated, renormalised, turns both Kullback-Leibler terms round, and divides by 10.

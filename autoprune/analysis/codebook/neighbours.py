@@ -59,7 +59,7 @@ def _block(first: int, width: int, corner: tuple[int, int], size: tuple[int, int
 
 
 def _shifted(place: int, size: int, end: int) -> int:
-    """Where a window of `size` around `place` starts, so that it stays within [0, end)."""
+    """Start of a window of `size` around `place` that stays within [0, end)."""
     return max(0, min(place - size // 2, end - size))
 
 

@@ -23,7 +23,7 @@ from autoprune.evaluate.batch import plan_batches
 from autoprune.evaluate.encoding import force, model_inputs
 from autoprune.evaluate.greedy import padding_token
 from autoprune.evaluate.refusals import check_greedy
-from autoprune.evaluate.statistics import Array, Curve
+from autoprune.evaluate.statistics import Array, Curve, check_groups
 from autoprune.models.environment import versions
 from autoprune.models.loading import LoadedModel
 from autoprune.presets import himap
@@ -147,13 +147,7 @@ def analyse_flow(
     if window is not None and not 1 <= window <= depth:
         raise ModelError(f"must be 1 to {depth}, the layers of this model", field="window", value=window)
     groups = [sample.group for sample in data]
-    if len(set(groups)) < 2:
-        raise DataError(
-            "intervals need samples of at least two groups",
-            field="data",
-            value=f"{len(data)} samples of {len(set(groups))} group",
-            remedy="give samples of several images",
-        )
+    check_groups(groups)
     measured = _Measured.empty(len(data), depth)
     batches = plan_batches(loaded.processor, data, range(len(data)), batch_size)
     done = 0

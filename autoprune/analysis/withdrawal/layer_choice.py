@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError
-from autoprune.evaluate.statistics import check_groups, upper_bounds
+from autoprune.evaluate.statistics import LEAST_GROUPS, check_groups, upper_bounds
 
 Rule = Literal["robust", "vtw-compat"]
 ETA = 0.003
@@ -30,7 +30,7 @@ def checked_rule(name: str, eta: float, data: SampleSet) -> Rule:
     if not eta > 0:
         raise DataError("must be above 0", field="eta", value=eta, remedy=f"the authors of VTW use {ETA} nats")
     if known == "robust":
-        check_groups([sample.group for sample in data])
+        check_groups([sample.group for sample in data], "a bound", LEAST_GROUPS)
     return known
 
 

@@ -38,7 +38,7 @@ class WithdrawalCurve(Curve):
 
     @classmethod
     def over(cls, values: ArrayLike, groups: Sequence[Hashable]) -> Self:
-        """Of values [n, L] with the cluster of each sample."""
+        """The curve of values [n, L] with the cluster of each sample."""
         table = np.asarray(values, dtype=float)
         known = mean_curve(table, groups)
         return cls(known.mean, known.low, known.high, np.quantile(table, 0.9, axis=0).tolist())

@@ -188,9 +188,9 @@ def test_the_rule_wants_the_upper_end_and_a_layer_to_score_in():
 
 
 def test_what_cannot_be_analysed_is_named(loaded, own, tmp_path):
-    with pytest.raises(DataError, match="at least two groups"):
+    with pytest.raises(DataError, match="at least 2 groups"):
         analyse_flow(loaded, rows(tmp_path, count=1))
-    with pytest.raises(DataError, match="at least two groups"):
+    with pytest.raises(DataError, match="at least 2 groups"):
         analyse_flow(loaded, rows(tmp_path, group="same"))
     with pytest.raises(ModelError, match="must be 1 to 6"):
         analyse_flow(loaded, own, window=7)

@@ -71,5 +71,5 @@ def test_the_bound_counts_from_the_noise_floor() -> None:
 def test_few_groups_have_no_bound() -> None:
     with pytest.raises(DataError, match=r"at least 4 groups \(got 1\)"):
         robust(np.ones((1, 3)), np.zeros(1), ["a"])
-    with pytest.raises(DataError, match=r"at least 4 groups \(got 9\).*count as one"):
+    with pytest.raises(DataError, match=r"at least 4 groups \(got 3\).*count as one"):
         robust(np.ones((9, 3)), np.zeros(9), ["a", "b", "c"] * 3)
