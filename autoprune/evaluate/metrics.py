@@ -59,7 +59,7 @@ def exact_match(text: str, answers: Iterable[str]) -> float:
 
 @dataclass(frozen=True)
 class Metric:
-    """How an answer is judged against the accepted ones.
+    """How an answer is judged against the accepted ones; rows with choices are judged by the choice alone.
 
     Attributes:
         name: ``exact_match``, or ``vendor/name`` of another package.

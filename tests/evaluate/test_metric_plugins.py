@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from support.plugins import install
@@ -95,6 +98,11 @@ def tiny(tmp_path_factory):
     return save_tiny(folder / "model"), save_rows(folder)
 
 
+def measured_with(study: Path) -> set[str]:
+    with closing(sqlite3.connect(study / "run" / "study.db")) as database:
+        return {version for (version,) in database.execute("SELECT metric_version FROM autoprune_evaluations")}
+
+
 def test_it_judges_every_verdict_of_a_study_and_of_its_verification(installed, tiny, tmp_path):
     model, rows = tiny
     options = {"model": {"path": str(model)}, "data": {"calibration": {"path": str(rows)}}, "baselines": ["vtw"]}
@@ -102,6 +110,8 @@ def test_it_judges_every_verdict_of_a_study_and_of_its_verification(installed, t
     plain = run_study(tiny_spec(tmp_path / "plain", **options)).front
     spec = tiny_spec(tmp_path / "study", metric="acme/word_share", **options)
     front = run_study(spec).front
+    assert measured_with(tmp_path / "plain") == {"1/16/32"}  # as before there were plug-ins
+    assert measured_with(tmp_path / "study") == {"1+acme/word_share@3/16/32"}
     loaded, data = load_model(str(model)), load_samples(str(rows))
     own = Evaluator(loaded, data, metric=load_metric("acme/word_share")).dense()
     assert front.dense.accuracy == pytest.approx(sum(r.correct for r in own) / len(own))
