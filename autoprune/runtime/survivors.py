@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from autoprune.runtime.similarity import cosine
+from autoprune.runtime.exact import cosine
 from autoprune.schedule import Keep
 
 

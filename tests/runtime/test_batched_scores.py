@@ -40,8 +40,8 @@ def sample(generator: torch.Generator) -> dict[str, Tensor]:
     before, image, after = (int(torch.randint(low, 24, (), generator=generator)) for low in (0, 2, 1))
     length = before + image + after
     twin = torch.arange(length)
-    copies = torch.randint(0, image, (image // 2,), generator=generator) + before
-    twin[copies] = copies[torch.randperm(len(copies), generator=generator)]
+    copies, originals = torch.randint(0, image, (2, image // 2), generator=generator) + before
+    twin[copies] = originals
     visual = (torch.arange(length) >= before) & (torch.arange(length) < before + image)
     gone = visual & (torch.rand(length, generator=generator) < 0.2)
     gone[before] = False

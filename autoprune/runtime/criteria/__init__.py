@@ -19,10 +19,6 @@ from autoprune.schedule import Criterion, PluginCriterion
 
 _PLAIN = Softmax()
 
-_PLAIN = Softmax()
-
-_PLAIN = Softmax()
-
 
 @dataclass(frozen=True)
 class ScoreInputs:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from autoprune.errors import PatchError
 from autoprune.runtime.criteria import ScoreInputs, ScoreWork
+from autoprune.runtime.exact import exact_dtype
 from autoprune.runtime.survivors import places, take
 from autoprune.runtime.tap import Softmax
 from autoprune.schedule import AttentionCriterion, Reads
@@ -103,7 +104,7 @@ def attention_received(
     criterion: AttentionCriterion,
     most: int,
 ) -> Tensor:
-    """Attention that each key receives from the chosen query rows, exact, in fp32.
+    """Attention that each key receives from the chosen query rows, exact: rows in fp32, summed in double precision.
 
     Args:
         query: [B, H, n, d], after rotary embedding.
@@ -117,21 +118,20 @@ def attention_received(
     Returns:
         FloatTensor[B, N].
     """
-    batch, total = query.shape[0], key.shape[2]
-    received = torch.zeros(batch, total, device=query.device)
-    seen_by = torch.zeros(batch, total, device=query.device) if criterion.normalize == "causal" else None
+    batch, total, exact = query.shape[0], key.shape[2], exact_dtype(query.device)
+    received = torch.zeros(batch, total, dtype=exact, device=query.device)
+    seen_by = torch.zeros_like(received) if criterion.normalize == "causal" else None
     voters = places(rows, most)
     for chunk, weights, visible in attention_rows(query, key, voters, mask, softmax):
-        voted = _over_heads(weights, criterion.heads)
-        ballot = rows.gather(1, chunk)[:, :, None].to(voted.dtype)  # samples with fewer voters are filled up
-        received += (voted * ballot).sum(1)
+        ballot = rows.gather(1, chunk)[:, :, None]  # samples with fewer voters are filled up
+        received += (_over_heads(weights, criterion.heads) * ballot).sum(1, dtype=exact)
         if seen_by is not None:
-            seen_by += (visible.any(1) * ballot).sum(1)
+            seen_by += (visible.any(1) & ballot).sum(1)
     if seen_by is not None:
-        return received / seen_by.clamp(min=1)
-    if criterion.reduce == "mean":
-        return received / rows.sum(1, keepdim=True).clamp(min=1)
-    return received
+        received = received / seen_by.clamp(min=1)
+    elif criterion.reduce == "mean":
+        received = received / rows.sum(1, keepdim=True).clamp(min=1)
+    return received.float()
 
 
 def attention_rows(
@@ -209,7 +209,7 @@ def rater_rows(embeddings: Tensor, visual: Tensor, text: Tensor, n_visual: int, 
     """
     if n_visual == 0 or n_text == 0:
         return text
-    exact = torch.float32 if embeddings.device.type == "mps" else torch.float64
+    exact = exact_dtype(embeddings.device)
     image, words = places(visual, n_visual), places(text, n_text)
     is_image, is_word = visual.gather(1, image), text.gather(1, words)
     states = embeddings.detach()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from autoprune.errors import ScheduleError
 from autoprune.runtime.criteria import ScoreInputs, ScoreWork
-from autoprune.runtime.similarity import cosine
+from autoprune.runtime.exact import cosine
 from autoprune.runtime.survivors import places, take
 from autoprune.schedule import CodebookCriterion
 

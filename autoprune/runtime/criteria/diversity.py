@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from autoprune.runtime.criteria import ScoreInputs, ScoreWork
-from autoprune.runtime.similarity import cosine
+from autoprune.runtime.exact import cosine
 from autoprune.runtime.survivors import places, take
 
 _PAIRS_AT_ONCE = 2**25
