@@ -30,10 +30,10 @@ def test_a_study_searches_with_a_criterion_of_another_package(tmp_path: Path) ->
     spec = tiny_spec(
         tmp_path / "study",
         model={"path": str(model)},
-        data={"calibration": {"path": str(rows), "samples": 6}},
+        data={"calibration": {"path": str(rows), "samples": 2}},
         space=SPACE,
         baselines=[],
-        search={"trials": 12, "racing": False},
+        search={"trials": 10, "racing": False},
         objectives=["flops", "kl"],
     )
     assert spec.space.criteria[0] == parse_criterion("acme/norm")
