@@ -6,7 +6,7 @@ import re
 
 def test_a_page_and_a_sheet(cli, tiny, rows, tmp_path):
     target = tmp_path / "ablation.html"
-    options = ["--data", rows, "--k1", 1, "--k2", 3, "--keep1", 0.5, "--keep2", 0.25, "--keep2", 0.1]
+    options = ["--data", rows, "--samples", 6, "--k1", 1, "--k2", 3, "--keep1", 0.5, "--keep2", 0.25, "--keep2", 0.1]
     found = cli("ablate", tiny, *options, "-o", target, "--json").json
     with (tmp_path / "ablation.csv").open() as file:
         lines = list(csv.DictReader(file))
@@ -19,7 +19,7 @@ def test_a_page_and_a_sheet(cli, tiny, rows, tmp_path):
     again = cli("ablate", tiny, *options, "-o", target)
     assert again.code == 2
     assert "--force" in again.err
-    few = ["--data", rows, "--k1", 1, "--k2", 3, "--keep1", 0.5, "--keep2", 0.25]
+    few = ["--data", rows, "--samples", 4, "--k1", 1, "--k2", 3, "--keep1", 0.5, "--keep2", 0.25]
     people = cli("ablate", tiny, *few, "-o", target, "--force")
     assert "lead" in people.out
 
