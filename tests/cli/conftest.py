@@ -44,8 +44,8 @@ def study_folder(tmp_path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
-    """A loadable model with six layers."""
-    return save_tiny(tmp_path_factory.mktemp("tiny"))
+    """A loadable model with six layers, whose answers have 1 to 8 tokens."""
+    return save_tiny(tmp_path_factory.mktemp("tiny"), eos_bias=2.5)
 
 
 @pytest.fixture(scope="session")
