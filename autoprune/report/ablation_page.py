@@ -49,7 +49,7 @@ def ablation_csv(found: Ablation, path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Section:
+class AblationTable:
     """A table of the page with its heading; rows are a name and cells, `picture` a PNG in base64."""
 
     anchor: str
@@ -77,13 +77,13 @@ def _lead(found: Ablation) -> str:
     )
 
 
-def _arms(found: Ablation) -> Section:
+def _arms(found: Ablation) -> AblationTable:
     heads = ["Rows that vote", "Accuracy", "HiMAP's lead (points)"]
     heads += [f"K1 = {layer}: HiMAP's lead" for layer in found.behind_at]
     rows = [(NAMES[arm], _leads_of(found, arm, accuracy)) for arm, accuracy in found.arms.items()]
     note = "Mean over all settings, and over those of each first layer. A lead whose interval holds zero is no lead."
     alt = "Lead of HiMAP over each arm, by setting"
-    return Section("arms", "HiMAP against other voters", note, heads, rows, _picture(found), alt)
+    return AblationTable("arms", "HiMAP against other voters", note, heads, rows, _picture(found), alt)
 
 
 def _leads_of(found: Ablation, arm: str, accuracy: Estimate[float]) -> list[str]:
@@ -91,26 +91,26 @@ def _leads_of(found: Ablation, arm: str, accuracy: Estimate[float]) -> list[str]
     return [_share(accuracy), *("–" if arm == "himap" else _difference(of[arm]) for of in leads)]
 
 
-def _factors(found: Ablation) -> Section:
+def _factors(found: Ablation) -> AblationTable:
     rows = [
         (f"{_FACTOR_NAMES[factor]} {_level(factor, value)}", [_share(accuracy)])
         for factor, levels in found.factors.items()
         for value, accuracy in levels.items()
     ]
     note = "HiMAP's accuracy, mean over all settings with this value."
-    return Section("factors", "Accuracy by layer and share", note, ["Cell", "Accuracy"], rows)
+    return AblationTable("factors", "Accuracy by layer and share", note, ["Cell", "Accuracy"], rows)
 
 
-def _tasks(found: Ablation) -> Section:
+def _tasks(found: Ablation) -> AblationTable:
     others = [arm for arm in found.arms if arm != "himap"]
     rows = [(task, [points(leads[arm]) for arm in others]) for task, leads in found.tasks.items()]
     note = "HiMAP's lead in points, mean over all settings. One task has few rows: read signs, not decimals."
-    return Section("tasks", "Task by task", note, ["Task", *(NAMES[arm].split(":")[0] for arm in others)], rows)
+    return AblationTable("tasks", "Task by task", note, ["Task", *(NAMES[arm].split(":")[0] for arm in others)], rows)
 
 
-def _cells(found: Ablation) -> Section:
+def _cells(found: Ablation) -> AblationTable:
     heads = ["Cell", "Rows that vote", "FLOPs", "Accuracy", "Drop (points)", "HiMAP's lead (points)"]
-    return Section("cells", "Every cell", "", heads, [(_setting(r.cell), _cell_figures(r)) for r in found.rows])
+    return AblationTable("cells", "Every cell", "", heads, [(_setting(r.cell), _cell_figures(r)) for r in found.rows])
 
 
 def _cell_figures(r: Row) -> list[str]:
