@@ -14,15 +14,14 @@ from torch import Tensor, nn
 from autoprune.errors import PatchError
 from autoprune.runtime.cache import cached_keys, entries_before, pruned_layer
 from autoprune.runtime.call import PassState
-from autoprune.runtime.codebook import read_prototypes
-from autoprune.runtime.criteria import ScoreInputs, behaviour_of
+from autoprune.runtime.criteria import ScoreInputs, behaviour_of, prepared
 from autoprune.runtime.criteria.attention import rater_rows, text_rows
 from autoprune.runtime.decoder import attention_of, decoder_layers
 from autoprune.runtime.positions import Renumberer
 from autoprune.runtime.shortened import Arguments, ShortenedCalls, hidden_of
 from autoprune.runtime.survivors import adaptive_targets, choose, merged
 from autoprune.runtime.tap import SeenAttention, Softmax, attention_ahead, tapped
-from autoprune.schedule import CodebookCriterion, Criterion, Reads, Schedule, Stage
+from autoprune.schedule import Criterion, Reads, Schedule, Stage
 from autoprune.schedule.criteria import COUNTS
 
 ScoreKey = tuple[int, Criterion]
@@ -31,7 +30,7 @@ ScoreKey = tuple[int, Criterion]
 
 @dataclass(frozen=True)
 class Plan:
-    """Stages, observed scores and codebooks of a patched model, the same in every pass.
+    """Stages, observed scores and prepared tensors of a patched model, the same in every pass.
 
     Attributes:
         decoder: The text model.
@@ -39,7 +38,7 @@ class Plan:
         observed: For each layer, the scores to read from its attention as it runs.
         encoded: Scores to read from the attention of the vision tower.
         given: Scores known beforehand; those of attention are used while nothing was dropped yet.
-        codebooks: Prototypes [P, d] of each codebook.
+        prepared: What criteria have read from disk.
         compact: Whether survivors are renumbered.
     """
 
@@ -48,7 +47,7 @@ class Plan:
     observed: Mapping[int, tuple[ScoreKey, ...]] = field(default_factory=dict)
     encoded: tuple[ScoreKey, ...] = ()
     given: Mapping[ScoreKey, Tensor] = field(default_factory=dict)
-    codebooks: Mapping[Criterion, Tensor] = field(default_factory=dict)
+    prepared: Mapping[Criterion, Tensor] = field(default_factory=dict)
     compact: bool = False
 
     @cached_property
@@ -79,7 +78,7 @@ def make_plan(model: nn.Module, decoder: nn.Module, schedule: Schedule, given: M
     """
     observed: dict[int, tuple[ScoreKey, ...]] = {}
     encoded: list[ScoreKey] = []
-    codebooks: dict[Criterion, Tensor] = {}
+    read: dict[Criterion, Tensor] = {}
     parts: Any = decoder
     for stage in schedule.stages:
         criterion = stage.criterion
@@ -95,10 +94,11 @@ def make_plan(model: nn.Module, decoder: nn.Module, schedule: Schedule, given: M
             _check_attention_at(decoder, stage.layer, stage.layer)
         elif criterion.reads is Reads.TOWER and key not in given:
             encoded.append(key)
-        if isinstance(criterion, CodebookCriterion):
-            codebooks[criterion] = read_prototypes(criterion, parts.config.hidden_size, model)
+        found = prepared(criterion, parts.config.hidden_size, model)
+        if found is not None:
+            read[criterion] = found
     stages = {stage.layer: stage for stage in schedule.stages}
-    return Plan(decoder, stages, observed, tuple(encoded), given, codebooks, schedule.positions == "compact")
+    return Plan(decoder, stages, observed, tuple(encoded), given, read, schedule.positions == "compact")
 
 
 def _check_attention_at(decoder: nn.Module, i: int, stage: int) -> None:
@@ -305,7 +305,7 @@ class Pruner:
             present=survivors.valid if survivors else None,
             raters=state.raters,
             tower=state.tower,
-            prototypes=self.plan.codebooks.get(criterion),
+            prepared=self.plan.prepared.get(criterion),
         )
         # Scores are fp32 also where the model runs under autocast.
         with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):

@@ -97,7 +97,7 @@ def inputs_of(
         key=padded("key", 1, 0.5),
         mask=((columns[:, :, None] >= columns[:, None]) & alive[:, None] & valid[:, None])[:, None],
         raters=rater_rows(hidden, visual, text, max(counts["n_visual"]), max(counts["n_text"])),
-        prototypes=prototypes,
+        prepared=prototypes,
         **counts,
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, Protocol, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from autoprune.errors import PatchError
 from autoprune.runtime.tap import Softmax
@@ -46,7 +46,7 @@ class ScoreInputs:
         present: BoolTensor[B, n], False at queries that fill up a ragged batch; None = all are tokens.
         raters: BoolTensor[B, S], words that match the image, where the criterion asks for them.
         tower: FloatTensor[B, S], attention that visual tokens receive inside the vision tower, where it is read.
-        prototypes: [P, d], the codebook of the criterion.
+        prepared: What the criterion read from disk: the prototypes [P, d] of a codebook.
     """
 
     options: Any
@@ -70,7 +70,7 @@ class ScoreInputs:
     present: Tensor | None = None
     raters: Tensor | None = None
     tower: Tensor | None = None
-    prototypes: Tensor | None = None
+    prepared: Tensor | None = None
 
 
 class ScoreWork(NamedTuple):
@@ -115,6 +115,22 @@ def behaviour_of(criterion: Criterion) -> Behaviour:
     return _built_in(criterion.name)
 
 
+def prepared(criterion: Criterion, width: int, model: nn.Module) -> Tensor | None:
+    """What a criterion needs from disk, read and checked before the first pass; None if it needs nothing.
+
+    Args:
+        criterion: The criterion; its behaviour may have a function ``prepare(options, width, model)``.
+        width: Width of the decoder's hidden states.
+        model: The model that is to be pruned.
+
+    Raises:
+        PatchError: it cannot be read, or does not fit the model.
+    """
+    prepare = getattr(behaviour_of(criterion), "prepare", None)
+    found: Tensor | None = prepare(criterion, width, model) if prepare else None
+    return found
+
+
 @cache
 def _built_in(name: str) -> Behaviour:
     return cast(Behaviour, importlib.import_module(f"autoprune.runtime.criteria.{name}"))
@@ -143,4 +159,4 @@ class _PluginBehaviour:
         return int(self.kind.macs(work.candidates, work.tokens, work.width, work.heads, options))
 
 
-__all__ = ["Behaviour", "ScoreInputs", "ScoreWork", "behaviour_of"]
+__all__ = ["Behaviour", "ScoreInputs", "ScoreWork", "behaviour_of", "prepared"]
