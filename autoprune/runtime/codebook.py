@@ -29,7 +29,7 @@ def write_prototypes(path: Path, prototypes: Tensor, projector: str | None) -> C
     header = {"format": FORMAT, "version": str(VERSION)}
     if projector is not None:
         header["projector_sha256"] = projector
-    content = save({"prototypes": prototypes.contiguous()}, metadata=header)
+    content = _in_order(save({"prototypes": prototypes.contiguous()}, metadata=header))
     write_whole(path, content)
     digest = hashlib.sha256(content).hexdigest()
     return CodebookCriterion(path=str(path), sha256=digest, prototypes=len(prototypes))
@@ -90,6 +90,14 @@ def _check_projector(criterion: CodebookCriterion, content: bytes, model: nn.Mod
             value=criterion.path,
             remedy="make a codebook with this model: `autoprune codebook`",
         )
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same file with its header sorted: safetensors writes metadata in any order, and a digest must not change."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
 def _header(content: bytes) -> dict[str, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from support.zoo import internvl, llama, llava, qwen2_5_vl
 
 import autoprune
@@ -57,3 +58,11 @@ def test_weights_that_are_not_there_are_an_error() -> None:
     model.model.multi_modal_projector.to("meta")
     with pytest.raises(PatchError, match="offloaded"):
         projector_digest(model)
+
+
+def test_a_codebook_written_again_is_the_same_file(tmp_path: Path) -> None:
+    """A schedule names its digest, and a study's record the schedule."""
+    prototypes, path = torch.randn(3, 64), tmp_path / "book.safetensors"
+    made = [write_prototypes(path, prototypes, "some projector") for _ in range(8)]
+    assert len(set(made)) == 1
+    assert torch.equal(load_file(path)["prototypes"], prototypes)
