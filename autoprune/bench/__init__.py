@@ -1,4 +1,4 @@
-"""How fast a schedule really is: dense and pruned runs side by side, and where the time goes that is not saved."""
+"""Benchmark of schedules: dense and pruned runs side by side, and where the time goes that is not saved."""
 
 from autoprune.bench.plan import BenchPlan, choose_schedules
 from autoprune.bench.results import Benchmark

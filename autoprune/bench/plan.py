@@ -18,7 +18,7 @@ _PUBLISHED = ("vtw", "fastv", "himap", "pyramiddrop")
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """What a benchmark times.
+    """Settings and schedules of a benchmark, checked before a model is loaded.
 
     Attributes:
         schedules: By the name under which each is shown.

@@ -114,7 +114,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """All settings.
+    """Results of a benchmark, one for each setting.
 
     Attributes:
         settings: What was measured.

@@ -1,4 +1,4 @@
-"""What a schedule is compared with to explain its time: variants of itself, and the least that its token counts cost.
+"""Variants that explain the time of a schedule: variants of itself, and the least that its token counts cost.
 
 The least possible cost is that of the stock layers on as many tokens, with nothing scored, gathered or written back:
 the sequence is cut off at its end, which is a view and no copy. The output means nothing; the time is what any

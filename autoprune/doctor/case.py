@@ -51,7 +51,7 @@ class ModelUnderTest:
 
     @property
     def reference_kernel(self) -> str:
-        """What the reference runs with: eager, which shows its attention maps, if the model accepts it."""
+        """Attention kernel of the reference: eager, which shows its attention maps, if the model accepts it."""
         return "eager" if "eager" in self.kernels else self.kernel
 
     @cached_property

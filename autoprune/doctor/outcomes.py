@@ -20,7 +20,7 @@ _SHUT = -6e4
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one check showed under one schedule."""
+    """Outcome of one check under one schedule."""
 
     status: Status
     reason: str

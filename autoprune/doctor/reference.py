@@ -3,7 +3,7 @@
 The reference shares nothing with the pruning but the places of modules: no gathering, no cache of another kind, no
 mask of another size. Masks are the model's own with the dropped columns closed. A recurrent layer has no columns to
 close: there, and only there, the survivors are handed to the mixer alone, for one row without padding. From the full
-attention maps of the reference follows what stages that choose by attention should keep: the slow truth beside the
+attention maps of the reference follows what stages that choose by attention should keep: an independent judge of the
 runtime's few rows.
 """
 
@@ -225,7 +225,7 @@ def spread(scores: Tensor, candidates: Tensor) -> float:
 
 
 def misjudged(scores: Tensor, candidates: Tensor, kept: Tensor, keep: Keep) -> float:
-    """How much a decision contradicts the scores, as a share of the best score; 0 if it does not.
+    """Contradiction between a decision and the scores, as a share of the best score; 0 if it does not.
 
     Args:
         scores: FloatTensor[S].

@@ -50,7 +50,7 @@ class CacheEntries:
 
 @dataclass(frozen=True)
 class DictatedRun:
-    """What a run gave, logits as float32 on the host.
+    """Result of a run whose answer was dictated, logits as float32 on the host.
 
     Attributes:
         logits: For each row, FloatTensor[n, V] at the positions asked for: the head on what the decoder gave there.

@@ -1,4 +1,4 @@
-"""What a schedule loses: answers, verdicts, intervals, and times beside the dense model.
+"""Evaluation of schedules: answers, verdicts, intervals, and times beside the dense model.
 
 From one data row to its result:
 

@@ -59,7 +59,7 @@ def exact_match(text: str, answers: Iterable[str]) -> float:
 
 @dataclass(frozen=True)
 class Metric:
-    """How an answer is judged against the accepted ones; rows with choices are judged by the choice alone.
+    """A metric: judges an answer against the accepted ones; rows with choices are judged by the choice alone.
 
     Attributes:
         name: ``exact_match``, or ``vendor/name`` of another package.
@@ -141,7 +141,7 @@ def evidence_metric(evidence: dict[str, Any]) -> Metric:
 
 
 def measuring_version(metric: Metric) -> str:
-    """What results depend on besides model, data and schedule; part of every address in the ledger.
+    """Version of what results depend on besides model, data and schedule; part of every address in the ledger.
 
     ``1`` for the built-in metric and a table without raised versions: the addresses of every study before plug-ins.
     """

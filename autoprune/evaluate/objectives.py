@@ -18,7 +18,7 @@ Direction = Literal["minimize", "maximize"]
 
 @dataclass(frozen=True)
 class Unit:
-    """How a number is written.
+    """Unit of an objective, and the format of its numbers.
 
     Attributes:
         symbol: Stands behind a value.
@@ -126,7 +126,7 @@ class Objective:
         return -value if self.more_is_better else value
 
     def lost(self, dense: float, pruned: float) -> float:
-        """How much worse pruned is than dense, in the unit of `Unit.change`; negative where it is better."""
+        """Loss from dense to pruned, in the unit of `Unit.change`; negative where it is better."""
         return self.minimised(pruned) - self.minimised(dense)
 
 

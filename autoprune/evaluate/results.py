@@ -67,7 +67,7 @@ class _Part(BaseModel):
 
 
 class CostRatios(_Part):
-    """What a schedule costs on a data set: the sum over the samples, over the same sum of the dense model."""
+    """Cost of a schedule on a data set relative to dense: ratios of the sums over the samples."""
 
     flops_ratio: float
     flops_ratio_end_to_end: float
@@ -75,7 +75,7 @@ class CostRatios(_Part):
 
 
 class Quality(_Part):
-    """How good a schedule is on the samples of one task, or on all of them.
+    """Quality of a schedule on the samples of one task, or on all of them.
 
     Attributes:
         accuracy: Mean verdict, in [0, 1].
@@ -112,7 +112,7 @@ class Summary(Quality, CostRatios):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is lost from dense to pruned on the same samples: absolute accuracy, over all and by task."""
+    """Losses from dense to pruned on the same samples: absolute accuracy, over all and by task."""
 
     overall: PairedDrop
     tasks: dict[str, PairedDrop]
@@ -143,7 +143,7 @@ def summarise(results: Sequence[SampleResult], dense: Sequence[SampleResult] = (
 
 
 def compare(dense: Sequence[SampleResult], pruned: Sequence[SampleResult], seed: int = 0) -> Comparison:
-    """What is lost from dense to pruned on the same samples, over all and per task.
+    """Losses from dense to pruned on the same samples, over all and per task.
 
     Args:
         dense: Results of the dense model; more than those of `pruned` are allowed.
@@ -162,7 +162,7 @@ def compare(dense: Sequence[SampleResult], pruned: Sequence[SampleResult], seed:
 
 
 def flops_quantiles(results: Sequence[SampleResult]) -> dict[str, float]:
-    """How the prefill FLOPs of single samples over dense are spread: `p10`, `p50`, `p90` and `max`.
+    """Quantiles over the samples of prefill FLOPs relative to dense: `p10`, `p50`, `p90` and `max`.
 
     Schedules that keep by `mass` or `threshold` cost each input something else; with ratios only prompts differ.
     """

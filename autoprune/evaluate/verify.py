@@ -1,4 +1,4 @@
-"""Verification of a schedule on held-out data, by plain `apply` and ``generate()``: does its claimed drop hold?"""
+"""Verification of a schedule on held-out data, by plain `apply` and ``generate()``, against the drop that it claims."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Cost:
 
     @property
     def end_to_end_flops(self) -> int:
-        """All parts."""
+        """FLOPs of all parts."""
         return sum(self.parts.values())
 
     @property

@@ -47,7 +47,7 @@ def visible_range(front: FrontFile, named: list[Point]) -> tuple[float, float, i
 
 
 def below_frame(front: FrontFile, presets: list[Point], low: float) -> list[tuple[float, str]]:
-    """Where to say, at the bottom edge, which published methods lie below it, and how far: their cost and a text."""
+    """Notes at the bottom edge for published methods that lie below it: their cost and a text."""
     unit = quality_of(front).unit
     cut = [(flops_of(p), height_of(front, p), p.name) for p in presets]
     return [(x, f"▼ {name} {unit.value(y, 0)}") for x, y, name in cut if y < low]

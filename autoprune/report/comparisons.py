@@ -117,7 +117,7 @@ def heat_rows(front: FrontFile) -> list[HeatRow]:
 
 
 def heat_note(front: FrontFile) -> str:
-    """How the cells of the heat map are read."""
+    """Legend of the heat map."""
     unit = quality_of(front).unit.difference
     few = min((part.samples for part in held_out(front.dense).tasks.values()), default=0)
     return (

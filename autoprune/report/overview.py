@@ -83,7 +83,7 @@ def headline(front: FrontFile) -> list[Span]:
 
 
 def lead(front: FrontFile) -> list[Span]:
-    """What stands behind the headline: the point, its interval, the rows it was measured on."""
+    """Lead under the headline: the point, its interval, the rows it was measured on."""
     point = recommended(front)
     if point is None:
         return [Span("Run the study with more trials, or look at the failed trials below.")]
@@ -125,7 +125,7 @@ def tiles(front: FrontFile) -> list[Tile]:
 
 
 def warnings(front: FrontFile) -> list[str]:
-    """What is not as it should be, said before the figures."""
+    """Warnings that stand before the figures."""
     unvalidated = any(point.validation is None for point in front.points)
     return [*([] if front.study.complete else [_STOPPED]), *([_UNVALIDATED] if unvalidated else [])]
 

@@ -31,7 +31,7 @@ def value_of(row: Objective, figures: Quality) -> float:
 
 
 def height_of(front: FrontFile, point: Point) -> float:
-    """Where a point stands on the quality axis."""
+    """Height of a point on the quality axis."""
     return value_of(quality_of(front), held_out(point))
 
 
@@ -41,7 +41,7 @@ def flops_of(point: Point) -> float:
 
 
 def drop_of(front: FrontFile, point: Point, task: str | None = None) -> float | None:
-    """What a point loses against dense, absolute, overall or for one task; negative when it gains."""
+    """Drop of a point against dense, absolute, overall or for one task; negative when it gains."""
     # Both on the same rows: a point that missed its validation is compared on calibration.
     both = point.validation is not None and front.dense.validation is not None
     mine, dense = (held_out(point), held_out(front.dense)) if both else (point, front.dense)
@@ -107,6 +107,6 @@ def model_name(model: ModelNotes) -> str:
 
 
 def point_name(point: Point) -> str:
-    """What a point is called everywhere on the page; controls name the point that they imitate."""
+    """Name of a point on the page; controls name the point that they imitate."""
     name = point.name or f"trial {point.trial}"
     return f"{name} (control of trial {point.of})" if isinstance(point, Control) and str(point.of) not in name else name

@@ -27,7 +27,7 @@ _CARD_KINDS = {"front": "on the front", "preset": "published method, as a preset
 
 
 def key_of(kind: str, point: Point) -> str:
-    """What ties a card, a table row and a place in the chart together."""
+    """Key that ties a card, a table row and a mark of the chart together."""
     return f"{kind}-{point.trial}"
 
 

@@ -26,7 +26,7 @@ _VISUAL_INPUTS = ("image_embeds", "video_embeds", "image_patches", "mm_encoder_o
 
 @dataclass
 class Request:
-    """What the outer model was called with; nothing, if its decoder is called on its own."""
+    """Call of the outer model, as far as pruning depends on it; empty if its decoder is called on its own."""
 
     input_ids: Tensor | None = None
     attention_mask: Any = None
@@ -133,7 +133,7 @@ def prompt_columns(calls: Calls, length: int, past: int, valid: Tensor) -> Tenso
 
 
 def forward_arguments(model: nn.Module, call: Mapping[str, Any]) -> dict[str, Any]:
-    """What generate() was called with, as far as it is for the model."""
+    """Arguments of a generate() call that are for the model's forward."""
     wanted = inspect.signature(model.forward).parameters
     found = {name: value for name, value in call.items() if name in wanted and value is not None}
     prompt = call.get("inputs")
@@ -156,7 +156,7 @@ def refuse_later_turn(call: Mapping[str, Any]) -> None:
 
 
 def prompt_length(call: Mapping[str, Any]) -> int | None:
-    """Where the prompt of a generate() call ends, in columns of its whole conversation; None if it has no tensor.
+    """End of the prompt of a generate() call, in columns of its whole conversation; None if it has no tensor.
 
     Args:
         call: Arguments of generate(), by name.

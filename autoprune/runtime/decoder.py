@@ -1,4 +1,4 @@
-"""Where a model keeps its decoder layers, and how it marks visual tokens."""
+"""Decoder layers of a model, and its marks of visual tokens."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class _Stop(Exception):  # noqa: N818 - a signal, not an error
 
 @dataclass(frozen=True)
 class Patches:
-    """Where the patches of one batch of images go.
+    """Patches of one batch of images, and the visual tokens that they feed.
 
     Attributes:
         layer: The tower layer whose output the projector takes.
@@ -209,7 +209,7 @@ class EncoderPass:
         return found.to(visual.device).repeat_interleave(copies, 0)
 
     def close(self) -> None:
-        """Stop observing."""
+        """Stop observing the tower."""
         self._taps.close()
 
 
@@ -263,7 +263,7 @@ def _lays_out(name: str, value: Any) -> bool:
 
 
 def _layout(value: Any) -> Any:
-    """What of an argument decides where patches go: shapes of pixels, contents of sizes and options."""
+    """Part of an argument that decides where patches go: shapes of pixels, contents of sizes and options."""
     if isinstance(value, Tensor):
         return tuple(value.shape), None if value.is_floating_point() else value.cpu().numpy().tobytes()
     return tuple(map(_layout, value)) if isinstance(value, list | tuple) else value

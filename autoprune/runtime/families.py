@@ -1,4 +1,4 @@
-"""What the runtime has to know of model families whose decoders are laid out differently from the usual one.
+"""Model families whose decoders are laid out differently from the usual one.
 
 A family with the usual layout needs no entry; another one needs one row in the table. A row says where things are,
 never how the model computes.

@@ -146,7 +146,7 @@ class Patch:
 
     @property
     def report(self) -> Report:
-        """What the last prefill kept."""
+        """Report of the last prefill."""
         return Report() if self._noted is None else self._noted.report
 
     def __enter__(self) -> Self:

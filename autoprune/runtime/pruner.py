@@ -255,7 +255,7 @@ class Pruner:
         return choose(scores, candidates, targets), tuple(targets.tolist())  # sizes of what follows depend on these
 
     def _fixed_counts(self, stage: Stage) -> tuple[int, ...]:
-        """How many visual tokens of each sample a stage leaves; all that are alive where that depends on scores."""
+        """Visual tokens that a stage leaves in each sample; all that are alive where that depends on scores."""
         state = self.state
         if stage.keep.kind not in COUNTS:
             return state.n_candidates

@@ -17,7 +17,7 @@ from autoprune.runtime.pruner import Pruner
 
 @dataclass(frozen=True)
 class Report:
-    """What the last prefill kept.
+    """Report of a prefill: tokens, survivors and cache entries, layer by layer.
 
     Attributes:
         active: Whether anything was to prune: False for a text-only prompt and for a schedule without stages.
@@ -60,7 +60,7 @@ class PassNotes:
 
     @cached_property
     def report(self) -> Report:
-        """What the pass kept, layer by layer."""
+        """The report, read back from the device."""
         positions = self._valid.cumsum(1) - 1
         return Report(
             active=self._active,

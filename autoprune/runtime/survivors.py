@@ -111,7 +111,7 @@ def choose(scores: Tensor, candidates: Tensor, targets: Tensor) -> Tensor:
 
 
 def adaptive_targets(scores: Tensor, candidates: Tensor, keep: Keep) -> tuple[Tensor, Tensor]:
-    """How many candidates a rule keeps that depends on the scores: `threshold` or `mass`.
+    """Numbers of candidates kept by a rule that depends on the scores: `threshold` or `mass`.
 
     Args:
         scores: FloatTensor[B, S].

@@ -21,7 +21,7 @@ from autoprune.errors import PatchError
 
 
 class Softmax(NamedTuple):
-    """How an attention kernel turns products of query and key into weights.
+    """Parameters by which an attention kernel turns products of query and key into weights.
 
     Attributes:
         scaling: Factor on the logits; None = d ** -0.5.
@@ -37,7 +37,7 @@ class Softmax(NamedTuple):
 
 
 class SeenAttention(NamedTuple):
-    """What one call of an attention kernel was given, detached.
+    """Inputs of one call of an attention kernel, detached.
 
     Attributes:
         query: [B, H, n, d], after rotary embedding.
@@ -112,7 +112,7 @@ def watched(attention: nn.Module, observer: Callable[[AttentionCall], None]) -> 
 def attention_ahead(
     attention: nn.Module, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> SeenAttention | None:
-    """What a layer's attention would be given if the layer were called; it is left as soon as that is known.
+    """Inputs that a layer's attention would get if the layer were called; the call is left as soon as they are known.
 
     The forward of the layer is called, not the layer: its hooks belong to the pass proper.
 

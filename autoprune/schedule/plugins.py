@@ -14,7 +14,7 @@ from autoprune.errors import AutopruneError
 
 @dataclass(frozen=True)
 class Plugin:
-    """What an installed package offers under one name.
+    """Entry point of an installed package.
 
     Attributes:
         loaded: The object behind the entry point.

@@ -12,7 +12,7 @@ from autoprune.schedule.validation import Float, Int, Part
 
 
 class Keep(Part):
-    """How many visual tokens of a sample are left after a stage; exactly one rule.
+    """Keep rule: the number of visual tokens of a sample that are left after a stage; exactly one kind.
 
     Attributes:
         ratio: Share of the ORIGINAL visual tokens, in [0, 1]; 0 withdraws all of them.

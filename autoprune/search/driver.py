@@ -33,7 +33,7 @@ _PACKAGES = ("autoprune", "torch", "transformers", "optuna", "ray")
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a study ended.
+    """End of a study: its front, and whether it was stopped.
 
     Attributes:
         front: Its points, baselines and control arms.

@@ -61,7 +61,7 @@ class StudyPlan:
 
 
 def plan_study(spec: StudySpec) -> StudyPlan:
-    """What a study would do; loads no model, writes nothing.
+    """Plan of a study, for ``--dry-run``; loads no model, writes nothing.
 
     Raises:
         StudyError: a task of ``constraints.max_drop`` is not in the data.

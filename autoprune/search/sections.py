@@ -186,7 +186,7 @@ class Space(StudySection):
 
 
 class Search(StudySection):
-    """How long and how to search; `minutes` bounds the search itself, not the final measurements."""
+    """Sampler, budget and seed of the search; `minutes` bounds the search itself, not the final measurements."""
 
     sampler: Literal["tpe", "random", "nsga2"] = "tpe"
     trials: Annotated[Int, Field(ge=1)] = 200

@@ -17,7 +17,7 @@ from autoprune.search.sections import Space
 
 
 class Suggests(Protocol):
-    """What the space asks of a trial; an Optuna trial, or a `FixedTrial` in tests."""
+    """Interface of a trial that the space draws from: an Optuna trial, or a `FixedTrial` in tests."""
 
     def suggest_int(self, name: str, low: int, high: int) -> int:
         """An integer in [low, high]."""

@@ -66,7 +66,7 @@ class Measurements:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """How one run of a study went.
+    """Facts of one run of a study.
 
     Attributes:
         complete: Whether it was not stopped by Ctrl-C.

@@ -49,7 +49,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class EndedTrial:
-    """How a trial ended.
+    """End of a trial.
 
     Attributes:
         number: Of the first trial of its schedule.
@@ -66,7 +66,7 @@ class EndedTrial:
 
     @property
     def reason(self) -> str | None:
-        """Why it did not complete."""
+        """Reason why the trial did not complete."""
         reason: str | None = self.attributes.get(MEASURED, {}).get("reason")
         return reason
 
@@ -206,7 +206,7 @@ class Trials:
 
 
 def _identity(spec: StudySpec, inputs: Inputs) -> dict[str, Any]:
-    """What every trial of a study must have in common, besides the model."""
+    """Identity that every trial of a study shares, besides the model."""
     identity: dict[str, Any] = {
         "objectives": [*spec.objectives, *_judged_by(spec)],
         "space": spec.space.model_dump(mode="json"),
@@ -235,7 +235,7 @@ def candidate_of(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def ended_of(trial: FrozenTrial) -> EndedTrial:
-    """How a finished trial ended."""
+    """End of a finished trial."""
     told = {name: value for name, value in trial.user_attrs.items() if name in (MEASURED, sampler.CONSTRAINTS)}
     return EndedTrial(trial.number, trial.state, tuple(trial.values) if trial.values else None, told)
 

@@ -43,7 +43,7 @@ class Proposal:
         return None not in self.layers
 
     def checked_layers(self) -> tuple[int, int]:
-        """Both layers.
+        """The two layers of HiMAP, checked.
 
         Raises:
             EvaluationError: no layer keeps the rule.

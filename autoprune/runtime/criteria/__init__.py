@@ -22,7 +22,7 @@ _PLAIN = Softmax()
 
 @dataclass(frozen=True)
 class ScoreInputs:
-    """What a criterion may look at when a stage is about to choose; B samples of S positions, nothing is dropped here.
+    """Inputs of a score: B samples of S positions, before a stage drops anything.
 
     Attributes:
         options: The criterion as declared.
@@ -96,7 +96,7 @@ class ScoreWork(NamedTuple):
 
 
 class Behaviour(Protocol):
-    """How a criterion scores, and what that costs."""
+    """Behaviour of a criterion: its scores and their price."""
 
     def score(self, inputs: ScoreInputs) -> Tensor:
         """FloatTensor[B, S], higher = kept first; values outside the candidates do not count.
@@ -116,7 +116,7 @@ def behaviour_of(criterion: Criterion) -> Behaviour:
 
 
 def prepared(criterion: Criterion, width: int, model: nn.Module) -> Tensor | None:
-    """What a criterion needs from disk, read and checked before the first pass; None if it needs nothing.
+    """Tensor that a criterion needs from disk, read and checked before the first pass; None if it needs none.
 
     Args:
         criterion: The criterion; its behaviour may have a function ``prepare(options, width, model)``.

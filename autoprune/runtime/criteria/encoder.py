@@ -16,5 +16,5 @@ def score(inputs: ScoreInputs) -> Tensor:
 
 
 def macs(work: ScoreWork, options: Any) -> int:
-    """None: the tower's attention is read where it runs anyway, and it is no cost of the decoder."""
+    """No multiply-adds: the tower's attention is read where it runs anyway, and it is no cost of the decoder."""
     return 0

@@ -25,5 +25,5 @@ def order(n_visual: int, seed: int) -> Tensor:
 
 
 def macs(work: ScoreWork, options: Any) -> int:
-    """None."""
+    """No multiply-adds."""
     return 0

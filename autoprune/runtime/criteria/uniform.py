@@ -28,5 +28,5 @@ def evenly(alive: int, target: int) -> Tensor:
 
 
 def macs(work: ScoreWork, options: Any) -> int:
-    """None."""
+    """No multiply-adds."""
     return 0

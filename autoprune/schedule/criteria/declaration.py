@@ -16,7 +16,7 @@ COUNTS: frozenset[KeepKind] = frozenset({"ratio", "count"})
 
 
 class Reads(StrEnum):
-    """What the scores of a criterion are computed from."""
+    """Source of the scores of a criterion."""
 
     LAYER_BEFORE = "layer before"
     """Query and key of the decoder layer before the stage, as that layer runs."""
@@ -57,7 +57,7 @@ class Criterion(Part):
 
     @property
     def reads(self) -> Reads:
-        """What its scores are computed from."""
+        """Source of its scores."""
         raise NotImplementedError
 
     @property

@@ -87,7 +87,7 @@ def load_criterion(name: str, requires: str) -> tuple[type[PluginCriterion], Plu
 
 
 def _lacks(kind: Any, name: str) -> str:
-    """What a class lacks to be the criterion of this name; empty if nothing."""
+    """Parts that a class lacks to be the criterion of this name; empty if none."""
     if not (isinstance(kind, type) and issubclass(kind, PluginCriterion)):
         return "must be a subclass of autoprune.schedule.PluginCriterion"
     if kind.model_fields["name"].default != name:

@@ -144,7 +144,7 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """How a task ended: exactly one of `value`, `failure`, `lost` and `bug` is set.
+    """Result of a task: exactly one of `value`, `failure`, `lost` and `bug` is set.
 
     Attributes:
         value: What the engine returned.
@@ -169,7 +169,7 @@ class Executor(Protocol):
         """Starts the workers; returns when the first one is ready. Raises what kept it from loading."""
 
     def free(self) -> int:
-        """How many tasks can be submitted now."""
+        """Tasks that can be submitted now."""
 
     def submit(self, task: Task) -> None:
         """Gives a task to a free worker."""
@@ -178,7 +178,7 @@ class Executor(Protocol):
         """Tasks that ended, at the latest after `timeout` seconds; dead workers are replaced meanwhile."""
 
     def restarts(self) -> int:
-        """How many workers were replaced."""
+        """Workers that were replaced."""
 
     def close(self) -> None:
         """Ends the workers."""
