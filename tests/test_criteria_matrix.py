@@ -263,14 +263,12 @@ SEVERAL = {
     "report/ablation_page.py": "the arms of HiMAP's ablation in words",
     "report/comparisons.py": "the control arms are `random` and `uniform`",
     "runtime/encoder.py": "attention inside the tower is scored by the code of `attention`",
-    "runtime/pruner.py": "reads a codebook; says which attention cannot be observed",
     "search/controls.py": "the control arms are `random` and `uniform`",
     "search/sections.py": "the default of `space.criteria`; `random` is a sampler too",
 }
 """Files that name more than one criterion, and why a new one need not be named there."""
 ONE_KIND = {
-    "doctor/reference.py": "the slow truth beside the runtime is written for attention",
-    "runtime/pruner.py": "reads the file of a codebook",
+    "doctor/reference.py": "the independent judge beside the runtime is written for attention",
 }
 """Files that ask for the class of a criterion, and why no other one is meant."""
 

@@ -105,8 +105,7 @@ class PrunedLayer(Pruned, DynamicLayer):
 
     def get_seq_length(self) -> int:
         """Logical length."""
-        physical = super().get_seq_length()
-        return physical + self.dropped if physical else 0
+        return self.length if self.next_column else super().get_seq_length()
 
     def width(self, new: int) -> int:
         """As `Pruned.width`."""
@@ -142,14 +141,19 @@ class PrunedLayer(Pruned, DynamicLayer):
         if tokens_to_remove == 0:
             return
         length = max(0, self.length + tokens_to_remove)
-        if length >= self.next_column:  # only what came after the pruned pass: n entries are n columns
-            self._crop_entries(-tokens_to_remove)
+        cut = self.next_column - length
+        if cut <= 0:  # only what came after the pruned pass: n entries are n columns
+            self._crop_entries(self.length - length)
+        elif bool(((self.filled & (self.columns >= length)).sum(1) == cut).all()):  # so it is where nothing was dropped
+            self._crop_entries(self.length - length)
+            self.columns, self.filled = self.columns[:, :-cut], self.filled[:, :-cut]
+            self.next_column = length
         else:
-            self._crop_pruned(length)
+            self._crop_survivors(length)
         self.length = length
 
-    def _crop_pruned(self, length: int) -> None:
-        """Keep the entries of columns before `length`, all of which the pruned pass wrote."""
+    def _crop_survivors(self, length: int) -> None:
+        """Keep the entries of columns before `length`, of which the samples have different numbers."""
         if self.shift is not None:
             raise _lost("its survivors were renumbered, and by how much before this column is not kept")
         keep = self.filled & (self.columns < length)
@@ -187,10 +191,10 @@ class PrunedSlidingLayer(PrunedLayer, DynamicSlidingWindowLayer):
         finally:
             self.cumulative_length = physical
 
-    def _crop_pruned(self, length: int) -> None:
+    def _crop_survivors(self, length: int) -> None:
         if self.cumulative_length >= self.sliding_window:
             raise _lost("entries that left its sliding window are gone")
-        super()._crop_pruned(length)
+        super()._crop_survivors(length)
         self.cumulative_length = int(self.columns.shape[1])
 
     def _crop_entries(self, count: int) -> None:

@@ -48,7 +48,7 @@ class Calls(threading.local):
         self.request = Request()
         self.pruner: Pruner | None = None
         self.encoder: EncoderPass | None = None
-        self.encoded: EncoderPass | None = None  # before the pass, by generate()
+        self.encoded_by_generate: EncoderPass | None = None  # before the pass, by generate()
         self.lengths: Tensor | int | None = None
         self.prompt_length: int | None = None
         self.prompt_ids: Tensor | None = None
@@ -182,6 +182,7 @@ class PassState:
     """One forward pass of the text model over [B, S] positions after `past` cached ones.
 
     Attributes:
+        past: Columns that are cached.
         valid: BoolTensor[B, S], False at padding.
         prompt: BoolTensor[B, S], valid positions that belong to the prompt; only they vote or are pruned.
         visual: BoolTensor[B, S], visual tokens of the prompt.
@@ -195,6 +196,11 @@ class PassState:
         survivors: The shortened view, once a stage has dropped something.
         raters: BoolTensor[B, S], the words that match the image; None where no stage asks for them.
         tower: FloatTensor[B, S], attention received in the vision tower; None where no stage reads it.
+        cache: KV cache of the call.
+        fired: Layers whose stage has run.
+        scores: Scores {(stage layer, criterion): FloatTensor[B, S]} of this pass.
+        inputs: Hidden states at full length that entered the layers running now.
+        memo: What layers share (masks, positions, columns), by identity of what it is made from.
     """
 
     batch: int
@@ -367,4 +373,4 @@ def _fitted(mask: Tensor, shape: tuple[int, int], past: int, prompt_length: int 
     if batch % mask.shape[0] == 0:  # beams and returned sequences repeat each sample
         mask = mask.repeat_interleave(batch // mask.shape[0], dim=0)
     mask = mask[:, past:]
-    return torch.nn.functional.pad(mask, (0, max(0, length - mask.shape[1])))
+    return pad(mask, (0, max(0, length - mask.shape[1])))

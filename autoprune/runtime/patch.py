@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
 
-from autoprune.errors import PatchError
+from autoprune.errors import PatchError, ScheduleError
 from autoprune.runtime.cache import check_cache, past_length
 from autoprune.runtime.call import (
     Calls,
@@ -50,7 +52,11 @@ from autoprune.schedule import Schedule
 _ACTIVE: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Patch]] = weakref.WeakKeyDictionary()
 
 
-def apply(model: nn.Module, schedule: Schedule, visual_mask: VisualMask | None = None) -> Patch:
+def apply(
+    model: nn.Module,
+    schedule: Schedule | str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    visual_mask: VisualMask | None = None,
+) -> Patch:
     """Prune visual tokens in a stock transformers model, as a schedule says.
 
     Works on any model whose ``get_decoder()`` has ``.layers``, also on a text-only decoder fed with `inputs_embeds`.
@@ -58,15 +64,19 @@ def apply(model: nn.Module, schedule: Schedule, visual_mask: VisualMask | None =
 
     Args:
         model: The model; its weights and code are not touched.
-        schedule: What to prune.
+        schedule: What to prune: a schedule, the path of a schedule file, or its JSON object; None = the file
+            ``pruning_schedule.json`` beside the weights.
         visual_mask: BoolTensor[batch, seq] or a callable ``(input_ids, inputs_embeds) -> mask``; needed where neither
             placeholder ids nor the model itself tell which positions are visual.
 
     Raises:
+        ScheduleError: the schedule cannot be read.
         ModelError: the model is not supported or not the one that the schedule was made for.
         PatchError: the patch would be inactive, or a criterion cannot be computed.
     """
-    return apply_recorded(model, schedule, visual_mask, {})
+    decoder, wanted = find_decoder(model), _schedule_of(model, schedule)
+    wanted.check_model(model.config)
+    return Patch(model, wanted, visual_mask, make_plan(model, decoder, wanted, {}))
 
 
 def apply_recorded(
@@ -88,6 +98,20 @@ def apply_recorded(
     decoder = find_decoder(model)
     schedule.check_model(model.config)
     return Patch(model, schedule, visual_mask, make_plan(model, decoder, schedule, scores))
+
+
+def _schedule_of(model: Any, given: Schedule | str | os.PathLike[str] | Mapping[str, Any] | None) -> Schedule:
+    if isinstance(given, Schedule):
+        return given
+    if isinstance(given, Mapping):
+        return Schedule.model_validate(dict(given))
+    if given is None:
+        given = Path(getattr(model, "name_or_path", "") or "", "pruning_schedule.json")
+    if isinstance(given, str | os.PathLike):
+        return Schedule.load(given)
+    raise ScheduleError(
+        "must be a schedule, the path of its file, or its JSON object", field="schedule", value=type(given).__name__
+    )
 
 
 def active_patch(model: nn.Module) -> Patch | None:
@@ -246,8 +270,8 @@ class Patch:
         self._check(call)
         request = read_request(call)
         if self._plan.encoded and request.has_visual_input and call.get("mm_encoder_outputs") is None:
-            if self._calls.encoded is not None:  # this generate() leaves the images to the model
-                self._calls.encoded.close()
+            if self._calls.encoded_by_generate is not None:  # this generate() leaves the images to the model
+                self._calls.encoded_by_generate.close()
             self._calls.encoder = EncoderPass(self._encoder, call)
         self._calls.request = request
 
@@ -265,7 +289,7 @@ class Patch:
 
     def _watch_placeholders(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = method(*args, **kwargs)
-        # A model that also hears gives (image, video, audio).
+        # A model with audio inputs gives (image, video, audio).
         for mask in result[:2] if isinstance(result, tuple) else (result,):
             self._calls.request.mark(mask)
         return result
@@ -280,14 +304,14 @@ class Patch:
         inputs = forward_arguments(self._model, call)
         if self._plan.encoded and read_request(inputs).has_visual_input:
             refuse_later_turn(call)
-            calls.encoded = EncoderPass(self._encoder, inputs)
+            calls.encoded_by_generate = EncoderPass(self._encoder, inputs)
         try:
             return method(*args, **kwargs)
         finally:
             calls.prompt_length, calls.prompt_ids = outer
-            if calls.encoded is not None:
-                calls.encoded.close()
-                calls.encoded = None
+            if calls.encoded_by_generate is not None:
+                calls.encoded_by_generate.close()
+                calls.encoded_by_generate = None
 
     def _before_decoder(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         calls, call = self._calls, named_arguments(decoder.forward, args, kwargs)
@@ -315,7 +339,7 @@ class Patch:
         if past == 0 or state.is_prefill:
             self.visual = state.visual
         if state.is_prefill and self._plan.encoded:
-            state.tower = _tower_scores(calls.encoder or calls.encoded, state)
+            state.tower = _tower_scores(calls.encoder or calls.encoded_by_generate, state)
         calls.pruner = Pruner(state, self._plan, self._renumberer)
 
     def _locate(self, ids: Tensor | None, embeds: Tensor | None, prompt: Tensor, past: int) -> Tensor:

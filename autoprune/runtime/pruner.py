@@ -18,6 +18,7 @@ from autoprune.runtime.criteria import ScoreInputs, behaviour_of, prepared
 from autoprune.runtime.criteria.attention import rater_rows, text_rows
 from autoprune.runtime.decoder import attention_of, decoder_layers
 from autoprune.runtime.positions import Renumberer
+from autoprune.runtime.refusals import answer_lost, unobserved
 from autoprune.runtime.shortened import Arguments, ShortenedCalls, hidden_of
 from autoprune.runtime.survivors import adaptive_targets, choose, merged
 from autoprune.runtime.tap import SeenAttention, Softmax, attention_ahead, tapped
@@ -133,11 +134,12 @@ class Pruner:
         self._embeddings: Tensor | None = None
         self._taps = ExitStack()
         self._seen: SeenAttention | None = None
+        self._read_before: SeenAttention | None = None
 
     def close(self) -> None:
         """Stop observing; called after every layer and after a failed pass."""
         self._taps.close()
-        self._seen = None
+        self._seen = self._read_before = None
 
     def before_layer(self, i: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         """The arguments with which the layer is to run; None = those that it has."""
@@ -149,7 +151,7 @@ class Pruner:
             if self.plan.needs_raters and i == 0:
                 self._find_raters(hidden_of(args, kwargs))
             if i == 0:
-                for key in self.plan.encoded:
+                for key in filter(self._is_recorded, self.plan.encoded):
                     state.scores[key] = self._score(key, hidden_of(args, kwargs), None)
             if i in self.plan.stages:
                 args, kwargs = self._run_stage(i, layer, args, kwargs)
@@ -178,14 +180,17 @@ class Pruner:
             output = (restored, *output[1:]) if isinstance(output, tuple) else restored
         unknown = self._unknown(i)
         if unknown and seen is None:
-            raise _unseen(i)
+            raise unobserved(i)
         for key in unknown:
-            hidden = output[0] if isinstance(output, tuple) else output
-            state.scores[key] = self._score(key, hidden, seen)
+            if self._is_recorded(key):
+                hidden = output[0] if isinstance(output, tuple) else output
+                state.scores[key] = self._score(key, hidden, seen)
+            else:
+                self._read_before = seen  # the stage before the next layer scores with the hidden states that enter it
         return output
 
     def restore_embeddings(self, output: Any) -> None:
-        """Put them at full length among hidden states, the first of which are what the first layer was handed."""
+        """Put the embeddings at full length first among the hidden states, where the model put the shortened ones."""
         states = getattr(output, "hidden_states", None)
         if self._embeddings is not None and states is not None:
             output.hidden_states = (self._embeddings, *states[1:])
@@ -215,6 +220,8 @@ class Pruner:
         if stage.keep.ratio == 1.0:
             return args, kwargs
         candidates, before = state.candidates, state.n_candidates
+        if stage.withdraws and any(state.ends_visual):
+            raise answer_lost(k)
         if stage.withdraws:
             kept, counts = torch.zeros_like(candidates), (0,) * state.batch
         else:
@@ -224,12 +231,7 @@ class Pruner:
             return args, kwargs
         state.drop(kept, counts)
         if any(state.ends_visual):
-            error = PatchError(
-                "the last prompt token is visual and would be dropped, but the answer is read from it",
-                field=f"stage before layer {k}",
-                remedy="put the question after the image",
-            )
-            state.expect((state.last_prompt & ~state.alive).any(), error)
+            state.expect((state.last_prompt & ~state.alive).any(), answer_lost(k))
         if stage.merge is None:
             return args, kwargs
         most_dropped = max(b - a for b, a in zip(before, counts, strict=True))
@@ -270,12 +272,11 @@ class Pruner:
         key = (stage.layer, criterion)
         if self._is_given(key):
             return self._given(key)
-        if key in state.scores:
-            return state.scores[key]
-        seen = None
+        seen, self._read_before = self._read_before, None
         if criterion.reads is Reads.LAYER_ITSELF:
             seen = self._look_ahead(stage.layer, layer, args, kwargs)
-        return self._score(key, hidden_of(args, kwargs), seen)
+        state.scores[key] = self._score(key, hidden_of(args, kwargs), seen)
+        return state.scores[key]
 
     def _score(self, key: ScoreKey, hidden: Tensor, seen: SeenAttention | None) -> Tensor:
         """FloatTensor[B, S]: scores for a stage, from what its criterion reads, in full precision."""
@@ -315,6 +316,10 @@ class Pruner:
         state = self.state
         words = text_rows(state.prompt, state.visual)
         state.raters = rater_rows(embeddings, state.visual, words, max(state.n_visual), max(state.n_text))
+
+    def _is_recorded(self, key: ScoreKey) -> bool:
+        """Whether scores are only recorded, for no stage of this schedule."""
+        return key[0] not in self.plan.stages
 
     def _is_given(self, key: ScoreKey) -> bool:
         """Whether scores recorded beforehand hold: those of decoder layers only while nothing was dropped."""
@@ -356,7 +361,7 @@ class Pruner:
         call, named = self._calls.arguments(k, args, kwargs)
         seen = attention_ahead(attention, layer, call, {**named, "past_key_values": None})
         if seen is None:
-            raise _unseen(k)
+            raise unobserved(k)
         cached = cached_keys(cache, k, before)
         if cached is not None:
             if cached.shape[1::2] != seen.key.shape[1::2]:
@@ -377,13 +382,3 @@ class Pruner:
         """Whether layer `i` of a pass that prunes nothing, such as a decode step, runs as it would without a patch."""
         cached = pruned_layer(self.state.cache, i)
         return cached is None or (kwargs.get("attention_mask") is None and cached.plain(self.state.length))
-
-
-def _unseen(i: int) -> PatchError:
-    """The error for an attention call that did not pass through transformers' attention interface."""
-    return PatchError(
-        f"the attention of layer {i} could not be observed",
-        field="criterion",
-        value="attention",
-        remedy="this architecture does not call transformers' attention interface; use diversity or withdraw",
-    )

@@ -90,7 +90,7 @@ def check_layer(layer: nn.Module, i: int, family: Family) -> None:
             f"decoder layer {i} ({type(layer).__name__}) has no {family.attention}",
             field="model",
             value=type(layer).__name__,
-            remedy="add the family to autoprune/runtime/families, and check it with `autoprune doctor`",
+            remedy="add the family to autoprune/runtime/families.py, and check it with `autoprune doctor`",
         )
     for mixer in (getattr(layer, name) for name in family.recurrent if hasattr(layer, name)):
         entries = (part for name, part in mixer.named_children() if name.startswith("in_proj"))
@@ -243,3 +243,22 @@ def check_whole(model: nn.Module) -> None:
             value=type(model).__name__,
             remedy="load the whole model in one process; device_map may spread it over devices",
         )
+
+
+def answer_lost(k: int) -> PatchError:
+    """The error for a stage that would drop the token from which the answer is read."""
+    return PatchError(
+        "the last prompt token is visual and would be dropped, but the answer is read from it",
+        field=f"stage before layer {k}",
+        remedy="put the question after the image",
+    )
+
+
+def unobserved(i: int) -> PatchError:
+    """The error for an attention call that did not pass through transformers' attention interface."""
+    return PatchError(
+        f"the attention of layer {i} could not be observed",
+        field="criterion",
+        value="attention",
+        remedy="this architecture does not call transformers' attention interface; use diversity or withdraw",
+    )

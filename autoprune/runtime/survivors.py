@@ -123,7 +123,8 @@ def adaptive_targets(scores: Tensor, candidates: Tensor, keep: Keep) -> tuple[Te
     """
     alive, ranked = candidates.sum(1), scores.masked_fill(~candidates, float("-inf"))
     if keep.threshold is not None:
-        return torch.minimum((ranked >= keep.threshold).sum(1).clamp(min=1), alive), torch.zeros_like(alive[0] > 0)
+        never = torch.zeros((), dtype=torch.bool, device=alive.device)
+        return torch.minimum((ranked >= keep.threshold).sum(1).clamp(min=1), alive), never
     assert keep.mass is not None
     best_first = ranked.sort(dim=1, descending=True, stable=True).values.double().clamp(min=0)
     total = best_first.sum(1)

@@ -18,11 +18,11 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    target = Path(os.path.realpath(path))
-    data = content.encode() if isinstance(content, str) else content
-    if target.exists() and not target.is_file():
-        target.write_bytes(data)
+    given, data = Path(path), content.encode() if isinstance(content, str) else content
+    if given.exists() and not given.is_file():
+        given.write_bytes(data)
         return
+    target = Path(os.path.realpath(given))
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         partial.write_bytes(data)

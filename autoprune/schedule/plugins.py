@@ -8,6 +8,7 @@ from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from autoprune.errors import AutopruneError
 
@@ -33,7 +34,8 @@ class Plugin:
     @property
     def requirement(self) -> str:
         """The package in at least this version, such as ``vendor-package>=1.2``."""
-        return f"{self.distribution}>={self.version}" if self.distribution else ""
+        # Without a local label such as +cu121, which no requirement may name.
+        return f"{self.distribution}>={Version(self.version).public}" if self.distribution else ""
 
 
 def plugin_names(group: str) -> list[str]:
@@ -80,7 +82,7 @@ def load_plugin(group: str, name: str, requires: str, what: str, raised: type[Au
     where = f"entry point {name} of group {group}"
     try:
         loaded = point.load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:
         reason = f"cannot be imported: {error}"
         raise raised(reason, field=where, value=point.value, remedy=f"reinstall or correct {owners[0]}") from error
     distribution, version = (point.dist.name, point.dist.version) if point.dist else ("", "")

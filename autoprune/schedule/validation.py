@@ -15,6 +15,8 @@ from autoprune.errors import AutopruneError
 Problem = TypeVar("Problem", bound=AutopruneError)
 Int = Annotated[int, Strict()]
 Float = Annotated[float, Strict()]
+INSIDE = "@"
+"""Root of fields that stand inside the value being checked, whose own place is known further out."""
 
 
 class Part(BaseModel):
@@ -46,8 +48,10 @@ def explained(
         cause = item.get("ctx", {}).get("error")
         message, value, remedy = re.sub("^Value error, ", "", item["msg"]), None, None
         if isinstance(cause, AutopruneError):
-            message, value, remedy = cause.message, cause.value, cause.remedy
-            if field and cause.field not in (None, field.rpartition(".")[2]):
+            message, value, remedy = cause.message.replace(f"{INSIDE}.", ""), cause.value, cause.remedy
+            if (cause.field or "").startswith(INSIDE):
+                field += (cause.field or "").removeprefix(INSIDE)
+            elif field and cause.field not in (None, field.rpartition(".")[2]):
                 message = f"{cause.field}: {message}"
             field = field or cause.field or ""
         elif item["type"] == "extra_forbidden":

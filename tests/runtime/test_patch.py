@@ -6,6 +6,7 @@ import copy
 import gc
 import threading
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import autoprune
 from autoprune import Schedule, presets
-from autoprune.errors import ModelError, PatchError
+from autoprune.errors import ModelError, PatchError, ScheduleError
 from autoprune.runtime import apply_recorded
 from autoprune.schedule import ModelIdentity
 
@@ -362,3 +363,37 @@ def test_cache_entries_are_reported_as_held() -> None:
         zoo.model(**zoo.inputs, past_key_values=cache, use_cache=True)
     assert patch.report.kv_entries[:, 0].tolist() == [layer.keys.shape[-2] for layer in cache.layers]
     assert patch.report.kv_entries[:, 0].tolist() == patch.report.tokens[:, 0].tolist()
+
+
+class TestWhatIsApplied:
+    def test_a_path_an_object_and_the_file_beside_the_weights(self, tmp_path: Path) -> None:
+        zoo = llava()
+        HIMAP.save(tmp_path / "pruning_schedule.json")
+        zoo.model.config._name_or_path = zoo.model.name_or_path = str(tmp_path)
+        path = tmp_path / "pruning_schedule.json"
+        for given in (HIMAP, path, str(path), HIMAP.to_json_dict()):
+            assert autoprune.apply(zoo.model, given).schedule == HIMAP
+        assert autoprune.apply(zoo.model).schedule == HIMAP
+        path.unlink()
+        with pytest.raises(ScheduleError, match=r"pruning_schedule\.json"):
+            autoprune.apply(zoo.model)
+
+    def test_anything_else_is_one_clear_error(self) -> None:
+        for given in (7, ["a"], b"x"):
+            with pytest.raises(ScheduleError, match="must be a schedule, the path of its file, or its JSON object"):
+                autoprune.apply(llava().model, given)
+
+    def test_a_warning_about_the_model_points_at_the_caller(self) -> None:
+        zoo = llava()
+        identity = ModelIdentity.from_config(zoo.model.config, "other").model_copy(update={"config_sha256": "0"})
+        with pytest.warns(UserWarning, match="another structure") as caught:
+            autoprune.apply(zoo.model, Schedule(stages=HIMAP.stages, model=identity))
+        assert caught[0].filename == __file__
+
+    def test_withdrawing_the_token_that_answers_is_refused_at_once(self) -> None:
+        model, prompt = llama(), torch.randn(2, 10, 64)
+        with (
+            autoprune.apply(model, presets.vtw(1), torch.ones(2, 10, dtype=torch.bool)),
+            pytest.raises(PatchError, match="the last prompt token is visual"),
+        ):
+            model(inputs_embeds=prompt)

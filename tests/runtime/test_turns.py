@@ -10,7 +10,7 @@ import torch
 from support.rows import families_in
 from support.schedules import FOR_MODES, attention, schedule
 from support.turns import TurnsReference
-from support.zoo import FAMILIES, LAYERS, VOCAB, WORDS, Zoo, llava
+from support.zoo import FAMILIES, LAYERS, VOCAB, WORDS, Zoo, llama, llava
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -193,6 +193,28 @@ def test_a_cache_cropped_within_an_image_holds_what_stood_before(name: str) -> N
             ids = more.inputs["input_ids"]
             call = {"attention_mask": mask, "position_ids": places, "past_key_values": cache, "use_cache": True}
             answers.append(zoo.model(input_ids=ids, **call).logits)
+    torch.testing.assert_close(*answers, atol=1e-5, rtol=0)
+
+
+def test_a_cache_that_holds_no_entry_still_knows_its_length() -> None:
+    """The image comes first and all of it is withdrawn before the first layer; then the cache is cropped into it."""
+    model, prompt, more = llama(), torch.randn(1, 20, 64), torch.randn(1, 4, 64)
+    answers = []
+
+    def visual(ids: Tensor | None, embeds: Tensor) -> Tensor:
+        return (torch.arange(embeds.shape[1]) < (16 if embeds.shape[1] == 20 else 0))[None]
+
+    with torch.no_grad(), autoprune.apply(model, autoprune.presets.vtw(0), visual) as patch:
+        for start in (8, 0):
+            cache = DynamicCache(config=model.config)
+            with patch.prompt(20):
+                model(inputs_embeds=prompt, past_key_values=cache, use_cache=True)
+            cache.crop(start - 20)
+            assert cache.get_seq_length() == start
+            places = torch.arange(8, 12)[None]
+            call = {"position_ids": places, "past_key_values": cache, "use_cache": True}
+            with patch.prompt(0):
+                answers.append(model(inputs_embeds=more, **call).logits)
     torch.testing.assert_close(*answers, atol=1e-5, rtol=0)
 
 

@@ -172,3 +172,37 @@ def test_nothing_is_imported_before_it_is_named(tmp_path: Path, monkeypatch: pyt
     assert parse_criterion("text").label == "text"
     with pytest.raises(ScheduleError):
         parse_criterion("texts")
+
+
+def test_a_local_version_is_noted_without_its_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds from a working tree, or for one CUDA release, are such versions; no requirement may name the label."""
+    install(monkeypatch, tmp_path / "site", version="1.3.dev0+g12ab")
+    schedule = Schedule.model_validate(content())
+    schedule.save(tmp_path / "schedule.json")
+    assert schedule.to_json_dict()["stages"][0]["criterion"]["requires"] == "acme-pruning>=1.3.dev0"
+    assert Schedule.load(tmp_path / "schedule.json").key == schedule.key
+
+
+@pytest.mark.usefixtures("acme")
+def test_a_criterion_made_in_python_is_held_to_its_package() -> None:
+    kind = type(parse_criterion("acme/norm"))
+
+    def made(requires: str) -> Schedule:
+        criterion = kind(order="shortest", requires=requires)
+        return Schedule(stages=[{"layer": 2, "keep": {"ratio": 0.5}, "criterion": criterion}])
+
+    with pytest.raises(ScheduleError, match="instead"):
+        made("acme-pruning>=99")
+    assert made("acme-pruning>=1.0").key == Schedule.model_validate(content()).key
+
+
+@pytest.mark.usefixtures("acme")
+def test_an_unknown_option_is_answered_with_the_options_of_the_package() -> None:
+    with pytest.raises(ScheduleError, match="did you mean 'order'"):
+        Schedule.model_validate({"stages": [{**content()["stages"][0], "criterion": {"name": "acme/norm", "ordr": 1}}]})
+
+
+def test_a_package_that_fails_on_import_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(monkeypatch, tmp_path / "site", "raise RuntimeError('boom')")
+    with pytest.raises(ScheduleError, match="cannot be imported: boom"):
+        parse_criterion("broken/one")

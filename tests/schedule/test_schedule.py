@@ -55,13 +55,14 @@ BAD = {
     "no rule": ({"stages": [{"layer": 2, "keep": {}, "criterion": TEXT}]}, "exactly one"),
     "not a number": ({"stages": [stage(ratio=float("nan"))]}, "stages[0].keep.ratio"),
     "no criterion": ({"stages": [stage(criterion=None)]}, "criterion"),
+    "criterion without a name": ({"stages": [stage(criterion={"rows": "text"})]}, "needs a name"),
+    "name as a list": ({"stages": [stage(criterion={"name": ["attention"]})]}, "needs a name"),
     "unknown criterion": ({"stages": [stage(criterion={"name": "vibes"})]}, "stages[0].criterion"),
     "unknown criterion has a list": (
         {"stages": [stage(criterion={"name": "vibes"})]},
         "attention, codebook, diversity",
     ),
     "criterion misspelled": ({"stages": [stage(criterion={"name": "divresity"})]}, "use diversity"),
-    "criterion without a name": ({"stages": [stage(criterion={"rows": "text"})]}, "stages[0].criterion"),
     "unknown rows": ({"stages": [stage(criterion={**TEXT, "rows": "some"})]}, "stages[0].criterion.rows"),
     "unknown option": ({"stages": [stage(criterion={**TEXT, "colour": 1})]}, "stages[0].criterion.colour"),
     "divided twice": (

@@ -237,7 +237,7 @@ def better_rank(first: Tensor, second: Tensor, candidates: Tensor) -> Tensor:
 
     def rank(scores: Tensor) -> Tensor:
         order = scores.masked_fill(~candidates, float("-inf")).argsort(dim=1, descending=True, stable=True)
-        places = torch.arange(order.shape[1], device=order.device).expand_as(order)
-        return torch.empty_like(order).scatter_(1, order, places)
+        by_rank = torch.arange(order.shape[1], device=order.device).expand_as(order)
+        return torch.empty_like(order).scatter_(1, order, by_rank)
 
     return -torch.minimum(rank(first), rank(second)).float()

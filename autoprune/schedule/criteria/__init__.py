@@ -18,7 +18,7 @@ from autoprune.schedule.criteria.plugins import GROUP, PluginCriterion, load_cri
 from autoprune.schedule.criteria.random import RandomCriterion
 from autoprune.schedule.criteria.uniform import UniformCriterion
 from autoprune.schedule.plugins import plugin_names
-from autoprune.schedule.validation import explained
+from autoprune.schedule.validation import INSIDE, explained
 
 CRITERIA: tuple[type[Criterion], ...] = (
     AttentionCriterion,
@@ -35,14 +35,21 @@ NAMES: frozenset[str] = frozenset(kind.model_fields["name"].default for kind in 
 def _either(value: Any, built_in: Callable[[Any], Criterion]) -> Criterion:
     """A criterion of the table by pydantic, one of another package by its own class."""
     if isinstance(value, PluginCriterion):
-        return value if value.requires else value.brought_by(load_criterion(value.name, "")[1])
+        return value if value.is_brought else value.brought_by(load_criterion(value.name, value.requires)[1])
     if isinstance(value, Mapping):
         name = value.get("name")
         if isinstance(name, str) and "/" in name:
             kind, plugin = load_criterion(name, str(value.get("requires") or ""))
-            return kind.model_validate(dict(value)).brought_by(plugin)
+            try:
+                return kind.model_validate(dict(value)).brought_by(plugin)
+            except ValidationError as error:
+                # By its own class, so that a remedy names its own options.
+                raise explained(error, kind, ScheduleError, INSIDE) from None
+        if not isinstance(name, str):
+            known = ", ".join(sorted(NAMES))
+            raise ScheduleError(f"needs a name: {known}, or vendor/name of an installed package", value=name)
         if name not in NAMES:
-            raise ScheduleError("no such criterion", value=name, remedy=_nearest(str(name), NAMES))
+            raise ScheduleError("no such criterion", value=name, remedy=_nearest(name, NAMES))
     return built_in(value)
 
 

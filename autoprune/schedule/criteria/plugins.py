@@ -61,6 +61,11 @@ class PluginCriterion(Criterion):
         """The installed version counts, the one that a schedule asks for at least does not."""
         return {**{k: v for k, v in super().identity.items() if k != "requires"}, "version": self._version}
 
+    @property
+    def is_brought(self) -> bool:
+        """Whether the installed package was found and noted."""
+        return bool(self._version)
+
     def brought_by(self, plugin: Plugin) -> Self:
         """The same criterion, noting the package that brings it."""
         noted = self.model_copy(update={"requires": self.requires or plugin.requirement})
