@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from autoprune.evaluate.objectives import ACCURACY, FLOPS, OBJECTIVES, Objective
+from autoprune.evaluate import objectives
+from autoprune.evaluate.objectives import ACCURACY, FLOPS, Objective
 from autoprune.evaluate.results import Quality, Summary
 from autoprune.search.front import Control, FrontFile, ModelNotes, Point, TrialRecord
 
@@ -15,9 +16,7 @@ def quality_of(front: FrontFile) -> Objective:
 
     Only in its own objectives is a front undominated.
     """
-    named = [OBJECTIVES[name] for name in front.study.objectives if name in OBJECTIVES]
-    qualities = [row for row in named if row.kind == "quality"]
-    return ACCURACY if ACCURACY in qualities or not qualities else qualities[0]
+    return objectives.quality_of(front.study.objectives)
 
 
 def held_out(point: Point) -> Summary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from optuna.trial import FrozenTrial
 
 from autoprune.errors import AutopruneError, EvaluationError
+from autoprune.evaluate.objectives import Objective, quality_of
 from autoprune.evaluate.results import SampleResult, summarise
 from autoprune.schedule import Schedule
 from autoprune.search.assembly import controls_of, front_trials, shown_schedules
@@ -19,8 +21,8 @@ from autoprune.search.trials import schedule_of
 from autoprune.search.workers.protocol import Event, Executor, OnEvent, Split, Task, TaskResult, Times
 
 _VALIDATION_CHUNK, _ARMS_TOGETHER = 64, 4
-_DROPS = (0.01, 0.02, 0.05, 0.0, 0.1, 0.005, 0.2, 1.0)
-"""Losses of accuracy that somebody may accept; the cheapest point within each is timed."""
+_LOSSES = (0.01, 0.02, 0.05, 0.0, 0.1, 0.005, 0.2, math.inf)
+"""Losses of quality that somebody may accept; the cheapest point within each is timed."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ class Collector:
         self._on_event(Event("phase", "latency"))
         points = [schedule_of(trial) for trial in front_trials(self._study.spec, trials)]
         split: Split = "validation" if "validation" in self._study.splits else "calibration"
-        schedules = _worth_timing(points, Measurements.known(self._study, self._ledger, [DENSE, *points]), split)
+        measured = Measurements.known(self._study, self._ledger, [DENSE, *points])
+        schedules = _worth_timing(points, measured, split, quality_of(self._study.spec.objectives))
         result = self._on_one_worker(Task(0, "latency", tuple(schedules))) if schedules else None
         if result is None:
             return {}
@@ -178,18 +181,21 @@ class Collector:
         return True
 
 
-def _worth_timing(points: Sequence[Schedule], measured: Measurements, split: Split) -> list[Schedule]:
+def _worth_timing(
+    points: Sequence[Schedule], measured: Measurements, split: Split, quality: Objective
+) -> list[Schedule]:
     """Points over the whole range of losses that somebody may accept, the cheapest for each."""
     figures = {s.key: summarise(results) for s in points if (results := measured.results(split, s))}
     dense = measured.results(split, DENSE)
     if dense is None or not figures:
         return []
-    best = summarise(dense).accuracy
+    best = quality.of(dense)
+    losses = {key: quality.lost(best, getattr(f, quality.figure)) for key, f in figures.items()}
     # Where no point is near dense, the nearest is the one that people look at first.
-    nearest = best - max(f.accuracy for f in figures.values())
+    nearest = min(losses.values())
     chosen: dict[str, Schedule] = {}
-    for bound in (nearest, *_DROPS):
-        within = [s for s in points if s.key in figures and best - figures[s.key].accuracy <= bound + 1e-9]
+    for bound in (nearest, *_LOSSES):
+        within = [s for s in points if s.key in losses and losses[s.key] <= bound + 1e-9]
         if within:
             cheapest = min(within, key=lambda s: figures[s.key].flops_ratio)
             chosen[cheapest.key] = cheapest

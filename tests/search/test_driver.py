@@ -17,6 +17,7 @@ from support.trials import assert_all_ended, ended_twice, stored
 
 from autoprune import presets
 from autoprune.errors import AutopruneError, DataError, EvaluationError, StudyError
+from autoprune.report.export import select_point
 from autoprune.schedule import Schedule
 from autoprune.search.driver import RunOutcome, run_study
 from autoprune.search.spec import StudySpec
@@ -343,6 +344,14 @@ def test_other_objectives_and_samplers(tmp_path: Path, objectives: list[str], sa
     assert outcome.counts["COMPLETE"] + outcome.counts["PRUNED"] == 24
     assert outcome.front.points
     assert_all_ended(spec)
+
+
+def test_points_that_the_searched_quality_recommends_are_timed(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path, objectives=["flops", "kl"], search={"trials": 40})
+    front = run(spec).front
+    for nats in (0.05, 0.1, 0.2, 10.0):
+        point = select_point(front, max_drop=nats)
+        assert point.latency is not None, nats
 
 
 def test_three_objectives(tmp_path: Path) -> None:
