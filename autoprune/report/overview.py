@@ -114,8 +114,8 @@ def tiles(front: FrontFile) -> list[Tile]:
     flops = f"of dense · {percent(figures.flops_ratio_end_to_end)} end to end"
     found = [Tile(row.short, value, f"dense {of_dense}{sure}"), Tile("Prefill FLOPs", percent(flops_of(point)), flops)]
     if times := point.latency:
-        faster = times.prefill_dense_ms / times.prefill_ms
-        beside = f"dense {milliseconds(times.prefill_dense_ms)} · {faster:.2f}× as fast"
+        dense_ms = times.prefill_dense_ms
+        beside = f"dense {milliseconds(dense_ms)} · {dense_ms / times.prefill_ms:.2f}× as fast" if dense_ms else ""
         found.append(Tile("Prefill time", milliseconds(times.prefill_ms), beside))
     found.append(Tile(KV_BYTES.label, percent(figures.kv_ratio), "of the dense bytes"))
     if worst := worst_task(front, point):
@@ -189,7 +189,8 @@ def _latency(front: FrontFile) -> str:
     if not timed:
         return "not measured in this run"
     end = f"; end to end generates {timed.new_tokens} tokens" if timed.new_tokens else ""
-    return f"dense and pruned in turn in one process, medians, batch of {timed.batch}{end}"
+    batch = f", batch of {timed.batch}" if timed.batch else ""
+    return f"dense and pruned in turn in one process, medians{batch}{end}"
 
 
 def _near_ties(share: float | None) -> str | None:

@@ -20,16 +20,21 @@ from pydantic import (
     WithJsonSchema,
     model_serializer,
 )
+from pydantic_core import InitErrorDetails
 
-from autoprune.errors import AutopruneError, StudyError
+from autoprune.errors import StudyError
 from autoprune.evaluate.results import Summary
 from autoprune.schedule import Schedule
+from autoprune.schedule.validation import explained
 
 FORMAT: Literal["autoprune.front"] = "autoprune.front"
+_SCHEDULE_FILE = WithJsonSchema(
+    {"type": "object", "description": "A schedule file; its schema is autoprune.schedule.v1."}
+)
 SavedSchedule = Annotated[
     Schedule,
     PlainSerializer(Schedule.to_json_dict),
-    WithJsonSchema({"type": "object", "description": "A schedule file; its schema is autoprune.schedule.v1."}),
+    _SCHEDULE_FILE,
 ]
 _REMEDY = "give the output folder of a study; `autoprune calibrate STUDY.yaml` finishes an interrupted one"
 
@@ -52,7 +57,8 @@ class PrefillTimes(_Notes):
     """Milliseconds of one batch, dense and pruned measured in turn."""
 
     prefill_ms: float
-    prefill_dense_ms: float
+    prefill_dense_ms: float | None = None
+    prefill_spread_ms: float | None = None
     end_to_end_ms: float | None = None
     end_to_end_dense_ms: float | None = None
     batch: int | None = None
@@ -76,12 +82,15 @@ class Control(Point):
 
 
 class TrialRecord(_Notes):
-    """A trial of the search, with its figures on the calibration rows that it was measured on."""
+    """A trial of the search, with its figures on the calibration rows that it was measured on.
+
+    Its schedule stays as it was written: nothing is shown of it, and it may need a package that is not installed.
+    """
 
     trial: int
     name: str
     state: str
-    schedule: SavedSchedule | None = None
+    schedule: Annotated[dict[str, Any], _SCHEDULE_FILE] | None = None
     samples: int | None = None
     reason: str | None = None
     duplicate_of: int | None = None
@@ -185,11 +194,10 @@ class FrontFile(_FrontPart):
         try:
             return cls.model_validate(found)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise _refusal(path, f"is no front: {where + ': ' if where else ''}{first['msg']}") from None
-        except AutopruneError as error:
-            raise _refusal(path, f"holds a schedule that cannot be read: {error}") from None
+            problem = explained(_first(error), cls, StudyError)
+            value = problem.value if isinstance(problem.value, str) else None  # not a whole list of points
+            wrong = StudyError(problem.message, field=problem.field, value=value)
+            raise _refusal(path, f"is no front: {wrong}", problem.remedy or _REMEDY) from None
 
 
 def front_schema() -> dict[str, Any]:
@@ -201,6 +209,13 @@ def front_schema() -> dict[str, Any]:
         **schema,
         "title": "autoprune front, version 1",
     }
+
+
+def _first(error: ValidationError) -> ValidationError:
+    """The first problem alone: what is wrong with one point is wrong with most of them."""
+    first = error.errors()[0]
+    detail = InitErrorDetails(type=first["type"], loc=first["loc"], input=first["input"], ctx=first.get("ctx", {}))
+    return ValidationError.from_exception_data(error.title, [detail])
 
 
 def _refusal(path: Path, message: str, remedy: str = _REMEDY) -> StudyError:

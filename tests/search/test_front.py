@@ -12,6 +12,8 @@ from support.fronts import make_front, save_front
 
 import autoprune
 from autoprune.errors import StudyError
+from autoprune.report.export import select_point
+from autoprune.report.page import render_page
 from autoprune.search.front import FrontFile, front_schema
 from autoprune.search.outputs import write_outputs
 
@@ -86,8 +88,36 @@ def test_a_schedule_that_cannot_be_read_names_the_remedy(tmp_path):
         {"layer": 1, "keep": {"ratio": 0.5}, "criterion": {"name": "nobody/knows", "requires": "nobody>=1"}}
     ]
     save_front(tmp_path, front)
-    with pytest.raises(StudyError, match=r"pip install .nobody>=1"):
+    with pytest.raises(StudyError) as caught:
         FrontFile.load(tmp_path)
+    assert "points[0].schedule: stages[0].criterion: no installed package brings this criterion" in str(caught.value)
+    assert "Value error" not in str(caught.value)
+    assert caught.value.remedy.startswith("pip install 'nobody>=1'")
+
+
+def test_a_trial_off_the_front_may_need_a_package_that_is_not_installed(tmp_path):
+    front = make_front()
+    shown = {point["trial"] for point in (*front["points"], *front["baselines"])}
+    trial = next(t for t in front["study"]["trials"] if t["trial"] not in shown)
+    trial["schedule"]["stages"] = [
+        {"layer": 1, "keep": {"ratio": 0.5}, "criterion": {"name": "nobody/knows", "requires": "nobody>=1"}}
+    ]
+    save_front(tmp_path, front)
+    loaded = FrontFile.load(tmp_path)
+    assert render_page(loaded)
+    assert select_point(loaded, max_drop=1.0)
+    assert json.loads(loaded.model_dump_json())["study"]["trials"] == front["study"]["trials"]
+
+
+def test_times_without_those_of_the_dense_model_are_shown(tmp_path):
+    front = make_front()
+    for point in front["points"]:
+        if point["latency"]:
+            point["latency"] = {"prefill_ms": point["latency"]["prefill_ms"]}
+    save_front(tmp_path, front)
+    page = render_page(FrontFile.load(tmp_path))
+    assert "batch of None" not in page
+    assert "(dense –)" in page
 
 
 def test_the_sheet_has_a_line_for_every_point_and_the_figures_of_the_table(tmp_path):
