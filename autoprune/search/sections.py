@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationInfo, field_validator
 
-from autoprune.errors import StudyError
+from autoprune.errors import AutopruneError, ScheduleError, StudyError
 from autoprune.schedule import AttentionCriterion, Criterion, parse_criterion
 from autoprune.schedule.criteria import SHORT_NAMES, AnyCriterion
 
@@ -115,9 +115,20 @@ class Constraints(StudySection):
     max_drop: dict[str, Annotated[Float, Field(ge=0, le=1)]] = Field(default_factory=dict)
 
 
+def named_by_the_study(error: AutopruneError, inner: str) -> StudyError:
+    """The error of a value, without the name `inner` that the value had where it was parsed: the study names it."""
+    field = None if error.field == inner else error.field
+    return StudyError(error.message, field=field, value=error.value, remedy=error.remedy)
+
+
 def _criterion(given: Any) -> Any:
     """A criterion by its short name."""
-    return parse_criterion(given) if isinstance(given, str) else given
+    if not isinstance(given, str):
+        return given
+    try:
+        return parse_criterion(given)
+    except ScheduleError as error:
+        raise named_by_the_study(error, "criterion") from None
 
 
 class Space(StudySection):
@@ -159,7 +170,9 @@ class Space(StudySection):
     @field_validator("criteria")
     @classmethod
     def _one_for_every_layer(cls, criteria: tuple[Criterion, ...], info: ValidationInfo) -> tuple[Criterion, ...]:
-        layers, keep = info.data.get("layers", "all"), info.data.get("keep", ())
+        if not {"layers", "keep"} <= info.data.keys():  # one of them is wrong itself, and is reported
+            return criteria
+        layers, keep = info.data["layers"], info.data["keep"]
         for layer in layers if layers != "all" else ():
             problems = [criterion.problem_at(layer) for criterion in criteria]
             if all(problems) and (layer == 0 or 0.0 not in keep):

@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError
 from transformers import AutoConfig
 
 from autoprune import presets
-from autoprune.errors import StudyError
+from autoprune.errors import ScheduleError, StudyError
 from autoprune.evaluate.metrics import EXACT_MATCH, load_metric
 from autoprune.evaluate.objectives import ACCURACY, COSTS, FLOPS, OBJECTIVES, QUALITIES
 from autoprune.schedule import ModelIdentity
@@ -28,6 +28,7 @@ from autoprune.search.sections import (
     StudyContext,
     StudySection,
     Workers,
+    named_by_the_study,
 )
 
 _DATABASES = ("sqlite", "postgresql")
@@ -39,7 +40,10 @@ def _baseline(name: str, info: ValidationInfo) -> str:
     context: StudyContext | None = info.context
     if context is None:
         return name
-    schedule = presets.resolve(name, context.num_layers or presets.PUBLISHED_DEPTH, context.base)
+    try:
+        schedule = presets.resolve(name, context.num_layers or presets.PUBLISHED_DEPTH, context.base)
+    except ScheduleError as error:
+        raise named_by_the_study(error, "schedule") from None
     if context.config is not None:
         schedule.check_model(context.config)
     return name if name in presets.NAMES else str(context.place(name))
@@ -49,8 +53,8 @@ def _metric(name: str) -> str:
     """The name of a metric that can be loaded."""
     try:
         return load_metric(name).name
-    except StudyError as error:  # the field is known here
-        raise StudyError(error.message, value=name, remedy=error.remedy) from None
+    except StudyError as error:
+        raise named_by_the_study(error, "metric") from None
 
 
 class StudySpec(StudySection):

@@ -80,9 +80,9 @@ def test_all_errors_come_in_one_line(tmp_path: Path) -> None:
         "searhc: unknown key; did you mean 'search'?",
         "objectives: needs at least one quality",
         "space.keep[1]",
-        "space.criteria[0]: criterion: no such criterion",
+        "space.criteria[0]: no such criterion",
         "space.max_stage: unknown key; did you mean 'max_stages'?",
-        "did you mean 'fastv'?",
+        "baselines[0]: no such preset or schedule file (got 'fastvv'); did you mean 'fastv'?",
         "workers.count",
         "storage: is no database URL",
         "data.calibration.path: no such file",
@@ -105,6 +105,7 @@ def test_all_errors_come_in_one_line(tmp_path: Path) -> None:
         ({"space": {"layers": []}}, "space.layers: must not be empty"),
         ({"space": {"keep": [0.5, 1.0]}}, "space.keep[1]: Input should be less than 1"),
         ({"space": {"keep": "0.5"}}, "space.keep"),
+        ({"space": {"layers": [0, 3], "keep": [0.0, 1.5]}}, "space.keep[1]: Input should be less than 1"),
         (
             {"space": {"criteria": [{"name": "attention", "rows": "text", "head": "max"}]}},
             "space.criteria[0].head: unknown key; did",
@@ -117,7 +118,7 @@ def test_all_errors_come_in_one_line(tmp_path: Path) -> None:
         ({"storage": "mysql://host/db"}, "storage: no such kind of database"),
         ({"storage": "sqlite://"}, "storage: a study in memory"),
         ({"storage": "sqlite:////no/such/folder/x.db"}, "storage: no such folder"),
-        ({"baselines": ["gone.json"]}, "baselines[0]: schedule: cannot be read"),
+        ({"baselines": ["gone.json"]}, "baselines[0]: cannot be read"),
     ],
 )
 def test_one_error_names_its_field(tmp_path: Path, sections: dict[str, object], expected: str) -> None:
