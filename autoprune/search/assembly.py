@@ -9,7 +9,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprune import presets
-from autoprune.evaluate.objectives import ACCURACY, FLOPS, OBJECTIVES
+from autoprune.evaluate.objectives import ACCURACY, FLOPS, OBJECTIVES, quality_of
 from autoprune.evaluate.results import Summary, summarise
 from autoprune.schedule import ModelIdentity, Schedule
 from autoprune.schedule.evidence import measured_evidence
@@ -84,9 +84,9 @@ def assemble(study: Study, trials: Sequence[FrozenTrial], measured: Measurements
     assert dense is not None, "a study without its dense reference does not get here"
     identity = ModelIdentity.from_config(config, spec.model_name)
     model = {**identity.model_dump(), "fingerprint": study.facts.fingerprint, "dtype": study.facts.details.get("dtype")}
-    told = {**_study(study, trials), "presets": _verdicts(spec, named_trials, points, baselines), **asdict(run)}
+    notes = {**_study(study, trials), "presets": _verdicts(spec, named_trials, points, baselines), **asdict(run)}
     return FrontFile(
-        study=StudyNotes.model_validate(told),
+        study=StudyNotes.model_validate(notes),
         model=ModelNotes.model_validate(model),
         dense=dense,
         points=tuple(points),
@@ -213,6 +213,6 @@ def _beats(spec: StudySpec, point: Point, baseline: Point) -> bool:
         ours, theirs = point.validation, baseline.validation
     else:
         ours, theirs = point, baseline
-    quality = OBJECTIVES[spec.qualities[0]]
+    quality = quality_of(spec.objectives)
     lost = quality.lost(getattr(theirs, quality.figure), getattr(ours, quality.figure))
     return ours.flops_ratio < theirs.flops_ratio and lost <= 0

@@ -236,8 +236,8 @@ def candidate_of(trial: FrozenTrial) -> dict[str, Any]:
 
 def ended_of(trial: FrozenTrial) -> EndedTrial:
     """End of a finished trial."""
-    told = {name: value for name, value in trial.user_attrs.items() if name in (MEASURED, sampler.CONSTRAINTS)}
-    return EndedTrial(trial.number, trial.state, tuple(trial.values) if trial.values else None, told)
+    attributes = {name: value for name, value in trial.user_attrs.items() if name in (MEASURED, sampler.CONSTRAINTS)}
+    return EndedTrial(trial.number, trial.state, tuple(trial.values) if trial.values else None, attributes)
 
 
 def schedule_of(trial: FrozenTrial) -> Schedule:
