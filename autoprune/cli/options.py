@@ -29,7 +29,7 @@ Data = Annotated[
     str, typer.Option("--data", metavar="D", help="Rows: a JSONL or Parquet file, or the name of a data set.")
 ]
 DataForPrompts = Annotated[
-    str | None, typer.Option("--data", metavar="D", help="Take the first rows of this data set, not made-up prompts.")
+    str | None, typer.Option("--data", metavar="D", help="Take prompts from this data set, not made-up ones.")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
