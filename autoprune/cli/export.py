@@ -34,7 +34,7 @@ def export(
 ) -> None:
     """Save one point of a front as a schedule: the cheapest within a loss, the best within a budget, or a trial."""
     from autoprune.evaluate.objectives import FLOPS
-    from autoprune.report.export import exported_schedule, select_point
+    from autoprune.report.export import select_point
     from autoprune.report.reading import drop_of, flops_of, point_name, quality_of
     from autoprune.report.words import percent, stage_words
     from autoprune.search.front import FrontFile
@@ -44,12 +44,11 @@ def export(
     front = FrontFile.load(run)
     task, bound = _bound(max_drop)
     point = select_point(front, max_drop=bound, task=task, max_flops=max_flops, trial=trial)
-    schedule = exported_schedule(point)
-    schedule.save(target)
+    point.schedule.save(target)
     drop = drop_of(front, point)
     if as_json:
         chosen = {"trial": point.trial, "name": point.name, FLOPS.figure: flops_of(point), "drop": drop}
-        emit({"written": str(target), **chosen, "schedule": schedule.to_json_dict()})
+        emit({"written": str(target), **chosen, "schedule": point.schedule.to_json_dict()})
         return
     console, quality = stdout(), quality_of(front)
     lost = f"{quality.unit.loss(drop)} of {quality.label}"

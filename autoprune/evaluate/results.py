@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,15 +50,6 @@ class SampleResult:
     flops_end_to_end_dense: int
     kv_bytes: int
     kv_bytes_dense: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as a JSON object."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> SampleResult:
-        """The result that `to_dict` wrote."""
-        return cls(**data)
 
 
 class _Part(BaseModel):

@@ -1,11 +1,10 @@
-"""Choose one point of a front, and make it a schedule that says where it comes from."""
+"""The point of a front that a user asks for: by loss, by cost or by number."""
 
 from __future__ import annotations
 
 from autoprune.errors import AutopruneError, StudyError
 from autoprune.report.reading import drop_of, flops_of, point_name, pruned_points, quality_of, task_names
 from autoprune.report.words import percent
-from autoprune.schedule import Schedule
 from autoprune.search.front import FrontFile, Point
 
 DEFAULT_MAX_DROP = 0.01
@@ -46,11 +45,6 @@ def select_point(
     if max_flops is not None:
         return _best_within(front, max_flops)
     return _cheapest(front, DEFAULT_MAX_DROP if max_drop is None else max_drop, task)
-
-
-def exported_schedule(point: Point) -> Schedule:
-    """The schedule of a point; a study stores it with the model it is for and the evidence it rests on."""
-    return point.schedule
 
 
 def _cheapest(front: FrontFile, max_drop: float, task: str | None) -> Point:

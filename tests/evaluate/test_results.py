@@ -18,11 +18,6 @@ def result(index, correct=1.0, task="a", flops=50, kl=0.0, **other):
     return SampleResult(**{**fields, **other})
 
 
-def test_a_result_survives_json():
-    one = result(3, kl=0.125)
-    assert SampleResult.from_dict(json.loads(json.dumps(one.to_dict()))) == one
-
-
 def test_ratios_are_sums_over_sums():
     big = result(1, flops=900, flops_dense=1000, flops_end_to_end=1000, flops_end_to_end_dense=1200)
     summary = summarise([result(0), big])

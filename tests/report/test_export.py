@@ -6,7 +6,7 @@ import pytest
 from support.fronts import make_front, typed
 
 from autoprune.errors import StudyError
-from autoprune.report.export import NoPointError, exported_schedule, select_point
+from autoprune.report.export import NoPointError, select_point
 
 
 def drops(front, task=None):
@@ -110,7 +110,7 @@ def test_the_bound_is_on_the_quality_that_was_searched():
 def test_the_exported_schedule_says_which_model_and_on_what_evidence():
     front = make_front()
     point = select_point(typed(front), max_drop=0.03)
-    schedule = exported_schedule(point)
+    schedule = point.schedule
     assert [s.layer for s in schedule.stages] == [s.layer for s in point.schedule.stages]
     assert schedule.model is not None
     assert schedule.model.num_layers == front["model"]["num_layers"]

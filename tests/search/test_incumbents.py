@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from support import fake_backend
@@ -15,7 +16,7 @@ GROUPS = [f"image{i}" for i in range(128)]
 
 
 def results(correct: float, flops: int) -> list[SampleResult]:
-    fields = fake_backend.sample("calibration", presets.vtw(3), 0).to_dict()
+    fields = dataclasses.asdict(fake_backend.sample("calibration", presets.vtw(3), 0))
     return [SampleResult(**{**fields, "index": i, "correct": correct, "flops": flops}) for i in range(128)]
 
 
