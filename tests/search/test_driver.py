@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -357,6 +358,19 @@ def test_points_that_the_searched_quality_recommends_are_timed(tmp_path: Path) -
 def test_three_objectives(tmp_path: Path) -> None:
     spec = tiny_spec(tmp_path, objectives=["flops", "accuracy", "kl"])
     assert len(run(spec).front.points) > 0
+
+
+def test_a_baseline_is_beaten_in_the_quality_that_the_page_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = fake_backend.sample
+    monkeypatch.setattr(fake_backend, "sample", lambda *given: dataclasses.replace(made(*given), agreement=1.0))
+    front = run(tiny_spec(tmp_path, objectives=["flops", "kl", "agreement"], search={"trials": 40})).front
+    held_out = {p.trial: p.validation for p in (*front.points, *front.baselines)}
+    verdicts = [v for v in front.study.presets if v.beaten]
+    assert verdicts
+    for verdict in verdicts:
+        assert held_out[verdict.by].kl <= held_out[verdict.trial].kl, verdict.name
 
 
 def test_a_study_without_held_out_rows(tmp_path: Path) -> None:
