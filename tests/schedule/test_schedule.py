@@ -9,6 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from support.schemas import command
 
 import autoprune
 from autoprune import Schedule, presets
@@ -37,7 +38,9 @@ def test_golden_files_load_and_are_written_as_read(path: Path, tmp_path: Path) -
 
 
 def test_shipped_json_schema_is_current_and_accepts_what_is_written() -> None:
-    assert schedule_schema() == SCHEMA, "write schedule_schema() to autoprune/schedule/schema.json"
+    assert schedule_schema() == SCHEMA, command(
+        "autoprune.schedule.schema", "schedule_schema", "autoprune/schedule/schema.json"
+    )
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     for name in presets.NAMES:
         jsonschema.validate(presets.for_depth(name, 32).to_json_dict(), SCHEMA)

@@ -9,6 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 from support.fronts import make_front, save_front
+from support.schemas import command
 
 import autoprune
 from autoprune.errors import StudyError
@@ -45,7 +46,9 @@ def test_the_made_up_front_is_one(tmp_path):
 
 
 def test_shipped_json_schema_is_current_and_accepts_what_is_written():
-    assert front_schema() == SCHEMA, "write front_schema() to autoprune/search/front.schema.json"
+    assert front_schema() == SCHEMA, command(
+        "autoprune.search.front", "front_schema", "autoprune/search/front.schema.json"
+    )
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     for name in ("front-v1.json", "front-unversioned.json"):
         jsonschema.validate(json.loads((GOLDEN / name).read_text(encoding="utf-8")), SCHEMA)
