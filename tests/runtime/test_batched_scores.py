@@ -17,20 +17,20 @@ from autoprune import Schedule, presets
 from autoprune.runtime.criteria import ScoreInputs, behaviour_of
 from autoprune.runtime.criteria.attention import rater_rows, text_rows
 from autoprune.runtime.survivors import choose, merged
+from autoprune.schedule import CRITERIA as TABLE
 from autoprune.schedule import parse_criterion
+from autoprune.schedule.criteria import SHORT_NAMES
 
-CRITERIA = {
-    "last": attention("last"),
+CRITERIA: dict[str, Any] = {
+    **SHORT_NAMES,
     "text, most of a head": attention("text", heads="max"),
     "visual by mean": attention("visual", reduce="mean"),
     "all, causal": attention("all", normalize="causal"),
-    "raters": attention("raters"),
     "text and image": attention("text", combine="visual"),
-    "diversity": {"name": "diversity"},
     "random": {"name": "random", "seed": 5},
-    "uniform": {"name": "uniform"},
     "codebook": {"name": "codebook", "path": "none", "sha256": "none"},
 }
+"""Criteria by their short names, and with options that no short name stands for."""
 BATCHES = 100
 HEADS, WIDTH = 4, 16
 
@@ -53,7 +53,8 @@ def sample(generator: torch.Generator) -> dict[str, Tensor]:
             "key": (HEADS // 2, length, 8),
         }.items()
     }
-    return {**made, "visual": visual, "alive": ~gone}
+    tower = torch.rand(length, generator=generator)[twin]
+    return {**made, "tower": tower, "visual": visual, "alive": ~gone}
 
 
 def inputs_of(
@@ -96,6 +97,7 @@ def inputs_of(
         query=padded("query", 1, 0.5),
         key=padded("key", 1, 0.5),
         mask=((columns[:, :, None] >= columns[:, None]) & alive[:, None] & valid[:, None])[:, None],
+        tower=padded("tower", 0, 0.5),
         raters=rater_rows(hidden, visual, text, max(counts["n_visual"]), max(counts["n_text"])),
         prepared=prototypes,
         **counts,
@@ -107,6 +109,13 @@ def kept(inputs: ScoreInputs) -> list[list[int]]:
     scores = behaviour_of(inputs.options).score(inputs)
     chosen = choose(scores, inputs.candidates, inputs.targets)
     return [row[valid].nonzero()[:, 0].tolist() for row, valid in zip(chosen, inputs.prompt, strict=True)]
+
+
+def test_every_criterion_is_tried() -> None:
+    missing = {kind.model_fields["name"].default for kind in TABLE} - {
+        parse_criterion(o).name for o in CRITERIA.values()
+    }
+    assert not missing, f"a criterion without a short name needs its entry in CRITERIA of this file: {missing}"
 
 
 @pytest.mark.parametrize("name", CRITERIA)
