@@ -146,11 +146,11 @@ class _PluginBehaviour:
         scores = self.kind.score(inputs)
         shape = inputs.candidates.shape
         if not isinstance(scores, Tensor) or scores.shape != shape or not scores.is_floating_point():
-            told = f"{scores.dtype} {list(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
+            given = f"{scores.dtype} {list(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
             raise PatchError(
                 f"score() must give a float tensor [batch, seq], here {list(shape)}",
                 field="criterion.name",
-                value=f"{inputs.options.name}: {told}",
+                value=f"{inputs.options.name}: {given}",
                 remedy="correct the package that brings it",
             )
         return scores.float()
