@@ -82,7 +82,7 @@ def load_plugin(group: str, name: str, requires: str, what: str, raised: type[Au
     where = f"entry point {name} of group {group}"
     try:
         loaded = point.load()
-    except Exception as error:
+    except Exception as error:  # importing the code of another package may raise anything
         reason = f"cannot be imported: {error}"
         raise raised(reason, field=where, value=point.value, remedy=f"reinstall or correct {owners[0]}") from error
     distribution, version = (point.dist.name, point.dist.version) if point.dist else ("", "")

@@ -58,17 +58,17 @@ class Criterion(Part):
     @property
     def reads(self) -> Reads:
         """Source of its scores."""
-        raise NotImplementedError
+        raise NotImplementedError  # each criterion declares its own
 
     @property
     def color(self) -> Color:
         """Its colour in plots."""
-        raise NotImplementedError
+        raise NotImplementedError  # each criterion declares its own
 
     @property
     def phrase(self) -> str:
         """What decides, in words, without options."""
-        raise NotImplementedError
+        raise NotImplementedError  # each criterion declares its own
 
     @property
     def keep_kinds(self) -> frozenset[KeepKind]:
