@@ -27,31 +27,52 @@ def _questions_for(scene: Scene, count: int, asked: Counter[str], rng: np.random
     return questions
 
 
-def write_rows(split: str, scenes: int, per_scene: int, seed: int, output: Path) -> Path:
-    """Draw scenes of one split and write `output`/split.jsonl and `output`/images/split/*.webp.
+def rows_name(split: str, seed: int) -> str:
+    """Name of the data file, and first part of every id and image of it: seeds other than 0 are named."""
+    return f"{split}-seed{seed}" if seed else split
 
-    Row keys: image, prompt, answers, task, id, group (the scene). The same seed draws the same rows.
+
+def check_unwritten(split: str, seed: int, output: Path) -> None:
+    """Refuse a place where rows of this split and seed are already.
+
+    Raises:
+        FileExistsError: their file or folder of images exists.
+    """
+    name = rows_name(split, seed)
+    for path in (output / f"{name}.jsonl", output / "images" / name):
+        if path.exists():
+            raise FileExistsError(
+                f"{path} exists and is not overwritten: choose another --seed or --output, or remove it"
+            )
+
+
+def write_rows(split: str, scenes: int, per_scene: int, seed: int, output: Path) -> Path:
+    """Draw scenes of one split and write `output`/NAME.jsonl and `output`/images/NAME/*.webp.
+
+    NAME is the split, with the seed unless it is 0; so rows of different seeds share no id, group or image. Row keys:
+    image, prompt, answers, task, id, group (the scene). The same seed draws the same rows.
     """
     rng, pool = np.random.default_rng([seed, _SEEDS[split]]), scan_pool(split)
-    folder = output / "images" / split
+    name = rows_name(split, seed)
+    folder = output / "images" / name
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     asked: Counter[str] = Counter()
     for number in range(scenes):
         scene = random_scene(rng)
-        name = f"{split}-{number:05d}"
-        (folder / f"{name}.webp").write_bytes(encode_webp(paint(1, marks_of([scene]), pool, rng)[0], QUALITY))
+        group = f"{name}-{number:05d}"
+        (folder / f"{group}.webp").write_bytes(encode_webp(paint(1, marks_of([scene]), pool, rng)[0], QUALITY))
         for turn, question in enumerate(_questions_for(scene, per_scene, asked, rng)):
             rows.append(
                 {
-                    "image": f"images/{split}/{name}.webp",
+                    "image": f"images/{name}/{group}.webp",
                     "prompt": question.prompt,
                     "answers": [question.answer],
                     "task": question.task,
-                    "id": f"{name}-{turn}",
-                    "group": name,
+                    "id": f"{group}-{turn}",
+                    "group": group,
                 }
             )
-    path = output / f"{split}.jsonl"
+    path = output / f"{name}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path

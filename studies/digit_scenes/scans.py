@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.datasets import load_digits
 
 SIDE = 16
 """Pixels of one drawn digit, equal to one patch of the vision tower."""
@@ -49,9 +49,23 @@ def _enlarge(scan: NDArray[np.float64], angle: float, scale: float) -> NDArray[n
     return np.clip(np.asarray(picture, np.float32) / 255 * 1.15, 0, 1)
 
 
+def _all_scans() -> Any:
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "the handwritten digits come with scikit-learn, which is not installed: pip install scikit-learn"
+        ) from error
+    return load_digits()
+
+
 def scan_pool(split: str) -> ScanPool:
-    """Load the scans of `split`; the training pool also holds slightly turned and scaled copies."""
-    data = load_digits()
+    """Load the scans of `split`; the training pool also holds slightly turned and scaled copies.
+
+    Raises:
+        ModuleNotFoundError: scikit-learn, which brings the scans, is not installed.
+    """
+    data = _all_scans()
     indices = np.random.default_rng(0).permutation(len(data.images))[SPLITS[split]]
     rng = np.random.default_rng(1)
     masks, sources = [], []
