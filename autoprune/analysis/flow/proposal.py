@@ -22,7 +22,7 @@ KEEP = (0.5, 0.125)
 
 
 @dataclass(frozen=True)
-class Proposal:
+class ProposedLayers:
     """Layers proposed for HiMAP's two stages, and the curves that they follow from.
 
     Attributes:
@@ -60,7 +60,7 @@ class Proposal:
         )
 
 
-def propose(flows: Array, groups: Sequence[Hashable], keep: tuple[float, float] = KEEP) -> Proposal:
+def propose(flows: Array, groups: Sequence[Hashable], keep: tuple[float, float] = KEEP) -> ProposedLayers:
     """Layers for HiMAP's two stages by the rule of this module.
 
     Args:
@@ -74,7 +74,7 @@ def propose(flows: Array, groups: Sequence[Hashable], keep: tuple[float, float] 
     to_all = mean_curve(_to_come(out.sum(-1)), groups)
     first = _first(to_text, keep[0], readable, 1)
     second = None if first is None else _first(to_all, keep[1], readable, first + 1)
-    return Proposal((first, second), keep, to_text, to_all)
+    return ProposedLayers((first, second), keep, to_text, to_all)
 
 
 def _to_come(flow: Array) -> Array:

@@ -12,7 +12,7 @@ import torch
 from autoprune.analysis.flow.curves import cut_curves, flow_curves
 from autoprune.analysis.flow.edge_ablation import CUTS
 from autoprune.analysis.flow.interventions import intervene
-from autoprune.analysis.flow.proposal import Proposal, propose
+from autoprune.analysis.flow.proposal import ProposedLayers, propose
 from autoprune.analysis.flow.saliency import flow_saliency
 from autoprune.analysis.flow.targets import find_targets
 from autoprune.analysis.refusals import check_eval
@@ -53,7 +53,7 @@ class FlowSummary:
     probability: float
     flows: dict[str, dict[str, Curve]]
     cuts: dict[str, dict[str, dict[str, Curve]]]
-    proposal: Proposal
+    proposal: ProposedLayers
 
 
 @dataclass(frozen=True)

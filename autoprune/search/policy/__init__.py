@@ -1,0 +1,1 @@
+"""What a search evaluates next, as pure values: no database, no workers, no models."""
