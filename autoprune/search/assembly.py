@@ -23,6 +23,7 @@ from autoprune.search.sampler import feasible
 from autoprune.search.spec import StudySpec
 from autoprune.search.study import DENSE, Measurements, RunFacts, Study
 from autoprune.search.trials import candidate_of, is_distinct, measured_of, schedule_of
+from autoprune.search.verdicts import RowVerdicts
 from autoprune.search.workers.protocol import Split
 
 _SHOWN_DETAILS = ("visual_tokens", "text_tokens", "near_ties", "metric")
@@ -84,7 +85,12 @@ def assemble(study: Study, trials: Sequence[FrozenTrial], measured: Measurements
     assert dense is not None, "a study without its dense reference does not get here"
     identity = ModelIdentity.from_config(config, spec.model_name)
     model = {**identity.model_dump(), "fingerprint": study.facts.fingerprint, "dtype": study.facts.details.get("dtype")}
-    notes = {**_study(study, trials), "presets": _verdicts(spec, named_trials, points, baselines), **asdict(run)}
+    notes = {
+        **_study(study, trials),
+        "presets": _verdicts(spec, named_trials, points, baselines),
+        "verdicts": _row_verdicts(measured, [*points, *baselines]),
+        **asdict(run),
+    }
     return FrontFile(
         study=StudyNotes.model_validate(notes),
         model=ModelNotes.model_validate(model),
@@ -163,6 +169,14 @@ def _study(study: Study, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
         },
         **{k: v for k, v in facts.details.items() if k in _SHOWN_DETAILS},
     }
+
+
+def _row_verdicts(measured: Measurements, points: Sequence[Point]) -> dict[str, RowVerdicts]:
+    """Verdicts on the held-out rows of what was measured on all of them; nothing where they are no yes or no."""
+    dense = measured.results("validation", DENSE)
+    whole = {p.schedule.key: measured.results("validation", p.schedule) for p in points}
+    found = RowVerdicts.of(dense, {key: results for key, results in whole.items() if results}) if dense else None
+    return {"validation": found} if found else {}
 
 
 def _listed(trial: FrozenTrial) -> dict[str, Any]:

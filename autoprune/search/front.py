@@ -26,6 +26,7 @@ from autoprune.errors import StudyError
 from autoprune.evaluate.results import Summary
 from autoprune.schedule import Schedule
 from autoprune.schedule.validation import explained
+from autoprune.search.verdicts import RowVerdicts
 
 FORMAT: Literal["autoprune.front"] = "autoprune.front"
 _SCHEDULE_FILE = WithJsonSchema(
@@ -129,6 +130,7 @@ class StudyNotes(_Notes):
     importances: dict[str, dict[str, float]] = Field(default_factory=dict)
     presets: tuple[PresetVerdict, ...] = ()
     data: dict[str, DataNotes] = Field(default_factory=dict)
+    verdicts: dict[str, RowVerdicts] = Field(default_factory=dict)
     convention: str | None = None
     metric: dict[str, Any] | None = None
     near_ties: float | None = None
