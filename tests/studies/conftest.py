@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-STUDY = Path(__file__).parents[2] / "studies" / "digit_scenes"
-sys.path.append(str(STUDY))
+STUDIES = Path(__file__).parents[2] / "studies"
+STUDY = STUDIES / "digit_scenes"
+sys.path += [str(STUDY), str(STUDIES / "search_quality")]
 
 
 @pytest.fixture

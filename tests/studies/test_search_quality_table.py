@@ -1,0 +1,108 @@
+"""The tables of studies/search_quality: the grids, measuring in pieces, the file, and what a front is worth."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import fronts
+import numpy as np
+import pytest
+import table as tables
+from grid import GRIDS, Grid, Method
+from verdicts import Table
+
+from autoprune.models.loading import load_model
+from autoprune.schedule import parse_criterion
+
+SMALL = Grid(
+    (0, 3, 8),
+    (0.0, 0.2),
+    (Method(parse_criterion("text")), Method(parse_criterion("encoder"), merge=True)),
+)
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return load_model(tables.STUDY / "model", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return tables.calibration_rows(16)
+
+
+@pytest.fixture(scope="module")
+def measured(loaded, rows, tmp_path_factory) -> tuple[tables.Measurer, Table]:
+    measurer = tables.Measurer(loaded, rows, SMALL, tmp_path_factory.mktemp("pieces"))
+    tables.compute(measurer)
+    return measurer, tables.join(measurer, SMALL, rows)
+
+
+@pytest.mark.parametrize(("name", "size"), [("old", 8624), ("whole", 18968)])
+def test_a_grid_holds_each_schedule_once(name: str, size: int):
+    schedules = GRIDS[name].schedules()
+    assert len(schedules) == len({schedule.key for schedule in schedules}) == size
+
+
+def test_the_order_of_measuring_changes_nothing_and_what_is_measured_stays(loaded, rows, measured, tmp_path: Path):
+    measurer, whole = measured
+    shutil.copytree(measurer.file(measurer.pieces[0]).parent, tmp_path / "again")
+    again = tables.Measurer(loaded, rows, SMALL, tmp_path / "again")
+    for piece in again.pieces[1::2]:
+        again.file(piece).unlink()
+    with pytest.raises(SystemExit, match="not measured yet"):
+        tables.join(again, SMALL, rows)
+    kept = {piece.name: again.file(piece).stat().st_mtime_ns for piece in again.pieces[::2]}
+    tables.compute(again, from_the_end=True)
+    assert kept == {piece.name: again.file(piece).stat().st_mtime_ns for piece in again.pieces[::2]}
+    joined = tables.join(again, SMALL, rows)
+    assert np.array_equal(joined.verdicts, whole.verdicts)
+    assert np.array_equal(joined.flops, whole.flops)
+
+
+def test_pieces_of_another_grid_are_refused(loaded, rows, measured):
+    measurer, _ = measured
+    with pytest.raises(SystemExit, match="holds another grid, model or data"):
+        tables.Measurer(loaded, rows, GRIDS["old"], measurer.file(measurer.pieces[0]).parent)
+
+
+def test_a_table_is_read_as_it_was_written(measured, tmp_path: Path):
+    _, whole = measured
+    whole.save(tmp_path / "small.npz")
+    back = Table.load(tmp_path / "small.npz")
+    assert [s.key for s in back.schedules] == [s.key for s in whole.schedules]
+    assert [s.key for s in back.grid.schedules()] == [s.key for s in whole.schedules]
+    for name in ("verdicts", "flops", "dense"):
+        assert np.array_equal(getattr(back, name), getattr(whole, name))
+    assert (back.dense_flops, back.tasks, back.groups, dict(back.about)) == (
+        whole.dense_flops, whole.tasks, whole.groups, dict(whole.about),
+    )  # fmt: skip
+    assert [(p.name, p.schedule.key, p.flops, p.verdicts.tolist()) for p in back.presets] == [
+        (p.name, p.schedule.key, p.flops, p.verdicts.tolist()) for p in whole.presets
+    ]
+
+
+def test_verdicts_are_those_of_generate_and_a_wrong_one_is_found(loaded, rows, measured):
+    _, whole = measured
+    assert tables.check(whole, loaded, rows, 2) == []
+    wrong = dataclasses.replace(whole, verdicts=~whole.verdicts)
+    assert len(tables.check(wrong, loaded, rows, 1)) == 1
+
+
+def test_hypervolume_of_a_staircase():
+    flops, accuracy = np.array([0.5, 0.25, 0.3, 0.75]), np.array([0.8, 0.6, 0.5, 0.7])
+    assert fronts.hypervolume(flops, accuracy, 0.0) == pytest.approx(0.25 * 0.6 + 0.5 * 0.8)
+    assert fronts.hypervolume(flops, accuracy, 0.7) == pytest.approx(0.5 * 0.1)
+    assert fronts.hypervolume(np.array([1.2]), np.array([0.9]), 0.0) == 0.0
+    assert fronts.hypervolume(np.array([]), np.array([]), 0.0) == 0.0
+
+
+def test_the_cheapest_point_within_a_drop_is_that_of_a_plain_search(measured):
+    _, whole = measured
+    every = range(len(whole.schedules))
+    for drop in (0.0, 0.125, 1.0):
+        within = [whole.ratios[i] for i in every if whole.dense_accuracy - whole.accuracy[i] <= drop + 1e-12]
+        assert fronts.cheapest(whole, every, drop) == min([*within, 1.0])
+    assert fronts.cheapest(whole, [], 1.0) == 1.0
