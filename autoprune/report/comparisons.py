@@ -19,7 +19,8 @@ from autoprune.report.reading import (
 )
 from autoprune.report.tables import key_of
 from autoprune.report.words import percent
-from autoprune.search.front import Control, FrontFile, Point, PresetVerdict
+from autoprune.search.front import Control, FrontFile, Point
+from autoprune.search.notes import PresetVerdict
 
 _UNBEATEN = "no point that the search found is cheaper and at least as good"
 _NOT_MEASURED = "not measured on all rows: the trial failed, or racing stopped it because cheaper points were better"

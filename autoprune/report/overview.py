@@ -20,7 +20,8 @@ from autoprune.report.reading import (
     worst_task,
 )
 from autoprune.report.words import duration, interval, milliseconds, percent, points
-from autoprune.search.front import FrontFile, Point, StudyNotes
+from autoprune.search.front import FrontFile, Point
+from autoprune.search.notes import StudyNotes
 
 _STOPPED = "The study was stopped before its end: running autoprune calibrate with its study file again resumes it."
 _UNVALIDATED = (

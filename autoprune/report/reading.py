@@ -8,7 +8,8 @@ from pathlib import PurePath
 from autoprune.evaluate import objectives
 from autoprune.evaluate.objectives import ACCURACY, FLOPS, Objective
 from autoprune.evaluate.results import Quality, Summary
-from autoprune.search.front import Control, FrontFile, ModelNotes, Point, TrialRecord
+from autoprune.search.front import Control, FrontFile, Point
+from autoprune.search.notes import ModelNotes, TrialRecord
 
 
 def quality_of(front: FrontFile) -> Objective:

@@ -15,9 +15,10 @@ from autoprune.schedule import ModelIdentity, Schedule
 from autoprune.schedule.evidence import measured_evidence
 from autoprune.search import objectives
 from autoprune.search.controls import control_arms
-from autoprune.search.front import Control, FrontFile, ModelNotes, Point, PrefillTimes, StudyNotes
+from autoprune.search.front import Control, FrontFile, Point
 from autoprune.search.importance import importances
 from autoprune.search.initial import baseline_name
+from autoprune.search.notes import ModelNotes, PrefillTimes, StudyNotes
 from autoprune.search.pareto import non_dominated
 from autoprune.search.sampler import feasible
 from autoprune.search.spec import StudySpec

@@ -13,11 +13,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     BaseModel,
     ConfigDict,
-    Field,
     PlainSerializer,
     SerializerFunctionWrapHandler,
     ValidationError,
-    WithJsonSchema,
     model_serializer,
 )
 from pydantic_core import InitErrorDetails
@@ -26,17 +24,15 @@ from autoprune.errors import StudyError
 from autoprune.evaluate.results import Summary
 from autoprune.schedule import Schedule
 from autoprune.schedule.validation import explained
-from autoprune.search.verdicts import RowVerdicts
+from autoprune.search.notes import SCHEDULE_FILE, CostSpread, Marks, ModelNotes, PrefillTimes, StudyNotes
 
 FORMAT: Literal["autoprune.front"] = "autoprune.front"
-_SCHEDULE_FILE = WithJsonSchema(
-    {"type": "object", "description": "A schedule file; its schema is autoprune.schedule.v1."}
-)
 SavedSchedule = Annotated[
     Schedule,
     PlainSerializer(Schedule.to_json_dict),
-    _SCHEDULE_FILE,
+    SCHEDULE_FILE,
 ]
+_LATER = frozenset({"marks", "spread"})
 _REMEDY = "give the output folder of a study; `autoprune calibrate STUDY.yaml` finishes an interrupted one"
 
 
@@ -44,115 +40,38 @@ class _FrontPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class _Notes(BaseModel):
-    """Keys that may be absent, and may be joined by others; saved as they were given."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
-
-    @model_serializer(mode="wrap")
-    def _as_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in handler(self).items() if key in self.model_fields_set}
-
-
-class PrefillTimes(_Notes):
-    """Milliseconds of one batch, dense and pruned measured in turn."""
-
-    prefill_ms: float
-    prefill_dense_ms: float | None = None
-    prefill_spread_ms: float | None = None
-    end_to_end_ms: float | None = None
-    end_to_end_dense_ms: float | None = None
-    batch: int | None = None
-    new_tokens: int | None = None
-
-
 class Point(Summary):
-    """A schedule with its figures: on calibration at the top, held-out under `validation`."""
+    """A schedule with its figures: on calibration at the top, held-out under `validation`.
+
+    Attributes:
+        trial: Number of its trial; None for dense and for control arms.
+        name: For people.
+        schedule: The schedule.
+        validation: Held-out figures; None where the study did not get there, or where the point loses more than
+            `StudyNotes.within` on calibration.
+        latency: Times, for the points that were timed.
+        marks: Paired tests against its control arms and against the published methods that cost no less.
+        spread: How its cost varies from input to input, where its counts depend on scores.
+    """
 
     trial: int | None
     name: str
     schedule: SavedSchedule
     validation: Summary | None = None
     latency: PrefillTimes | None = None
+    marks: Marks | None = None
+    spread: CostSpread | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_later_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys that older files do not have are written only where they say something."""
+        return {key: value for key, value in handler(self).items() if key not in _LATER or value is not None}
 
 
 class Control(Point):
     """A control arm of point `of`; it is no trial of its own."""
 
     of: int
-
-
-class TrialRecord(_Notes):
-    """A trial of the search, with its figures on the calibration rows that it was measured on.
-
-    Its schedule stays as it was written: nothing is shown of it, and it may need a package that is not installed.
-    """
-
-    trial: int
-    name: str
-    state: str
-    schedule: Annotated[dict[str, Any], _SCHEDULE_FILE] | None = None
-    samples: int | None = None
-    reason: str | None = None
-    duplicate_of: int | None = None
-
-    def figure(self, name: str) -> float | None:
-        """A figure by its key, if it was measured."""
-        value = (self.model_extra or {}).get(name)
-        return None if value is None else float(value)
-
-
-class PresetVerdict(_Notes):
-    """Whether a point that was searched for is cheaper than a published method and at least as good."""
-
-    name: str
-    trial: int | None = None
-    beaten: bool
-    by: int | None = None
-
-
-class DataNotes(_Notes):
-    """A data set of the study."""
-
-    path: str
-    samples: int
-    digest: str
-
-
-class StudyNotes(_Notes):
-    """Everything that the page tells besides the figures."""
-
-    name: str
-    complete: bool = True
-    objectives: tuple[str, ...] = ()
-    trials: tuple[TrialRecord, ...] = ()
-    counts: dict[str, int] = Field(default_factory=dict)
-    importances: dict[str, dict[str, float]] = Field(default_factory=dict)
-    presets: tuple[PresetVerdict, ...] = ()
-    data: dict[str, DataNotes] = Field(default_factory=dict)
-    verdicts: dict[str, RowVerdicts] = Field(default_factory=dict)
-    convention: str | None = None
-    metric: dict[str, Any] | None = None
-    near_ties: float | None = None
-    visual_tokens: float | None = None
-    text_tokens: float | None = None
-    seconds: float | None = None
-    seconds_search: float | None = None
-    worker_restarts: int | None = None
-    hardware: dict[str, Any] | None = None
-    versions: dict[str, Any] | None = None
-    seeds: dict[str, Any] | None = None
-
-
-class ModelNotes(_Notes):
-    """The model that was searched."""
-
-    name: str
-    model_type: str
-    num_layers: int
-    hidden_size: int
-    fingerprint: str | None = None
-    dtype: str | None = None
 
 
 class FrontFile(_FrontPart):

@@ -23,3 +23,18 @@ def non_dominated(points: Sequence[Point]) -> list[int]:
         if not any(dominates(points[j], points[i]) for j in front):
             front.append(i)
     return sorted(front)
+
+
+def hypervolume(points: Sequence[Point], reference: Point) -> float:
+    """Area between a front and a reference point; two objectives, both minimised.
+
+    Args:
+        points: Any points; dominated ones, and those beyond the reference, add nothing.
+        reference: Worst values that still count.
+    """
+    within = [p for p in points if p[0] < reference[0] and p[1] < reference[1]]
+    area, height = 0.0, reference[1]
+    for cost, loss in sorted((within[i][0], within[i][1]) for i in non_dominated(within)):
+        area += (reference[0] - cost) * max(0.0, height - loss)
+        height = min(height, loss)
+    return area
