@@ -115,27 +115,28 @@ class Collector:
         return result
 
     def _measure(self, split: Split, schedules: Sequence[Schedule], chunk: int, together: int) -> dict[str, str]:
-        """Measures every schedule on every sample of a data set.
+        """Measures every schedule on every row of a data set.
 
         Args:
             split: Data set.
             schedules: The candidates.
-            chunk: Samples of one task.
+            chunk: Rows of one task.
             together: Schedules of one task.
 
         Returns:
             Why a schedule has no whole results, by its key.
         """
-        key, samples = self._study.key(split), self._study.splits[split].size
-        known = {s.key: len(self._ledger.results(key, s)) for s in schedules}
-        missing = list({s.key: s for s in schedules if known[s.key] < samples}.values())
+        key, size = self._study.key(split), self._study.splits[split].size
+        known = {s.key: self._ledger.results(key, s).keys() for s in schedules}
+        missing = list({s.key: s for s in schedules if len(known[s.key]) < size}.values())
         groups = [tuple(missing[i : i + together]) for i in range(0, len(missing), together)]
         waiting: deque[_Chunk] = deque()
         for group in groups:
-            first = min((known[s.key] for s in group), default=0) // chunk * chunk
-            for start in range(first, samples, chunk):
-                stop = min(start + chunk, samples)
-                waiting.append(_Chunk(Task(0, "evaluate", group, split, start, stop)))
+            for start in range(0, size, chunk):
+                rows = range(start, min(start + chunk, size))
+                lacking = tuple(row for row in rows if any(row not in known[s.key] for s in group))
+                if lacking:
+                    waiting.append(_Chunk(Task(0, "evaluate", group, split, lacking)))
         return self._work_off(waiting)
 
     def _work_off(self, waiting: deque[_Chunk]) -> dict[str, str]:
@@ -164,7 +165,7 @@ class Collector:
         task = chunk.task
         if result.value is not None:
             for schedule, results in zip(task.schedules, result.value, strict=True):
-                self._ledger.add(self._study.key(task.split), schedule, task.start, results)
+                self._ledger.add(self._study.key(task.split), schedule, results)
             return []
         if result.lost is not None and chunk.losses < LOSSES_ALLOWED:
             return [replace(chunk, losses=chunk.losses + 1)]

@@ -1,7 +1,7 @@
 """The ledger of a study: results under the address of what they depend on, and every attempt at a trial.
 
-Results depend on model, data, schedule and way of measuring, so the same schedule is never measured twice, whichever
-trial or run asks.
+Results depend on model, data, schedule and way of measuring, so the same schedule is never measured twice on the same
+row, whichever trial or run asks.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-from sqlalchemy import Float, Integer, String, Text, UniqueConstraint, select
+from sqlalchemy import Float, Integer, Select, String, Text, UniqueConstraint, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from autoprune.evaluate.results import SampleResult
@@ -77,15 +77,15 @@ class Ledger:
         self._database = database
         database.patiently(lambda: _Base.metadata.create_all(database.engine))
 
-    def add(self, key: DataKey, schedule: Schedule, start: int, results: Sequence[SampleResult]) -> None:
-        """Writes the results of samples [start, start + len(results)); known ones stay as they are."""
-        address, stop = key.address(schedule), start + len(results)
+    def add(self, key: DataKey, schedule: Schedule, results: Sequence[SampleResult]) -> None:
+        """Writes the results of some rows of a schedule; those of rows that are known stay as they are."""
+        address = key.address(schedule)
 
         def write(session: Session) -> None:
-            known = select(_Evaluation.id).where(
-                _Evaluation.address == address, _Evaluation.start == start, _Evaluation.stop == stop
-            )
-            if session.scalar(known) is None:
+            packs = session.execute(_packs(address)).all()
+            known, start = _by_row(pack.results for pack in packs), max((pack.stop for pack in packs), default=0)
+            new = [result for result in results if result.index not in known]
+            if new:
                 session.add(
                     _Evaluation(
                         address=address,
@@ -95,24 +95,18 @@ class Ledger:
                         split=key.split,
                         schedule_key=schedule.key,
                         start=start,
-                        stop=stop,
-                        results=_pack(results),
+                        stop=start + len(new),
+                        results=_pack(new),
                         created=time.time(),
                     )
                 )
 
         self._transact(write)
 
-    def results(self, key: DataKey, schedule: Schedule) -> list[SampleResult]:
-        """Results of a schedule from the first sample on, up to the first gap; may be empty."""
-        address = key.address(schedule)
-        query = select(_Evaluation.start, _Evaluation.results).where(_Evaluation.address == address)
-        rows = self._transact(lambda session: session.execute(query.order_by(_Evaluation.start)).all())
-        known: list[SampleResult] = []
-        for start, packed in rows:
-            if start <= len(known):
-                known += _unpack(packed)[len(known) - start :]
-        return known
+    def results(self, key: DataKey, schedule: Schedule) -> dict[int, SampleResult]:
+        """Results of a schedule by row, in the order of the rows; may be empty."""
+        packs = self._transact(lambda session: session.execute(_packs(key.address(schedule))).all())
+        return _by_row(pack.results for pack in packs)
 
     def add_attempt(self, study: str, trial: int, worker: str, outcome: str, reason: str = "") -> None:
         """Writes how one attempt at a trial ended: ``done``, ``failed`` or ``lost``."""
@@ -128,6 +122,21 @@ class Ledger:
                 return work(session)
 
         return self._database.patiently(once)
+
+
+def _packs(address: str) -> Select[int, str]:
+    """Everything under an address; `start` and `stop` number its rows in the order in which they were measured."""
+    found = select(_Evaluation.stop, _Evaluation.results).where(_Evaluation.address == address)
+    return found.order_by(_Evaluation.start, _Evaluation.id)
+
+
+def _by_row(packs: Iterable[str]) -> dict[int, SampleResult]:
+    """The first result of each row."""
+    known: dict[int, SampleResult] = {}
+    for packed in packs:
+        for result in _unpack(packed):
+            known.setdefault(result.index, result)
+    return dict(sorted(known.items()))
 
 
 def _pack(results: Sequence[SampleResult]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -12,10 +13,11 @@ from optuna.trial import FrozenTrial, TrialState
 from autoprune.errors import AutopruneError, EvaluationError
 from autoprune.evaluate.objectives import FIGURES
 from autoprune.evaluate.results import SampleResult, summarise
+from autoprune.schedule import Schedule
 from autoprune.search import objectives, sampler
 from autoprune.search.incumbents import Incumbents
 from autoprune.search.ledger import Ledger
-from autoprune.search.racing import looks
+from autoprune.search.racing import looks, race_order
 from autoprune.search.study import Study
 from autoprune.search.trials import (
     COUNTED,
@@ -42,7 +44,7 @@ class RunningCandidate:
 
     Attributes:
         candidate: The trial.
-        results: Of the first samples.
+        results: Of the first rows of a race, in its order.
         times: Measured times, where the study asks for them.
     """
 
@@ -78,6 +80,7 @@ class SearchLoop:
         self._spec, self._data, self._key = spec, data, study.key("calibration")
         self._trials, self._executor, self._ledger = trials, executor, ledger
         self._dense, self._on_event, self._stopping = dense, on_event, stopping
+        self._order = race_order(data.size)
         self._looks = looks(data.size) if spec.search.racing else [data.size]
         self._incumbents = Incumbents(spec, data.groups)
         self._incumbents.add("dense", dense, {"prefill_ms": 1.0, "prefill_dense_ms": 1.0})
@@ -124,13 +127,17 @@ class SearchLoop:
             if candidate.losses > LOSSES_ALLOWED:
                 self._fail(candidate, f"{candidate.losses} workers died with it")
                 continue
-            known = self._ledger.results(self._key, candidate.schedule)[: self._data.size]
-            running = RunningCandidate(candidate, tuple(known))
+            running = RunningCandidate(candidate, self._known(candidate.schedule))
             self._followers[running.key] = []
             self._repeats = 0
             if not self._is_decided(running):
                 return running
         return None
+
+    def _known(self, schedule: Schedule) -> tuple[SampleResult, ...]:
+        """What the ledger has of a schedule, from the first row of the race on up to the first gap."""
+        known = self._ledger.results(self._key, schedule)
+        return tuple(known[row] for row in takewhile(known.__contains__, self._order))
 
     def _may_start(self) -> bool:
         if self._stopping() or self._exhausted or (self._deadline and time.monotonic() > self._deadline):
@@ -166,7 +173,8 @@ class SearchLoop:
         candidate, start = running.candidate, len(running.results)
         stop = self._data.size if candidate.origin == "baseline" else next(n for n in self._looks if n > start)
         verb: Verb = "latency" if self._lacks_times(running) else "evaluate"
-        self._executor.submit(Task(self._tasks, verb, (candidate.schedule,), "calibration", start, stop))
+        rows = tuple(self._order[start:stop])
+        self._executor.submit(Task(self._tasks, verb, (candidate.schedule,), "calibration", rows))
 
     def _lacks_times(self, running: RunningCandidate) -> bool:
         return objectives.is_timed(self._spec) and running.times is None
@@ -208,7 +216,7 @@ class SearchLoop:
         if result.task.verb == "latency":
             return replace(running, times=result.value[0])
         results: list[SampleResult] = result.value[0]
-        self._ledger.add(self._key, running.candidate.schedule, len(running.results), results)
+        self._ledger.add(self._key, running.candidate.schedule, results)
         return replace(running, results=(*running.results, *results))
 
     def _is_decided(self, running: RunningCandidate) -> bool:
@@ -284,5 +292,5 @@ class SearchLoop:
         self._ended[schedule.key] = ended_of(trial)
         self._counts[trial.state] += 1
         if trial.state == TrialState.COMPLETE:
-            results = self._ledger.results(self._key, schedule)
+            results = list(self._ledger.results(self._key, schedule).values())
             self._incumbents.add(f"trial {trial.number}", results, measured_of(trial).get("latency"))

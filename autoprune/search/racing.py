@@ -29,7 +29,7 @@ def looks(samples: int) -> list[int]:
 
 
 def race_order(count: int) -> list[int]:
-    """A fixed shuffle of the samples: the first ones of a race must not be one task, as they are in a sorted file."""
+    """A fixed shuffle of the rows: the first ones of a race must not be one task, as they are in a sorted file."""
     return sorted(range(count), key=lambda i: hashlib.sha256(f"race:{i}".encode()).digest())
 
 

@@ -40,7 +40,7 @@ class Measurements:
     """Results and times of a number of schedules.
 
     Attributes:
-        whole: Results of all samples of a data set, by data set and schedule key; partial ones are left out.
+        whole: Results of all rows of a data set, in order, by data set and schedule key; partial ones are left out.
         times: Times by schedule key.
         marks: Tests against the control arms of a schedule, by its key.
     """
@@ -63,7 +63,7 @@ class Measurements:
             for schedule in {s.key: s for s in schedules}.values():
                 results = ledger.results(study.key(split), schedule)
                 if len(results) == data.size:
-                    whole[split, schedule.key] = results
+                    whole[split, schedule.key] = list(results.values())
         return cls(whole, times or {})
 
 

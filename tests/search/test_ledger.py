@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, text
 from support import fake_backend
 from support.postgres import Postgres
 from support.studies import BACKEND, tiny_spec
@@ -20,6 +22,7 @@ from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
 from autoprune.search.driver import run_study
 from autoprune.search.ledger import DataKey, Ledger
+from autoprune.search.racing import race_order
 from autoprune.search.storage import Database
 from autoprune.search.workers.protocol import Event
 
@@ -46,45 +49,56 @@ def ledger(url: str) -> Iterator[Ledger]:
     database.close()
 
 
-def test_results_come_back_as_they_were(ledger: Ledger) -> None:
-    assert ledger.results(KEY, FASTV) == []
-    ledger.add(KEY, FASTV, 0, results(0, 16))
-    ledger.add(KEY, FASTV, 16, results(16, 32))
-    assert ledger.results(KEY, FASTV) == results(0, 32)
+def test_results_come_back_by_row(ledger: Ledger) -> None:
+    assert ledger.results(KEY, FASTV) == {}
+    ledger.add(KEY, FASTV, results(40, 56))
+    ledger.add(KEY, FASTV, results(8, 16)[::-1])
+    assert list(ledger.results(KEY, FASTV).items()) == [(r.index, r) for r in (*results(8, 16), *results(40, 56))]
 
 
-def test_pieces_count_up_to_the_first_gap(ledger: Ledger) -> None:
-    schedule = presets.fastv(keep=0.25)
-    ledger.add(KEY, schedule, 16, results(16, 32, schedule))
-    assert ledger.results(KEY, schedule) == []
-    ledger.add(KEY, schedule, 0, results(0, 16, schedule))
-    assert ledger.results(KEY, schedule) == results(0, 32, schedule)
-    ledger.add(KEY, schedule, 0, results(0, 64, schedule))
-    assert ledger.results(KEY, schedule) == results(0, 64, schedule)
-
-
-def test_adding_twice_keeps_the_first(ledger: Ledger) -> None:
+def test_known_rows_keep_their_first_result(ledger: Ledger) -> None:
     schedule = presets.fastv(keep=0.125)
-    ledger.add(KEY, schedule, 0, results(0, 16, schedule))
-    ledger.add(KEY, schedule, 0, results(0, 16, FASTV))
-    assert ledger.results(KEY, schedule) == results(0, 16, schedule)
+    ledger.add(KEY, schedule, results(0, 16, schedule))
+    ledger.add(KEY, schedule, results(0, 32, FASTV))
+    assert list(ledger.results(KEY, schedule).values()) == [*results(0, 16, schedule), *results(16, 32, FASTV)]
+
+
+def test_a_database_from_before_rows_were_named_is_read_and_added_to(url: str, ledger: Ledger) -> None:
+    """It holds pieces of the order of a race, numbered from 0, which may overlap; every result names its row."""
+    schedule = presets.vtw(2)
+    whole = results(0, 128, schedule)
+    race = [whole[row] for row in race_order(128)]
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        for start, stop in ((0, 16), (16, 32), (0, 64)):
+            columns = {name: [getattr(r, name) for r in race[start:stop]] for name in SampleResult.__dataclass_fields__}
+            values = {"address": KEY.address(schedule), "start": start, "stop": stop, "results": json.dumps(columns)}
+            names = ("model_fingerprint", "data_digest", "metric_version", "schedule_key", "split")
+            values |= dict.fromkeys(names, "as it was") | {"created": 1.0}
+            places = ", ".join(f":{name}" for name in values)
+            insert = f"INSERT INTO autoprune_evaluations ({', '.join(values)}) VALUES ({places})"
+            connection.execute(text(insert), values)
+    engine.dispose()
+    assert ledger.results(KEY, schedule) == {row: whole[row] for row in sorted(race_order(128)[:64])}
+    ledger.add(KEY, schedule, whole)
+    assert list(ledger.results(KEY, schedule).values()) == whole
 
 
 @pytest.mark.parametrize("field", ["model_fingerprint", "data_digest", "metric_version", "split"])
 def test_results_are_found_only_under_what_they_depend_on(ledger: Ledger, field: str) -> None:
     schedule = presets.vtw(3)
-    ledger.add(KEY, schedule, 0, results(0, 16, schedule))
+    ledger.add(KEY, schedule, results(0, 16, schedule))
     other: Any = {**KEY.__dict__, field: "other"}
-    assert ledger.results(DataKey(**other), schedule) == []
-    assert ledger.results(KEY, presets.vtw(4)) == []
+    assert ledger.results(DataKey(**other), schedule) == {}
+    assert ledger.results(KEY, presets.vtw(4)) == {}
 
 
 def test_the_same_pruning_shares_its_results(ledger: Ledger) -> None:
     """Names and evidence do not matter, only what a schedule does."""
     schedule = presets.vtw(5)
-    ledger.add(KEY, schedule, 0, results(0, 16, schedule))
+    ledger.add(KEY, schedule, results(0, 16, schedule))
     plain = Schedule(stages=schedule.stages, evidence={"anything": 1})
-    assert ledger.results(KEY, plain) == results(0, 16, schedule)
+    assert list(ledger.results(KEY, plain).values()) == results(0, 16, schedule)
 
 
 def test_a_study_runs_and_resumes_on_every_database(url: str, tmp_path: Path) -> None:

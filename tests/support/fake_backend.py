@@ -48,9 +48,9 @@ class FakeEngine:
     def facts(self) -> EngineFacts:
         return EngineFacts("fake-model", "1", "made-up FLOPs", {"dtype": "float32", "device": "cpu"})
 
-    def evaluate(self, split: Split, schedules: Sequence[Schedule], start: int, stop: int) -> list[list[SampleResult]]:
-        self._steer(schedules, f"{split} {start} {stop}")
-        return [[sample(split, schedule, i) for i in range(start, stop)] for schedule in schedules]
+    def evaluate(self, split: Split, schedules: Sequence[Schedule], rows: Sequence[int]) -> list[list[SampleResult]]:
+        self._steer(schedules, f"{split} {','.join(map(str, rows))}")
+        return [[sample(split, schedule, row) for row in rows] for schedule in schedules]
 
     def latency(self, schedules: Sequence[Schedule]) -> list[dict[str, float | int | None]]:
         self._steer(schedules, "latency")

@@ -41,13 +41,9 @@ def read_inputs(spec: StudySpec) -> Inputs:
     config = AutoConfig.from_pretrained(
         spec.model.path, revision=spec.model.revision, trust_remote_code=spec.model.trust_remote_code
     )
-    calibration = _load(spec.data.calibration)
-    facts = _facts(calibration, race_order(len(calibration)))
-    validation = None
-    if spec.data.validation is not None:
-        rows = _load(spec.data.validation)
-        validation = _facts(rows, range(len(rows)))
-    return Inputs(config, ModelIdentity.from_config(config, spec.model.path).num_layers, facts, validation)
+    calibration = _facts(_load(spec.data.calibration))
+    validation = _facts(_load(spec.data.validation)) if spec.data.validation else None
+    return Inputs(config, ModelIdentity.from_config(config, spec.model.path).num_layers, calibration, validation)
 
 
 def open_engine(spec: StudySpec) -> ModelEngine:
@@ -101,15 +97,15 @@ class ModelEngine:
         version = f"{measuring_version(self._metric)}/{BATCH_SIZE}/{MAX_NEW_TOKENS}"
         return EngineFacts(self._loaded.fingerprint, version, CONVENTION, details | self._metric.evidence)
 
-    def evaluate(self, split: Split, schedules: Sequence[Schedule], start: int, stop: int) -> list[list[SampleResult]]:
-        """Results of samples [start, stop), in the order of the study."""
+    def evaluate(self, split: Split, schedules: Sequence[Schedule], rows: Sequence[int]) -> list[list[SampleResult]]:
+        """Results of these rows, in this order, under each schedule."""
         if split == "calibration":
-            return self._evaluator.evaluate_many(schedules, self._order[start:stop])
+            return self._evaluator.evaluate_many(schedules, rows)
         # A chunk of the validation rows is prepared, measured under all schedules, and let go.
         if self._validation is None:
             assert self._spec.data.validation is not None, "the driver asks only for what the study has"
             self._validation = _load(self._spec.data.validation)
-        chunk = SampleSet.of(self._validation[start:stop], self._validation.name)
+        chunk = SampleSet.of([self._validation[row] for row in rows], self._validation.name)
         evaluator = Evaluator(
             self._loaded,
             chunk,
@@ -119,7 +115,7 @@ class ModelEngine:
             metric=self._metric,
         )
         found = evaluator.evaluate_many(schedules)
-        return [[dataclasses.replace(r, index=r.index + start) for r in results] for results in found]
+        return [[dataclasses.replace(r, index=rows[r.index]) for r in results] for results in found]
 
     def latency(self, schedules: Sequence[Schedule]) -> list[Times]:
         """Milliseconds of one batch of calibration rows, dense beside pruned."""
@@ -158,9 +154,8 @@ def _load(section: DataSet) -> SampleSet:
     )
 
 
-def _facts(data: SampleSet, order: Sequence[int]) -> SplitFacts:
-    rows: list[Any] = [data[i] for i in order]
-    return SplitFacts(Path(data.name).name, data.digest, tuple(r.group for r in rows), tuple(r.task for r in rows))
+def _facts(data: SampleSet) -> SplitFacts:
+    return SplitFacts(Path(data.name).name, data.digest, tuple(r.group for r in data), tuple(r.task for r in data))
 
 
 def _criteria(spec: StudySpec, num_layers: int) -> list[Criterion]:

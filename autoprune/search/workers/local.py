@@ -35,7 +35,7 @@ def run_task(engine: Engine, task: Task, worker: str) -> TaskResult:
     try:
         if task.verb == "latency":
             return TaskResult(task, engine.latency(task.schedules), worker=worker)
-        return TaskResult(task, engine.evaluate(task.split, task.schedules, task.start, task.stop), worker=worker)
+        return TaskResult(task, engine.evaluate(task.split, task.schedules, task.rows), worker=worker)
     except AutopruneError as error:
         reason = str(error)
     except (MemoryError, torch.OutOfMemoryError) as error:

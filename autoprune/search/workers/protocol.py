@@ -44,13 +44,13 @@ def ignore(event: Event) -> None:
 
 @dataclass(frozen=True)
 class SplitFacts:
-    """A data set in the order in which a study walks through it.
+    """A data set. A row is the place of a sample in it, counted from 0.
 
     Attributes:
         path: Where it came from.
         digest: Of its content and order.
-        groups: Cluster of each sample, in order.
-        tasks: Task of each sample, in order; None where a row names none.
+        groups: Cluster of each row.
+        tasks: Task of each row; None where it names none.
     """
 
     path: str
@@ -60,7 +60,7 @@ class SplitFacts:
 
     @property
     def size(self) -> int:
-        """Number of samples."""
+        """Number of rows."""
         return len(self.groups)
 
 
@@ -104,8 +104,8 @@ class Engine(Protocol):
     def facts(self) -> EngineFacts:
         """Facts of the loaded model."""
 
-    def evaluate(self, split: Split, schedules: Sequence[Schedule], start: int, stop: int) -> list[list[SampleResult]]:
-        """Results of samples [start, stop) under each schedule; EvaluationError if a candidate fails."""
+    def evaluate(self, split: Split, schedules: Sequence[Schedule], rows: Sequence[int]) -> list[list[SampleResult]]:
+        """Results of these rows, in this order, under each schedule; EvaluationError if a candidate fails."""
 
     def latency(self, schedules: Sequence[Schedule]) -> list[Times]:
         """Times of each schedule."""
@@ -130,16 +130,14 @@ class Task:
         verb: ``evaluate`` returns results per schedule, ``latency`` a dictionary per schedule.
         schedules: The candidates.
         split: Of the data.
-        start: First sample.
-        stop: One past the last sample.
+        rows: Places of the samples in the data set.
     """
 
     number: int
     verb: Verb
     schedules: tuple[Schedule, ...]
     split: Split = "calibration"
-    start: int = 0
-    stop: int = 0
+    rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

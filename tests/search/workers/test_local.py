@@ -14,7 +14,7 @@ from autoprune.errors import EvaluationError
 from autoprune.search.workers.local import LocalExecutor, run_task
 from autoprune.search.workers.protocol import EngineFacts, Split, Task
 
-TASK = Task(1, "evaluate", (presets.vtw(3),), stop=4)
+TASK = Task(1, "evaluate", (presets.vtw(3),), rows=(0, 1, 2, 3))
 
 
 class RaisingEngine:
@@ -26,7 +26,7 @@ class RaisingEngine:
     def facts(self) -> EngineFacts:
         raise NotImplementedError
 
-    def evaluate(self, split: Split, schedules: Sequence[Any], start: int, stop: int) -> Any:
+    def evaluate(self, split: Split, schedules: Sequence[Any], rows: Sequence[int]) -> Any:
         raise self.error
 
     def latency(self, schedules: Sequence[Any]) -> Any:
