@@ -24,7 +24,9 @@ from autoprune.errors import StudyError
 from autoprune.evaluate.results import Summary
 from autoprune.schedule import Schedule
 from autoprune.schedule.validation import explained
-from autoprune.search.notes import SCHEDULE_FILE, CostSpread, Marks, ModelNotes, PrefillTimes, StudyNotes
+from autoprune.search.marks import Mark
+from autoprune.search.notes import SCHEDULE_FILE, CostSpread, ModelNotes, PrefillTimes, StudyNotes
+from autoprune.search.workers.protocol import Split
 
 FORMAT: Literal["autoprune.front"] = "autoprune.front"
 SavedSchedule = Annotated[
@@ -32,7 +34,7 @@ SavedSchedule = Annotated[
     PlainSerializer(Schedule.to_json_dict),
     SCHEDULE_FILE,
 ]
-_LATER = frozenset({"marks", "spread"})
+_LATER = frozenset({"marks", "spread", "left_out", "measured_on", "mark"})
 _REMEDY = "give the output folder of a study; `autoprune calibrate STUDY.yaml` finishes an interrupted one"
 
 
@@ -50,8 +52,9 @@ class Point(Summary):
         validation: Held-out figures; None where the study did not get there, or where the point loses more than
             `StudyNotes.within` on calibration.
         latency: Times, for the points that were timed.
-        marks: Paired tests against its control arms and against the published methods that cost no less.
+        marks: Whether it is better than each published method that costs no less, by paired tests on held-out rows.
         spread: How its cost varies from input to input, where its counts depend on scores.
+        left_out: Reason why it has no held-out figures by choice: it loses too much.
     """
 
     trial: int | None
@@ -59,8 +62,9 @@ class Point(Summary):
     schedule: SavedSchedule
     validation: Summary | None = None
     latency: PrefillTimes | None = None
-    marks: Marks | None = None
+    marks: tuple[Mark, ...] | None = None
     spread: CostSpread | None = None
+    left_out: str | None = None
 
     @model_serializer(mode="wrap")
     def _without_later_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -69,9 +73,18 @@ class Point(Summary):
 
 
 class Control(Point):
-    """A control arm of point `of`; it is no trial of its own."""
+    """A control arm of point `of`; it is no trial of its own.
+
+    Attributes:
+        of: Trial of the point.
+        measured_on: Data set of the figures at the top; None in files where it is always calibration.
+        mark: Whether the point is better than the arm. It may rest on a part of the rows (`samples`), on which the
+            measurement stopped because the point was far ahead: figures of these are no estimate of the arm.
+    """
 
     of: int
+    measured_on: Split | None = None
+    mark: Mark | None = None
 
 
 class FrontFile(_FrontPart):

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, WithJsonSchema, model_serializer
 
 from autoprune.search.costs import PhaseCost
-from autoprune.search.marks import Mark
 from autoprune.search.verdicts import RowVerdicts
 
 SCHEDULE_FILE = WithJsonSchema(
@@ -57,18 +56,6 @@ class TrialRecord(_Notes):
         return None if value is None else float(value)
 
 
-class Marks(_Notes):
-    """Paired tests of a point on the same rows.
-
-    Attributes:
-        controls: Against the same layers and counts with random and even choice.
-        presets: Against the published methods that cost no less.
-    """
-
-    controls: tuple[Mark, ...] = ()
-    presets: tuple[Mark, ...] = ()
-
-
 class CostSpread(_Notes):
     """Quantiles over the rows of prefill FLOPs relative to dense, for a schedule whose counts depend on scores."""
 
@@ -78,7 +65,7 @@ class CostSpread(_Notes):
     max: float
 
 
-class LeftOut(_Notes):
+class Omission(_Notes):
     """Something that a study did not look at: a criterion, a preset, a layer."""
 
     what: str
@@ -131,7 +118,7 @@ class StudyNotes(_Notes):
         within: Losses on calibration beyond this are of no interest: such points have no held-out figures.
         left_out: What the study did not look at, and why.
         stopped: Candidates that were not measured on all rows, by reason.
-        forwards: What each phase of the study cost.
+        costs: What each phase of the study cost.
         hit_rate: Share of the layers' work on candidates that was taken from another candidate or from dense.
     """
 
@@ -155,9 +142,9 @@ class StudyNotes(_Notes):
     versions: dict[str, Any] | None = None
     seeds: dict[str, Any] | None = None
     within: float | None = None
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[Omission, ...] = ()
     stopped: dict[str, int] = Field(default_factory=dict)
-    forwards: dict[str, PhaseCost] = Field(default_factory=dict)
+    costs: dict[str, PhaseCost] = Field(default_factory=dict)
     verdicts: dict[str, RowVerdicts] = Field(default_factory=dict)
     hit_rate: float | None = None
 

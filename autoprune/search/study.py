@@ -9,7 +9,6 @@ from typing import Any
 from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
 from autoprune.search.ledger import DataKey, Ledger
-from autoprune.search.marks import Mark
 from autoprune.search.spec import StudySpec
 from autoprune.search.workers.protocol import EngineFacts, Inputs, Split, SplitFacts, Times
 
@@ -42,12 +41,10 @@ class Measurements:
     Attributes:
         whole: Results of all rows of a data set, in order, by data set and schedule key; partial ones are left out.
         times: Times by schedule key.
-        marks: Tests against the control arms of a schedule, by its key.
     """
 
     whole: Mapping[tuple[Split, str], Sequence[SampleResult]]
     times: Mapping[str, Times] = field(default_factory=dict)
-    marks: Mapping[str, Sequence[Mark]] = field(default_factory=dict)
 
     def results(self, split: Split, schedule: Schedule) -> Sequence[SampleResult] | None:
         """All results of a schedule on a data set, or None."""
