@@ -9,8 +9,8 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprune import presets
-from autoprune.evaluate.objectives import ACCURACY, FLOPS, OBJECTIVES, quality_of
-from autoprune.evaluate.results import Summary, summarise
+from autoprune.evaluate.objectives import ACCURACY, FLOPS, OBJECTIVES
+from autoprune.evaluate.results import SampleResult, Summary, flops_quantiles, summarise
 from autoprune.schedule import ModelIdentity, Schedule
 from autoprune.schedule.evidence import measured_evidence
 from autoprune.search import objectives
@@ -18,10 +18,11 @@ from autoprune.search.controls import control_arms
 from autoprune.search.front import Control, FrontFile, Point
 from autoprune.search.importance import importances
 from autoprune.search.initial import baseline_name
-from autoprune.search.notes import ModelNotes, PrefillTimes, StudyNotes
+from autoprune.search.notes import CostSpread, ModelNotes, PrefillTimes, StudyNotes
 from autoprune.search.pareto import non_dominated
 from autoprune.search.sampler import feasible
 from autoprune.search.spec import StudySpec
+from autoprune.search.standings import Standings
 from autoprune.search.study import DENSE, Measurements, RunFacts, Study
 from autoprune.search.trials import candidate_of, is_distinct, measured_of, schedule_of
 from autoprune.search.verdicts import RowVerdicts
@@ -77,6 +78,9 @@ def assemble(study: Study, trials: Sequence[FrozenTrial], measured: Measurements
         for name, t in named_trials
         if t and t.state == TrialState.COMPLETE and (point := point_of(schedule_of(t), t.number, name))
     ]
+    standings = Standings(spec.objectives, points, baselines, lambda split, p: measured.results(split, p.schedule))
+    marked = standings.marks()
+    points = [p.model_copy(update={"marks": marked.get(p.schedule.key)}) for p in points]
     controls = []
     for trial, name, arm in controls_of(study, trials):
         control = point_of(arm, None, f"{name} of trial {trial.number}")
@@ -88,7 +92,7 @@ def assemble(study: Study, trials: Sequence[FrozenTrial], measured: Measurements
     model = {**identity.model_dump(), "fingerprint": study.facts.fingerprint, "dtype": study.facts.details.get("dtype")}
     notes = {
         **_study(study, trials),
-        "presets": _verdicts(spec, named_trials, points, baselines),
+        "presets": standings.verdicts([(name, t.number if t else None) for name, t in named_trials]),
         "verdicts": _row_verdicts(measured, [*points, *baselines]),
         **asdict(run),
     }
@@ -121,7 +125,14 @@ def _point(
         schedule=stamped,
         validation=validation,
         latency=PrefillTimes.model_validate(times) if (times := measured.times.get(schedule.key)) else None,
+        spread=_spread(schedule, held or mine),
     )
+
+
+def _spread(schedule: Schedule, results: Sequence[SampleResult]) -> CostSpread | None:
+    """The spread of the cost where the number of tokens depends on scores."""
+    adaptive = any(stage.keep.kind in ("mass", "threshold") for stage in schedule.stages)
+    return CostSpread.model_validate(flops_quantiles(results)) if adaptive else None
 
 
 def _evidence(
@@ -192,42 +203,3 @@ def _listed(trial: FrozenTrial) -> dict[str, Any]:
         "values": trial.values,
         **{key: known.get(key) for key in shown},
     }
-
-
-def _verdicts(
-    spec: StudySpec,
-    named_trials: Sequence[tuple[str, FrozenTrial | None]],
-    points: Sequence[Point],
-    baselines: Sequence[Point],
-) -> list[dict[str, Any]]:
-    """Which baselines the front beats: a point that was searched for is cheaper and at least as good.
-
-    Judged on the held-out rows where both were measured there, because those figures are the ones shown.
-    """
-    by_name = {b.name: b for b in baselines}
-    own = {b.trial for b in baselines}
-    verdicts = []
-    for name, trial in named_trials:
-        baseline = by_name.get(name)
-        winner = None
-        if baseline is not None:
-            winner = next((p for p in points if p.trial not in own and _beats(spec, p, baseline)), None)
-        verdicts.append(
-            {
-                "name": name,
-                "trial": trial.number if trial else None,
-                "beaten": winner is not None,
-                "by": winner.trial if winner else None,
-            }
-        )
-    return verdicts
-
-
-def _beats(spec: StudySpec, point: Point, baseline: Point) -> bool:
-    if point.validation and baseline.validation:
-        ours, theirs = point.validation, baseline.validation
-    else:
-        ours, theirs = point, baseline
-    quality = quality_of(spec.objectives)
-    lost = quality.lost(getattr(theirs, quality.figure), getattr(ours, quality.figure))
-    return ours.flops_ratio < theirs.flops_ratio and lost <= 0

@@ -124,24 +124,25 @@ def test_every_selecting_point_has_its_four_controls(finished: Finished) -> None
         assert len(arms) == (4 if any(s.selects for s in stages) else 0)
 
 
-def test_presets_that_are_not_beaten_are_named(finished: Finished) -> None:
+def test_a_published_method_is_compared_with_the_best_point_that_costs_no_more(finished: Finished) -> None:
     front = finished[1].front
     verdicts = {v.name: v for v in front.study.presets}
     baselines = {b.name: b for b in front.baselines}
     assert set(verdicts) == set(baselines)
-    searched = [p for p in front.points if p.trial not in {b.trial for b in front.baselines}]
+    searched = [p for p in front.points if p.trial not in {b.trial for b in front.baselines} and p.schedule.stages]
     for name, verdict in verdicts.items():
         theirs = baselines[name].validation
         assert theirs is not None
-        better = [
-            p.trial
-            for p in searched
-            if p.validation
-            and p.validation.flops_ratio < theirs.flops_ratio
-            and p.validation.accuracy >= theirs.accuracy
-        ]
-        assert verdict.beaten == bool(better)
-        assert verdict.by in (better if better else [None])
+        able = [p for p in searched if p.validation and p.validation.flops_ratio <= theirs.flops_ratio]
+        best = max(able, key=lambda p: p.accuracy, default=None)
+        assert verdict.by == (best.trial if best else None)
+        assert verdict.beaten == (verdict.verdict == "beaten")
+        if best is None:
+            assert (verdict.verdict, verdict.difference) == ("not beaten", None)
+        else:
+            assert best.validation is not None
+            assert verdict.difference == pytest.approx(best.validation.accuracy - theirs.accuracy)
+            assert (verdict.samples, verdict.split) == (96, "validation")
 
 
 def test_racing_stops_candidates_without_values_and_saves_samples(tmp_path: Path) -> None:
