@@ -6,7 +6,7 @@ the patched model on the same prompts. What they share is the arithmetic from lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -126,15 +126,21 @@ class PreparedBatch(Generic[PassT]):
         kl = row_kl(self.dense_pass.logits, logits, self.forced.valid)
         return [kl[row] for row in self.reference_rows]
 
-    def kept(self, schedule: Schedule, visual_tokens: Tensor) -> list[list[int]]:
+    def kept(self, schedule: Schedule, counts: Mapping[int, Sequence[int]]) -> list[list[int]]:
         """For each sample, the visual tokens alive after each stage.
 
         Args:
             schedule: The schedule that ran on the batch.
-            visual_tokens: LongTensor[L, B], visual tokens alive in each layer.
+            counts: {layer of a stage: visual tokens of each row alive after it}; a stage that is missing drops nothing.
         """
-        alive = visual_tokens[[stage.layer for stage in schedule.stages]].T.tolist()
-        return [alive[row] for row in self.reference_rows]
+        kept: list[list[int]] = [[] for _ in self.samples]
+        now = [counted.visual for counted in self.counts]
+        for stage in schedule.stages:
+            if stage.layer in counts:
+                now = [counts[stage.layer][row] for row in self.reference_rows]
+            for own, alive in zip(kept, now, strict=True):
+                own.append(alive)
+        return kept
 
     def choice_answers(self, logits: Tensor) -> list[Answer]:
         """The most probable choice of each sample.

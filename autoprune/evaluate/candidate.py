@@ -1,4 +1,4 @@
-"""One schedule on its way through recorded batches: replay, comparison with the dense answers, decoding on."""
+"""One schedule on its way through recorded batches: comparison with the dense answers, decoding on."""
 
 from __future__ import annotations
 
@@ -20,11 +20,65 @@ RecordedBatch = PreparedBatch[DensePrefix]
 """A batch whose dense pass is recorded, so that schedules can be replayed on it."""
 
 
-@dataclass(frozen=True)
-class _Unfinished:
-    """Answers to one batch, of which some wait to be decoded on.
+class CandidateRun:
+    """The results of one schedule, batch by batch.
+
+    Where the arg-max of the replayed logits agrees with the dense model's answer to the end, that is the schedule's
+    answer too; else greedy decoding goes on from the first mismatch.
+
+    Args:
+        schedule: The schedule.
+        pricer: Prices the samples.
+        decoding: Takes the answers that are to be decoded on.
 
     Attributes:
+        results: Results so far, by index.
+    """
+
+    def __init__(self, schedule: Schedule, pricer: Pricer, decoding: Decoding) -> None:
+        self.results: dict[int, SampleResult] = {}
+        self._schedule, self._pricer, self._decoding = schedule, pricer, decoding
+
+    def add_dense(self, batch: RecordedBatch) -> None:
+        """Takes the dense model's answers to a batch, for a schedule that drops nothing."""
+        self.store(batch, batch.dense, batch.kept(self._schedule, {}))
+
+    def add(self, batch: RecordedBatch, replay: Replay) -> None:
+        """Takes what the schedule gives on a batch.
+
+        Raises:
+            EvaluationError: non-finite logits.
+        """
+        check_finite(replay.logits, batch.forced)
+        kept = batch.kept(self._schedule, replay.counts)
+        if batch.has_choices:
+            self.store(batch, batch.choice_answers(replay.logits), kept)
+            return
+        mismatches, kl = first_mismatch(replay.logits, batch.forced), batch.kl(replay.logits)
+        decided = [mismatch is None for mismatch in mismatches]
+        tokens = [
+            dense if mismatch is None else [*dense[: mismatch[0]], mismatch[1]]
+            for dense, mismatch in zip(batch.continuations, mismatches, strict=True)
+        ]
+        places = [row for row, same in enumerate(decided) if not same and self._decoding.is_open(tokens[row])]
+        if not places:
+            self.store(batch, batch.text_answers(tokens, kl, decided), kept)
+            return
+        rows = _open_rows(batch, replay, places, [tokens[row] for row in places])
+        self._decoding.add(_Unfinished(self, batch, tokens, kl, decided, kept, rows))
+
+    def store(self, batch: RecordedBatch, answers: Sequence[Answer], kept: Sequence[Sequence[int]]) -> None:
+        """Takes the answers to a batch as results."""
+        for result in batch.results(self._schedule, answers, kept, self._pricer):
+            self.results[result.index] = result
+
+
+@dataclass(frozen=True)
+class _Unfinished:
+    """Answers of one schedule to one batch, of which some wait to be decoded on.
+
+    Attributes:
+        run: Of the schedule.
         batch: The batch.
         tokens: Of each answer; of an unfinished one those up to its first mismatch with the dense answer.
         kl: Of each sample.
@@ -33,6 +87,7 @@ class _Unfinished:
         rows: The unfinished answers.
     """
 
+    run: CandidateRun
     batch: RecordedBatch
     tokens: list[list[int]]
     kl: list[float]
@@ -41,82 +96,48 @@ class _Unfinished:
     rows: OpenRows
 
 
-class CandidateRun:
-    """The results of one schedule, batch by batch; unfinished answers wait until decoding them pays.
-
-    Where the arg-max of the replayed logits agrees with the dense model's answer to the end, that is the schedule's
-    answer too; else greedy decoding goes on from the first mismatch.
+class Decoding:
+    """Unfinished answers of any schedules and batches, which wait until decoding them together pays.
 
     Args:
         model: The model.
-        schedule: The schedule; without stages, the dense answers are its results.
-        pricer: Prices the samples.
         max_new_tokens: Longest answer.
-        most_rows: Unfinished answers that are enough for a decoding loop.
-        most_bytes: Memory that unfinished answers may hold.
-
-    Attributes:
-        results: Results so far, by index.
+        most_rows: Answers that are enough for a decoding loop.
+        most_bytes: Memory that they may hold.
     """
 
-    def __init__(
-        self, model: Any, schedule: Schedule, pricer: Pricer, max_new_tokens: int, most_rows: int, most_bytes: int
-    ) -> None:
-        self.results: dict[int, SampleResult] = {}
-        self._model, self._schedule, self._pricer = model, schedule, pricer
+    def __init__(self, model: Any, max_new_tokens: int, most_rows: int, most_bytes: int) -> None:
+        self._model = model
         self._limits = max_new_tokens, end_tokens(model)
         self._most_rows, self._most_bytes = most_rows, most_bytes
-        self._unfinished: list[_Unfinished] = []
+        self._waiting: list[_Unfinished] = []
+        self._rows = self._bytes = 0
 
-    def add(self, batch: RecordedBatch) -> None:
-        """Runs the schedule on a batch.
+    def is_open(self, answer: Sequence[int]) -> bool:
+        """Whether greedy decoding goes on behind an answer of at least one token."""
+        return is_unfinished(answer, *self._limits)
 
-        Raises:
-            EvaluationError: non-finite logits.
-            PatchError: a criterion cannot be computed on this batch.
-        """
-        if not self._schedule.stages:
-            self._store(batch, batch.dense, [[] for _ in batch.samples])
-            return
-        replay = batch.dense_pass.replay(self._schedule)
-        check_finite(replay.logits, batch.forced)
-        kept = batch.kept(self._schedule, replay.visual_tokens)
-        if batch.has_choices:
-            self._store(batch, batch.choice_answers(replay.logits), kept)
-            return
-        mismatches, kl = first_mismatch(replay.logits, batch.forced), batch.kl(replay.logits)
-        decided = [mismatch is None for mismatch in mismatches]
-        tokens = [
-            dense if mismatch is None else [*dense[: mismatch[0]], mismatch[1]]
-            for dense, mismatch in zip(batch.continuations, mismatches, strict=True)
-        ]
-        places = [row for row, same in enumerate(decided) if not same and is_unfinished(tokens[row], *self._limits)]
-        if not places:
-            self._store(batch, batch.text_answers(tokens, kl, decided), kept)
-            return
-        rows = _open_rows(batch, replay, places, [tokens[row] for row in places])
-        self._unfinished.append(_Unfinished(batch, tokens, kl, decided, kept, rows))
-        waiting = [part.rows for part in self._unfinished]
-        if (
-            sum(len(rows.places) for rows in waiting) >= self._most_rows
-            or sum(rows.nbytes for rows in waiting) > self._most_bytes
-        ):
-            self.finish()
+    @property
+    def is_due(self) -> bool:
+        """Whether enough answers wait."""
+        return self._rows >= self._most_rows or self._bytes > self._most_bytes
+
+    def add(self, part: _Unfinished) -> None:
+        """Takes answers that wait."""
+        self._waiting.append(part)
+        self._rows += len(part.rows.places)
+        self._bytes += part.rows.nbytes
 
     def finish(self) -> None:
-        """Decodes the unfinished answers to their end."""
-        waiting, self._unfinished = self._unfinished, []
+        """Decodes the answers that wait to their end; the model carries no patch."""
+        waiting, self._waiting, self._rows, self._bytes = self._waiting, [], 0, 0
         if not waiting:
             return
-        whole = finish(self._model, self._schedule, [part.rows for part in waiting], *self._limits)
+        whole = finish(self._model, [part.rows for part in waiting], *self._limits)
         for part, answers in zip(waiting, whole, strict=True):
             for place, tokens in zip(part.rows.places, answers, strict=True):
                 part.tokens[place] = tokens
-            self._store(part.batch, part.batch.text_answers(part.tokens, part.kl, part.decided), part.kept)
-
-    def _store(self, batch: RecordedBatch, answers: Sequence[Answer], kept: Sequence[Sequence[int]]) -> None:
-        for result in batch.results(self._schedule, answers, kept, self._pricer):
-            self.results[result.index] = result
+            part.run.store(part.batch, part.batch.text_answers(part.tokens, part.kl, part.decided), part.kept)
 
 
 def _open_rows(batch: RecordedBatch, replay: Replay, places: list[int], begun: list[list[int]]) -> OpenRows:

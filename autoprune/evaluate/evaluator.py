@@ -9,19 +9,22 @@ from contextlib import nullcontext
 from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError
 from autoprune.evaluate.batch import PreparedBatch, plan_batches
-from autoprune.evaluate.candidate import CandidateRun, RecordedBatch
+from autoprune.evaluate.candidate import CandidateRun, Decoding, RecordedBatch
 from autoprune.evaluate.encoding import shared_features
 from autoprune.evaluate.metrics import EXACT_MATCH, Metric
 from autoprune.evaluate.prefix import DensePrefix
 from autoprune.evaluate.refusals import check_forcing, check_full_attention, check_greedy
 from autoprune.evaluate.results import SampleResult
+from autoprune.evaluate.sharing import Walk
+from autoprune.evaluate.trie import tree
 from autoprune.models.loading import LoadedModel
 from autoprune.pricing.cost import Pricer
 from autoprune.runtime import ScoreKey
 from autoprune.schedule import Criterion, Reads, Schedule
 
 _DENSE = Schedule()
-_OPEN_SHARE = 4  # unfinished answers may hold one part in so many of the memory for recordings
+_OPEN_ROWS = 64  # unfinished answers that are decoded on together
+_OPEN_SHARE = 4  # they may hold one part in so many of the memory for recordings
 
 
 class Evaluator:
@@ -124,18 +127,17 @@ class Evaluator:
         outside = [index for index in wanted if not 0 <= index < len(self._data)]
         if outside:
             raise DataError(f"must be in 0 to {len(self._data) - 1}", field="indices", value=outside[0])
-        spare = self._cache_bytes // (_OPEN_SHARE * max(len(schedules), 1))
-        limits = self._max_new_tokens, self._batch_size, spare
-        runs = [CandidateRun(self._loaded.model, schedule, self._pricer, *limits) for schedule in schedules]
+        decoding = Decoding(self._loaded.model, self._max_new_tokens, _OPEN_ROWS, self._cache_bytes // _OPEN_SHARE)
+        for schedule in schedules:
+            schedule.check_model(self._loaded.config)
+        runs = [CandidateRun(schedule, self._pricer, decoding) for schedule in schedules]
+        trees = tree(schedules)
         asked = set(wanted)
         for number, batch in enumerate(self._batches):
             if asked.isdisjoint(batch.indices):
                 continue
-            for run in runs:
-                run.add(batch)
+            Walk(batch, runs, decoding).through(trees)
             self._keep(number, self._batches)
-        for run in runs:
-            run.finish()
         return [[run.results[index] for index in wanted] for run in runs]
 
     def _recorded_batch(self, indices: Sequence[int]) -> RecordedBatch:

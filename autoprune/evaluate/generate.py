@@ -87,7 +87,8 @@ def _patched_answers(
     with patch.prompt(batch.forced.ends):
         logits = _forward(loaded.model, batch.forced)
     check_finite(logits, batch.forced)
-    kept = batch.kept(patch.schedule, patch.report.visual_tokens)
+    alive = patch.report.visual_tokens.tolist()
+    kept = batch.kept(patch.schedule, {stage.layer: alive[stage.layer] for stage in patch.schedule.stages})
     if batch.has_choices:
         return batch.choice_answers(logits), kept
     padding = padding_token(loaded.model, loaded.processor)

@@ -198,17 +198,15 @@ class OpenRows:
         )
 
 
-def finish(
-    model: Any, schedule: Schedule, parts: Sequence[OpenRows], max_new_tokens: int, ends: frozenset[int]
-) -> list[list[list[int]]]:
-    """Greedy answers of open rows, decoded to their end, rows of several batches in one loop.
+def finish(model: Any, parts: Sequence[OpenRows], max_new_tokens: int, ends: frozenset[int]) -> list[list[list[int]]]:
+    """Greedy answers of open rows, decoded to their end, rows of several batches and schedules in one loop.
 
-    A decode step costs next to the same for one row as for many, and a batch seldom has more than a few such rows.
+    A decode step costs next to the same for one row as for many, and a batch seldom has more than a few such rows. What
+    a schedule dropped is gone from the cache; a decode step needs to know no more of it.
 
     Args:
         model: The model, without a patch.
-        schedule: Under which the caches were filled.
-        parts: Rows of some batches; their caches are used up.
+        parts: Rows of some batches, each under some schedule; their caches are used up.
         max_new_tokens: Longest answer.
         ends: Tokens that end an answer.
 
@@ -220,7 +218,7 @@ def finish(
     positions = torch.cat([part.positions for part in parts], -2)
     begun = [tokens for part in parts for tokens in part.begun]
     cache = parts[0].cache if len(parts) == 1 else join_caches([part.cache for part in parts])
-    with apply(model, schedule):
+    with apply(model, Schedule()):
         answers = iter(continue_greedy(model, cache, torch.cat(masks), positions, begun, max_new_tokens, ends))
     return [list(islice(answers, len(part.begun))) for part in parts]
 

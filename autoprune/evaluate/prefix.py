@@ -8,8 +8,8 @@ norm, head and anything between layers stay in force; layers before the first st
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from autoprune.evaluate.encoding import Forced
-from autoprune.runtime import ScoreKey, apply_recorded, record
+from autoprune.runtime import Replays, ScoreKey, record, replaying
 from autoprune.runtime.decoder import decoder_layers, find_decoder
 from autoprune.runtime.replay import captured_call, collected_outputs, recorded_outputs, substituted_call
-from autoprune.schedule import Reads, Schedule
+from autoprune.runtime.standing import Standing
+from autoprune.schedule import Reads, Schedule, Stage
 
 
 @dataclass
@@ -39,32 +40,47 @@ class Recorded:
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-@dataclass
+@dataclass(frozen=True)
+class Node:
+    """A recorded pass under some stages, from which every schedule that begins with them goes on.
+
+    Attributes:
+        stages: The stages that have run; none = the dense pass.
+        outputs: Output of each layer, up to the last one from which a schedule may go on.
+        layers: KV cache of each layer that `outputs` has.
+        scores: Scores that a next stage would use.
+        standing: Tokens alive behind the stages; None = all.
+    """
+
+    stages: tuple[Stage, ...]
+    outputs: list[Any]
+    layers: list[Any]
+    scores: Mapping[ScoreKey, Tensor]
+    standing: Standing | None = None
+
+
+@dataclass(frozen=True)
 class Replay:
     """Result of one schedule on one batch.
 
     Attributes:
         logits: [B, width, vocabulary], the columns that predict the continuations.
-        visual_tokens: LongTensor[L, B], visual tokens alive in each layer.
-        cache: KV cache; the layers that were not run are empty until `select`.
-        entry: First layer that was run.
-        recorded: Dense layer outputs and cache that it was run on.
+        counts: {layer of a stage: visual tokens of each row alive after it}.
+        layers: KV cache of each layer, those that were not run included.
     """
 
     logits: Tensor
-    visual_tokens: Tensor
-    cache: Any
-    entry: int
-    recorded: Recorded
+    counts: Mapping[int, tuple[int, ...]]
+    layers: list[Any]
 
     def select(self, rows: Tensor) -> Any:
-        """The complete cache of some rows: layers that were not run get the dense one. Uses the replay up."""
-        self.cache.batch_select_indices(rows)
-        for i in range(self.entry):
-            layer = copy.copy(self.recorded.cache.layers[i])
-            layer.batch_select_indices(rows)
-            self.cache.layers[i] = layer
-        return self.cache
+        """The complete cache of some rows."""
+        cache: Any = DynamicCache()
+        for layer in self.layers:
+            own = copy.copy(layer)
+            own.batch_select_indices(rows)
+            cache.layers.append(own)
+        return cache
 
 
 class DensePrefix:
@@ -77,14 +93,16 @@ class DensePrefix:
         visual_mask: BoolTensor[B, S], visual tokens of the prompts.
         scores: Scores that a first stage would use, for each of the keys.
         recorded: Layer outputs and cache; None after `forget`.
+        layers: The decoder layers of the model.
+        text_call: Keyword arguments with which the text model was called.
     """
 
     def __init__(self, model: Any, forced: Forced, keys: Iterable[ScoreKey]) -> None:
         self.forced = forced
         self._model = model
         self._decoder = find_decoder(model)
-        self._layers: Sequence[nn.Module] = decoder_layers(self._decoder)
-        self._text_call: dict[str, Any]
+        self.layers: Sequence[nn.Module] = decoder_layers(self._decoder)
+        self.text_call: dict[str, Any]
         self.position_ids: Tensor = model._prepare_position_ids_for_generation(
             forced.inputs["input_ids"], dict(forced.inputs)
         )
@@ -95,59 +113,50 @@ class DensePrefix:
         """Drop layer outputs and cache; the next replay computes them again, without the vision tower."""
         self.recorded = None
 
-    def replay(self, schedule: Schedule) -> Replay:
-        """Run a schedule on the batch.
+    def root(self) -> Node:
+        """The dense pass as the node from which all schedules start."""
+        recorded = self.ensure_recorded()
+        return Node((), recorded.outputs, recorded.cache.layers, self.scores)
 
-        Raises:
-            PatchError: a criterion cannot be computed on this batch.
-        """
-        recorded, cache, entry = self.ensure_recorded(), self._new_cache(), self._entry(schedule)
+    @contextmanager
+    def replaying(self) -> Iterator[Replayer]:
+        """Within the block, schedules run on the batch."""
+        with ExitStack() as stack:
+            yield Replayer(self, stack)
+
+    @contextmanager
+    def prepared_model(self, call: Mapping[str, Any]) -> Iterator[Replays]:
+        """Within the block, the model runs over the batch, its text model called with `call` whatever it is given."""
         with (
-            torch.no_grad(),
             # Before the patch, so that its own hooks see the recorded call.
-            self._substituted(cache),
-            apply_recorded(self._model, schedule, self.visual_mask, self.scores) as patch,
-            patch.prompt(self.forced.ends),
-            recorded_outputs(zip(self._layers, recorded.outputs[:entry], strict=False)),
+            substituted_call(self._decoder, call),
+            replaying(self._model, self.visual_mask, self.forced.ends) as passes,
         ):
-            logits = self._call(cache)
-        return Replay(logits, patch.report.visual_tokens, cache, entry, recorded)
+            yield passes
 
     def rerun(self, entry: int) -> Tensor:
         """Logits [B, width, vocabulary] with the layers from `entry` on run again, with the hooks they carry."""
-        recorded, cache = self.ensure_recorded(), self._new_cache()
-        known = zip(self._layers, recorded.outputs[:entry], strict=False)
+        recorded, cache = self.ensure_recorded(), self.new_cache()
+        known = zip(self.layers, recorded.outputs[:entry], strict=False)
         with torch.no_grad(), self._substituted(cache), recorded_outputs(known):
-            return self._call(cache)
+            return self.call(cache)
 
     def ensure_recorded(self) -> Recorded:
         """Layer outputs and cache, computed again if they were dropped."""
         if self.recorded is None:
-            cache = self._new_cache()
-            with torch.no_grad(), self._substituted(cache), collected_outputs(self._layers) as outputs:
-                self._call(cache)
+            cache = self.new_cache()
+            with torch.no_grad(), self._substituted(cache), collected_outputs(self.layers) as outputs:
+                self.call(cache)
             self.recorded = Recorded(outputs, cache)
         return self.recorded
 
-    def _entry(self, schedule: Schedule) -> int:
-        """First layer that has to be run for a schedule."""
-        for stage in schedule.stages:
-            if stage.keep.ratio == 1.0:
-                continue
-            criterion = stage.criterion
-            if criterion is not None and criterion.reads is Reads.LAYER_BEFORE:
-                known = (stage.layer, criterion) in self.scores
-                return stage.layer if known else stage.layer - 1
-            return stage.layer
-        return len(self._layers) - 1
-
     def _dense_pass(self, keys: Iterable[ScoreKey]) -> tuple[Tensor, Recorded, dict[ScoreKey, Tensor], Tensor]:
-        cache = self._new_cache()
+        cache = self.new_cache()
         with (
             torch.no_grad(),
-            captured_call(self._decoder) as self._text_call,
+            captured_call(self._decoder) as self.text_call,
             record(self._model, keys) as recording,
-            collected_outputs(self._layers) as outputs,
+            collected_outputs(self.layers) as outputs,
             recording.prompt(self.forced.ends),
         ):
             logits = self._model(
@@ -159,9 +168,10 @@ class DensePrefix:
             ).logits[:, -self.forced.width :]  # some models give all columns
             return logits, Recorded(outputs, cache), dict(recording.scores), recording.visual_mask
 
-    def _call(self, cache: Any) -> Tensor:
+    def call(self, cache: Any) -> Tensor:
+        """Logits [B, width, vocabulary] of the model, called on the recorded embeddings with another cache."""
         logits: Tensor = self._model(
-            inputs_embeds=self._text_call["inputs_embeds"],
+            inputs_embeds=self.text_call["inputs_embeds"],
             attention_mask=self.forced.inputs["attention_mask"],
             position_ids=self.position_ids,
             past_key_values=cache,
@@ -170,12 +180,100 @@ class DensePrefix:
         ).logits[:, -self.forced.width :]
         return logits
 
-    def _new_cache(self) -> Any:
+    def new_cache(self) -> Any:
+        """An empty cache of the model."""
         return DynamicCache(config=self._model.config.get_text_config(decoder=True))
 
     def _substituted(self, cache: Any) -> AbstractContextManager[None]:
         """The text model is called as it was in the dense pass, with another cache."""
-        return substituted_call(self._decoder, {**self._text_call, "past_key_values": cache})
+        return substituted_call(self._decoder, {**self.text_call, "past_key_values": cache})
+
+
+class Replayer:
+    """Runs schedules on a recorded batch, each from a node on.
+
+    Args:
+        prefix: The batch.
+        stack: Takes what is to be undone on the model at the end.
+    """
+
+    def __init__(self, prefix: DensePrefix, stack: ExitStack) -> None:
+        self._prefix, self._stack = prefix, stack
+        self._layers = prefix.layers
+        self._call = dict(prefix.text_call)
+        self._passes = stack.enter_context(prefix.prepared_model(self._call))
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Within the block, the model is as it was before."""
+        self._stack.close()
+        yield
+        self._passes = self._stack.enter_context(self._prefix.prepared_model(self._call))
+
+    @property
+    def depth(self) -> int:
+        """Decoder layers of the model."""
+        return len(self._layers)
+
+    def run(self, schedule: Schedule, start: Node) -> Replay:
+        """Runs a schedule to its end.
+
+        Args:
+            schedule: Without stages that keep everything; its stages begin with those of `start`.
+            start: The node.
+
+        Raises:
+            PatchError: a criterion cannot be computed on this batch.
+        """
+        logits, cache, entry = self._pass(schedule, start, len(self._layers), ())
+        return Replay(logits, self._passes.standing.counts, [*start.layers[:entry], *cache.layers[entry:]])
+
+    def extend(self, schedule: Schedule, start: Node, end: int, keys: Collection[ScoreKey]) -> tuple[Node, Replay]:
+        """Runs a schedule and records what schedules that begin with it share.
+
+        Args:
+            schedule: As in `run`.
+            start: The node.
+            end: One past the last layer that runs; before the last layer, the replay holds nothing of use.
+            keys: (stage layer, criterion) of the stages that follow: scores to record.
+
+        Raises:
+            PatchError: a criterion cannot be computed on this batch.
+        """
+        entry = first_layer(schedule, start)
+        with collected_outputs(self._layers[entry:end]) as outputs:
+            logits, cache, _ = self._pass(schedule, start, end, keys)
+        layers = [*start.layers[:entry], *cache.layers[entry:end]]
+        standing = self._passes.standing
+        scores = {key: known for key, known in start.scores.items() if key[1].reads is Reads.TOWER}
+        node = Node(
+            schedule.stages,
+            [*start.outputs[:entry], *outputs],
+            layers,
+            scores | {key: value for key, value in self._passes.scores.items() if key in keys},
+            standing,
+        )
+        return node, Replay(logits, standing.counts, layers)
+
+    def _pass(self, schedule: Schedule, start: Node, end: int, keys: Collection[ScoreKey]) -> tuple[Tensor, Any, int]:
+        entry, cache = first_layer(schedule, start), self._prefix.new_cache()
+        self._call["past_key_values"] = cache
+        # What the layers behind the last one return is not used: any output of the right shape does.
+        outputs = self._prefix.ensure_recorded().outputs
+        still = [*zip(self._layers, start.outputs[:entry], strict=False)]
+        still += zip(self._layers[end:], outputs[end:], strict=True)
+        self._passes.follow(schedule, start.scores, start.standing, range(entry, end), keys)
+        with torch.no_grad(), recorded_outputs(still):
+            return self._prefix.call(cache), cache, entry
+
+
+def first_layer(schedule: Schedule, start: Node) -> int:
+    """First layer that has to run for a schedule that goes on from a node."""
+    stage = schedule.stages[len(start.stages)]
+    criterion = stage.criterion
+    if not stage.selects or criterion is None or criterion.reads is not Reads.LAYER_BEFORE:
+        return stage.layer
+    return stage.layer if (stage.layer, criterion) in start.scores else stage.layer - 1
 
 
 def _tensor(output: Any) -> Tensor:

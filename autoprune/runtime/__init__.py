@@ -5,9 +5,9 @@ From a schedule to a shortened layer: ``schedule/schedule.py`` (the file), ``pat
 ``criteria/<name>.py`` (scores), ``survivors.py`` (choice and gathering).
 """
 
-from autoprune.runtime.patch import Patch, apply, apply_recorded
+from autoprune.runtime.patch import Patch, apply
 from autoprune.runtime.pruner import ScoreKey
-from autoprune.runtime.recording import Recording, record
+from autoprune.runtime.recording import Recording, Replays, apply_recorded, record, replaying
 from autoprune.runtime.report import Report
 
-__all__ = ["Patch", "Recording", "Report", "ScoreKey", "apply", "apply_recorded", "record"]
+__all__ = ["Patch", "Recording", "Replays", "Report", "ScoreKey", "apply", "apply_recorded", "record", "replaying"]

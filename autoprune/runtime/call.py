@@ -197,7 +197,7 @@ class PassState:
         raters: BoolTensor[B, S], the words that match the image; None where no stage asks for them.
         tower: FloatTensor[B, S], attention received in the vision tower; None where no stage reads it.
         cache: KV cache of the call.
-        fired: Layers whose stage has run.
+        counts: {layer of a stage that has run: visual tokens of each sample alive after it}.
         scores: Scores {(stage layer, criterion): FloatTensor[B, S]} of this pass.
         inputs: Hidden states at full length that entered the layers running now.
         memo: What layers share (masks, positions, columns), by identity of what it is made from.
@@ -219,7 +219,7 @@ class PassState:
     raters: Tensor | None = None
     tower: Tensor | None = None
     cache: Any = None
-    fired: set[int] = field(default_factory=set)
+    counts: dict[int, tuple[int, ...]] = field(default_factory=dict)
     scores: dict[Any, Tensor] = field(default_factory=dict)
     inputs: dict[int, Tensor] = field(default_factory=dict)
     memo: dict[Any, Any] = field(default_factory=dict)

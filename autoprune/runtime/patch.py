@@ -47,6 +47,7 @@ from autoprune.runtime.refusals import (
 )
 from autoprune.runtime.replay import guarded, shadowed
 from autoprune.runtime.report import PassNotes, Report
+from autoprune.runtime.standing import Standing
 from autoprune.schedule import Schedule
 
 _ACTIVE: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Patch]] = weakref.WeakKeyDictionary()
@@ -79,27 +80,6 @@ def apply(
     return Patch(model, wanted, visual_mask, make_plan(model, decoder, wanted, {}))
 
 
-def apply_recorded(
-    model: nn.Module, schedule: Schedule, visual_mask: VisualMask | None, scores: Mapping[ScoreKey, Tensor]
-) -> Patch:
-    """As `apply`, for one batch whose scores were recorded in a dense pass.
-
-    Args:
-        model: The model.
-        schedule: What to prune.
-        visual_mask: As in `apply`.
-        scores: Scores {(stage layer, criterion): FloatTensor[batch, seq]}; used instead of observing, for stages before
-            which nothing was dropped.
-
-    Raises:
-        ModelError: as `apply`.
-        PatchError: as `apply`; or scores that do not fit a prefill.
-    """
-    decoder = find_decoder(model)
-    schedule.check_model(model.config)
-    return Patch(model, schedule, visual_mask, make_plan(model, decoder, schedule, scores))
-
-
 def _schedule_of(model: Any, given: Schedule | str | os.PathLike[str] | Mapping[str, Any] | None) -> Schedule:
     if isinstance(given, Schedule):
         return given
@@ -127,6 +107,7 @@ class Patch:
         schedule: What is applied.
         scores: Scores {(stage layer, criterion): FloatTensor[batch, seq]} that the last prefill observed.
         visual: BoolTensor[batch, seq], visual tokens of the last prefill; None before the first.
+        standing: Tokens that the last prefill left alive; None before the first.
     """
 
     def __init__(
@@ -147,6 +128,7 @@ class Patch:
         self._visual_masks = visual_mask_names(self._decoder)
         self.scores: dict[ScoreKey, Tensor] = {}
         self.visual: Tensor | None = None
+        self.standing: Standing | None = None
         self._renumberer = Renumberer(self._decoder)
         self._encoder = Encoder(model, self._decoder)
         self._calls = Calls()
@@ -209,6 +191,10 @@ class Patch:
             yield self
         finally:
             self._calls.lengths = outer
+
+    def follow(self, schedule: Schedule, plan: Plan) -> None:
+        """Run the passes that come next by another plan; the hooks stay where they are."""
+        self.schedule, self._plan, self._stages = schedule, plan, plan.stages
 
     # -- hooks ----------------------------------------------------------------------------------------------------
 
@@ -373,7 +359,7 @@ class Patch:
         state = pruner.state
         if state.past == 0 or state.is_prefill:
             self._noted = PassNotes(pruner, len(self._layers), bool(self._stages), request.attention_mask)
-            self.scores = state.scores
+            self.scores, self.standing = state.scores, Standing.of(state)
 
 
 def _tower_scores(watched: EncoderPass | None, state: PassState) -> Tensor:

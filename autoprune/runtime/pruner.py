@@ -20,6 +20,7 @@ from autoprune.runtime.decoder import attention_of, decoder_layers
 from autoprune.runtime.positions import Renumberer
 from autoprune.runtime.refusals import answer_lost, unobserved
 from autoprune.runtime.shortened import Arguments, ShortenedCalls, hidden_of
+from autoprune.runtime.standing import Standing
 from autoprune.runtime.survivors import adaptive_targets, choose, merged
 from autoprune.runtime.tap import SeenAttention, Softmax, attention_ahead, tapped
 from autoprune.schedule import Criterion, Reads, Schedule, Stage
@@ -38,9 +39,12 @@ class Plan:
         stages: Stage of each layer that has one.
         observed: For each layer, the scores to read from its attention as it runs.
         encoded: Scores to read from the attention of the vision tower.
-        given: Scores known beforehand; those of attention are used while nothing was dropped yet.
+        given: Scores known beforehand; those of attention are used while nothing was dropped since `start`.
         prepared: What criteria have read from disk.
         compact: Whether survivors are renumbered.
+        start: Tokens alive where the pass goes on; None = all.
+        first: First layer that runs; those before it return what an earlier pass recorded.
+        end: One past the last layer that runs; None = the last layer of the model.
     """
 
     decoder: nn.Module
@@ -50,6 +54,9 @@ class Plan:
     given: Mapping[ScoreKey, Tensor] = field(default_factory=dict)
     prepared: Mapping[Criterion, Tensor] = field(default_factory=dict)
     compact: bool = False
+    start: Standing | None = None
+    first: int = 0
+    end: int | None = None
 
     @cached_property
     def recurrent(self) -> frozenset[int]:
@@ -135,6 +142,9 @@ class Pruner:
         self._taps = ExitStack()
         self._seen: SeenAttention | None = None
         self._read_before: SeenAttention | None = None
+        if plan.start is not None:
+            plan.start.restore(state)
+        self._survivors_at_start = state.survivors
 
     def close(self) -> None:
         """Stop observing; called after every layer and after a failed pass."""
@@ -153,8 +163,11 @@ class Pruner:
             if i == 0:
                 for key in filter(self._is_recorded, self.plan.encoded):
                     state.scores[key] = self._score(key, hidden_of(args, kwargs), None)
+            if not self._runs(i):
+                return None
             if i in self.plan.stages:
                 args, kwargs = self._run_stage(i, layer, args, kwargs)
+                state.counts[i] = state.n_candidates
         self.alive_at[i] = state.alive
         call = self._calls.arguments(i, args, kwargs)
         if state.is_prefill and self._unknown(i):
@@ -168,7 +181,7 @@ class Pruner:
     def after_layer(self, i: int, output: Any) -> Any:
         """The layer's output at full length; its cache layer learns what it holds, and what was to be scored is."""
         state = self.state
-        if not state.is_prefill:
+        if not state.is_prefill or not self._runs(i):
             return output
         seen = self._seen
         self.close()
@@ -201,7 +214,7 @@ class Pruner:
         Raises:
             PatchError: naming the layers, or what failed.
         """
-        missed = sorted(set(self.plan.stages) - self.state.fired)
+        missed = sorted(set(self.plan.stages) - set(self.state.counts))
         if self.state.is_prefill and missed:
             raise PatchError(
                 f"stages before layers {missed} did not run",
@@ -216,7 +229,6 @@ class Pruner:
     def _run_stage(self, k: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """Drop what the stage drops; the arguments of the layer, in which it may have merged."""
         stage, state = self.plan.stages[k], self.state
-        state.fired.add(k)
         if stage.keep.ratio == 1.0:
             return args, kwargs
         candidates, before = state.candidates, state.n_candidates
@@ -322,9 +334,13 @@ class Pruner:
         return key[0] not in self.plan.stages
 
     def _is_given(self, key: ScoreKey) -> bool:
-        """Whether scores recorded beforehand hold: those of decoder layers only while nothing was dropped."""
-        whole = self.state.survivors is None or key[1].reads is Reads.TOWER
-        return whole and key in self.plan.given
+        """Whether scores recorded beforehand hold: those of decoder layers only while nothing was dropped since."""
+        unchanged = self.state.survivors is self._survivors_at_start or key[1].reads is Reads.TOWER
+        return unchanged and key in self.plan.given
+
+    def _runs(self, i: int) -> bool:
+        """Whether layer `i` runs in this pass; else its output is a recorded one."""
+        return i >= self.plan.first and (self.plan.end is None or i < self.plan.end)
 
     def _given(self, key: ScoreKey) -> Tensor:
         scores, shape = self.plan.given[key], tuple(self.state.visual.shape)

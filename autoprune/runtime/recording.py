@@ -1,17 +1,19 @@
-"""Scores recorded in a dense forward pass: those that a first stage before any layer would use."""
+"""Scores recorded in a pass: those that a next stage before any layer would use; and passes that start from them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 
 from torch import Tensor, nn
 
 from autoprune.errors import ModelError, PatchError
 from autoprune.runtime.call import VisualMask
-from autoprune.runtime.decoder import decoder_layers, find_decoder
+from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
 from autoprune.runtime.patch import Patch, active_patch
-from autoprune.runtime.pruner import Plan, ScoreKey
+from autoprune.runtime.pruner import Plan, ScoreKey, make_plan
+from autoprune.runtime.standing import Standing
 from autoprune.schedule import Reads, Schedule
 
 
@@ -79,5 +81,99 @@ def record(model: nn.Module, keys: Iterable[ScoreKey], visual_mask: VisualMask |
     patch = Patch(model, Schedule(), visual_mask, Plan(decoder, observed=observed, encoded=tuple(encoded)))
     try:
         yield Recording(patch)
+    finally:
+        patch.remove()
+
+
+def apply_recorded(
+    model: nn.Module, schedule: Schedule, visual_mask: VisualMask | None, scores: Mapping[ScoreKey, Tensor]
+) -> Patch:
+    """As `apply`, for one batch whose scores were recorded in a dense pass.
+
+    Args:
+        model: The model.
+        schedule: What to prune.
+        visual_mask: As in `apply`.
+        scores: Scores {(stage layer, criterion): FloatTensor[batch, seq]}; used instead of observing, for stages before
+            which nothing was dropped.
+
+    Raises:
+        ModelError: as `apply`.
+        PatchError: as `apply`; or scores that do not fit a prefill.
+    """
+    decoder = find_decoder(model)
+    schedule.check_model(model.config)
+    return Patch(model, schedule, visual_mask, make_plan(model, decoder, schedule, scores))
+
+
+class Replays:
+    """Passes over one batch under one schedule after another, each of which runs some of the layers."""
+
+    def __init__(self, model: nn.Module, patch: Patch) -> None:
+        self._model, self._patch = model, patch
+        self._decoder = find_decoder(model)
+
+    def follow(
+        self,
+        schedule: Schedule,
+        scores: Mapping[ScoreKey, Tensor],
+        start: Standing | None,
+        layers: range,
+        keys: Iterable[ScoreKey] = (),
+    ) -> None:
+        """Set what the next pass does.
+
+        Args:
+            schedule: What it prunes; stages before `layers` have run.
+            scores: Scores recorded behind those stages.
+            start: Tokens alive behind those stages; None = all.
+            layers: The layers that run.
+            keys: (stage layer, criterion): scores to record for stages behind all of `schedule`.
+
+        Raises:
+            ModelError: the schedule was made for another model.
+            PatchError: a criterion cannot be computed in this model.
+        """
+        schedule.check_model(self._model.config)
+        given = {key: scores[key] for key in _keys(schedule) if key in scores}
+        plan = make_plan(self._model, self._decoder, schedule, given)
+        observed = dict(plan.observed)
+        layers_of = decoder_layers(self._decoder)
+        for k, criterion in keys:
+            if attention_of(self._decoder, layers_of[k - 1]) is None:
+                continue  # the stage that asks for it will say so
+            observed[k - 1] = (*observed.get(k - 1, ()), (k, criterion))
+        plan = replace(plan, observed=observed, start=start, first=layers.start, end=layers.stop)
+        self._patch.follow(schedule, plan)
+
+    @property
+    def standing(self) -> Standing:
+        """Tokens that the last pass left alive."""
+        assert self._patch.standing is not None  # after a pass
+        return self._patch.standing
+
+    @property
+    def scores(self) -> dict[ScoreKey, Tensor]:
+        """Scores that the last pass observed."""
+        return self._patch.scores
+
+
+def _keys(schedule: Schedule) -> list[ScoreKey]:
+    return [(stage.layer, stage.criterion) for stage in schedule.stages if stage.criterion is not None]
+
+
+@contextmanager
+def replaying(model: nn.Module, visual_mask: Tensor, ends: Tensor) -> Iterator[Replays]:
+    """Run passes over one batch, part of whose layers return what an earlier pass recorded.
+
+    Args:
+        model: The model; a patch that it carries is removed.
+        visual_mask: BoolTensor[B, S], visual tokens of the prompts.
+        ends: LongTensor[B], columns at which the prompts end.
+    """
+    patch = Patch(model, Schedule(), visual_mask, Plan(find_decoder(model)))
+    try:
+        with patch.prompt(ends):
+            yield Replays(model, patch)
     finally:
         patch.remove()

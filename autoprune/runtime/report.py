@@ -52,7 +52,7 @@ class PassNotes:
     def __init__(self, pruner: Pruner, num_layers: int, has_stages: bool, attention_mask: Any) -> None:
         state = pruner.state
         self._active = has_stages and state.is_prefill
-        self._valid, self._visual, self._fired = state.valid, state.visual, sorted(state.fired)
+        self._valid, self._visual, self._fired = state.valid, state.visual, sorted(state.counts)
         # A pass without stages notes nothing layer by layer.
         self._alive = [pruner.alive_at.get(i, state.alive) for i in range(num_layers)]
         unpruned = _of_tokens(state, attention_mask)

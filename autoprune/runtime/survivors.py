@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -61,6 +63,12 @@ class Survivors:
         self._flat: dict[torch.device, Tensor] = {}
         # Keyed by identity; the tensor is kept beside its result, so that its id cannot be given to another one.
         self._taken: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+
+    def again(self) -> Self:
+        """The same survivors for another pass, which is handed tensors of its own."""
+        other = copy.copy(self)
+        other._taken = {}
+        return other
 
     def take(self, tensor: Tensor, dim: int) -> Tensor:
         """`take` along the sequence axis, remembered, since every layer is handed the same tensors."""

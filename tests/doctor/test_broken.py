@@ -37,7 +37,6 @@ def a_stage_does_nothing(monkeypatch):
     def lazy(self, k, layer, args, kwargs):
         if k != 3:
             return run(self, k, layer, args, kwargs)
-        self.state.fired.add(k)
         return args, kwargs
 
     monkeypatch.setattr(pruner.Pruner, "_run_stage", lazy)

@@ -1,0 +1,141 @@
+"""Passes that share their first stages, against patched passes of the whole model on the same batch."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+import torch
+from support.scenes import save_rows
+from support.zoo import FAMILIES
+
+import autoprune
+from autoprune.data.samples import load_samples
+from autoprune.evaluate.encoding import force
+from autoprune.evaluate.evaluator import Evaluator
+from autoprune.evaluate.generate import generate_and_score
+from autoprune.evaluate.prefix import DensePrefix
+from autoprune.evaluate.sharing import Walk
+from autoprune.evaluate.trie import tree
+from autoprune.schedule import Schedule, parse_criterion
+
+LENGTH = 8
+CRITERIA = [
+    {"name": "attention", "rows": "last"},
+    {"name": "attention", "rows": "text", "heads": "max"},
+    {"name": "attention", "rows": "visual"},
+    {"name": "attention", "rows": "raters"},
+    {"name": "attention", "rows": "all", "normalize": "causal"},
+    {"name": "attention", "rows": "text", "at": "current"},
+    {"name": "attention", "rows": "last", "combine": "visual"},
+    {"name": "encoder"},
+    {"name": "diversity"},
+    {"name": "random", "seed": 3},
+    {"name": "uniform"},
+]
+RECORDED = tuple(parse_criterion(criterion) for criterion in CRITERIA)
+
+
+def drawn(seed, depth=6, count=40):
+    """Random schedules of one to three stages, most of which begin like another one."""
+    rng = random.Random(seed)
+    found = []
+    while len(found) < count:
+        begun = rng.choice(found)[: rng.randint(1, 2)] if found and rng.random() < 0.8 else []
+        begun = [stage for stage in begun if stage["keep"].get("ratio") != 0]
+        floor = begun[-1]["layer"] + 1 if begun else 0
+        for layer in sorted(rng.sample(range(floor, depth), min(rng.randint(1, 3 - len(begun)), depth - floor))):
+            stages = [*begun, stage(rng, layer, begun)]
+            try:
+                Schedule.model_validate({"stages": stages})
+            except autoprune.AutopruneError:
+                break
+            begun = stages
+            if begun[-1]["keep"].get("ratio") == 0:
+                break
+        if begun:
+            found.append(begun)
+    options = ("keep", "keep", "compact")
+    schedules = [Schedule.model_validate({"stages": stages, "positions": rng.choice(options)}) for stages in found]
+    return [s for s in schedules if all(not x.selects or x.criterion.problem_at(x.layer) is None for x in s.stages)]
+
+
+def stage(rng, layer, before):
+    criterion = rng.choice(CRITERIA)
+    last = min((s["keep"].get("ratio", 1.0) for s in before), default=1.0)
+    keep = {"ratio": rng.choice([r for r in (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0) if r <= last])}
+    if criterion["name"] in ("attention", "encoder") and rng.random() < 0.2:
+        keep = {"mass": rng.choice([0.5, 0.8])}
+    selects = keep.get("ratio") not in (0.0, 1.0)
+    merge = {"merge": "mean"} if selects and rng.random() < 0.3 else {}
+    return {"layer": layer, "keep": keep, "criterion": criterion if selects else None} | merge
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_logits_survivors_and_caches_are_those_of_the_patched_model_to_the_bit(seed):
+    zoo = FAMILIES["llava"].build()
+    forced = force(zoo.inputs, [[20, 30, 40], [50]], 0)
+    schedules = drawn(seed, depth=len(zoo.model.get_decoder().layers))
+    keys = [(k, c) for c in RECORDED if c.name == "encoder" for k in range(len(zoo.model.get_decoder().layers))]
+    prefix = DensePrefix(zoo.model, forced, keys)
+    seen = {}
+
+    class Taken(Walk):
+        def _take(self, replayer, branch, replay):
+            seen.update(dict.fromkeys(branch.ends, replay))
+
+    class Nothing:
+        def finish(self):
+            pass
+
+    class Batch:
+        dense_pass = prefix
+
+    class Dense:
+        def add_dense(self, batch):
+            pass
+
+    Taken(Batch(), [Dense()] * len(schedules), Nothing()).through(tree(schedules))
+    assert len(seen) > 20
+    for place, replay in seen.items():
+        positions = zoo.model._prepare_position_ids_for_generation(forced.inputs["input_ids"], dict(forced.inputs))
+        with autoprune.apply(zoo.model, schedules[place]) as patch, patch.prompt(forced.ends), torch.no_grad():
+            out = zoo.model(**forced.inputs, position_ids=positions, logits_to_keep=forced.width)
+        torch.testing.assert_close(replay.logits[forced.valid], out.logits[forced.valid], rtol=0, atol=0)
+        alive = patch.report.visual_tokens
+        assert all(tuple(alive[k].tolist()) == counts for k, counts in replay.counts.items())
+        for ours, theirs in zip(replay.layers, out.past_key_values.layers, strict=True):
+            assert torch.equal(ours.keys, theirs.keys)
+            assert torch.equal(ours.values, theirs.values)
+            assert torch.equal(getattr(ours, "columns", forced.ends), getattr(theirs, "columns", forced.ends))
+
+
+@pytest.mark.parametrize("kind", ["answers", "choices"])
+def test_verdicts_of_many_schedules_are_those_of_plain_patched_passes(loaded, data, tmp_path, kind):
+    if kind == "choices":
+        data = load_samples(save_rows(tmp_path, 6, answers=None, choices=["red", "blue left", "no"], answer="red"))
+    schedules = drawn(7, count=14)
+    evaluator = Evaluator(loaded, data, batch_size=5, max_new_tokens=LENGTH, criteria=RECORDED)
+    texts = Counter()
+    for schedule, results in zip(schedules, evaluator.evaluate_many(schedules), strict=True):
+        plain = generate_and_score(loaded, data, schedule, 5, max_new_tokens=LENGTH)
+        for one, other in zip(results, plain, strict=True):
+            assert (one.text, one.correct, one.agreement, one.flops) == (
+                other.text,
+                other.correct,
+                other.agreement,
+                other.flops,
+            )
+            assert one.kl == pytest.approx(other.kl, abs=2e-5)
+        texts.update(result.text for result in results)
+    assert len(texts) > 1
+
+
+def test_a_list_gives_what_its_schedules_give_alone(loaded, data):
+    schedules = drawn(11, count=20)
+    evaluator = Evaluator(loaded, data, batch_size=5, max_new_tokens=LENGTH, criteria=RECORDED)
+    for schedule, results in zip(schedules, evaluator.evaluate_many(schedules), strict=True):
+        alone = evaluator.evaluate(schedule)
+        assert [r.text for r in results] == [r.text for r in alone]
+        assert [r.kl for r in results] == [r.kl for r in alone]
