@@ -3,44 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from verdicts import Table
+
+from autoprune.search.pareto import hypervolume
 
 USEFUL = 0.1
 """Losses up to this are useful: 10 points."""
 DROPS = (0.01, 0.02, 0.05)
 
 
-def hypervolume(flops: NDArray[np.float64], accuracy: NDArray[np.float64], floor: float) -> float:
-    """Area that points dominate, up to the FLOPs of the dense model (ratio 1) and down to an accuracy.
+@dataclass(frozen=True)
+class Worth:
+    """What a user has from some measured schedules.
 
-    Args:
-        flops: FLOPs ratio of each point.
-        accuracy: Accuracy of each point.
-        floor: Accuracy of the reference point.
+    Attributes:
+        full: Hypervolume above accuracy 0.
+        useful: Hypervolume where at most 10 points are lost.
+        cheapest: For each of `DROPS`, the lowest FLOPs ratio of a schedule that loses at most so much; 1, the dense
+            model, if none does.
     """
-    order = np.lexsort((-accuracy, flops))
-    flops, accuracy = flops[order], accuracy[order]
-    best = np.maximum.accumulate(np.maximum(accuracy - floor, 0.0))
-    inside = flops < 1
-    edges = np.append(flops[inside], 1.0)
-    return float((np.diff(edges) * best[inside]).sum())
+
+    full: float
+    useful: float
+    cheapest: tuple[float, ...]
 
 
-def full(table: Table, places: Sequence[int]) -> float:
-    """Hypervolume of some schedules of a table above accuracy 0."""
-    return hypervolume(table.ratios[list(places)], table.accuracy[list(places)], 0.0)
+def worth(table: Table, places: Sequence[int]) -> Worth:
+    """Of some schedules of a table."""
+    chosen = list(places)
+    return worth_of(table.ratios[chosen], table.verdicts[chosen], table.dense)
 
 
-def useful(table: Table, places: Sequence[int]) -> float:
-    """Hypervolume of some schedules of a table where at most 10 points are lost."""
-    return hypervolume(table.ratios[list(places)], table.accuracy[list(places)], table.dense_accuracy - USEFUL)
+def presets_alone(table: Table) -> Worth:
+    """Of the published methods."""
+    verdicts = np.array([preset.verdicts for preset in table.presets])
+    return worth_of(np.array([preset.flops for preset in table.presets]), verdicts, table.dense)
 
 
-def cheapest(table: Table, places: Sequence[int], drop: float) -> float:
-    """Lowest FLOPs ratio among schedules of a table that lose at most this; 1, the dense model, if none does."""
-    lost = table.dense.sum() - table.verdicts[list(places)].sum(1)  # whole rows: no rounding
-    within = table.ratios[list(places)][lost <= drop * table.rows + 1e-9]
-    return float(within.min(initial=1.0))
+def worth_of(flops: NDArray[np.float64], verdicts: NDArray[np.bool_], dense: NDArray[np.bool_]) -> Worth:
+    """Of schedules with these FLOPs ratios [n] and verdicts [n, rows], beside the verdicts of dense [rows]."""
+    right = verdicts.sum(1)
+    lost = dense.sum() - right
+    points = list(zip(flops.tolist(), (lost / len(dense)).tolist(), strict=True))
+    return Worth(
+        hypervolume(points, (1.0, float(dense.mean()))),
+        hypervolume(points, (1.0, USEFUL)),
+        tuple(float(flops[lost <= drop * len(dense)].min(initial=1.0)) for drop in DROPS),
+    )

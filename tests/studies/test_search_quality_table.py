@@ -91,18 +91,18 @@ def test_verdicts_are_those_of_generate_and_a_wrong_one_is_found(loaded, rows, m
     assert len(tables.check(wrong, loaded, rows, 1)) == 1
 
 
-def test_hypervolume_of_a_staircase():
-    flops, accuracy = np.array([0.5, 0.25, 0.3, 0.75]), np.array([0.8, 0.6, 0.5, 0.7])
-    assert fronts.hypervolume(flops, accuracy, 0.0) == pytest.approx(0.25 * 0.6 + 0.5 * 0.8)
-    assert fronts.hypervolume(flops, accuracy, 0.7) == pytest.approx(0.5 * 0.1)
-    assert fronts.hypervolume(np.array([1.2]), np.array([0.9]), 0.0) == 0.0
-    assert fronts.hypervolume(np.array([]), np.array([]), 0.0) == 0.0
+def test_hypervolumes_of_a_staircase():
+    dense = np.arange(20) < 18
+    verdicts = np.array([np.arange(20) < right for right in (17, 12, 18)])
+    found = fronts.worth_of(np.array([0.5, 0.25, 1.2]), verdicts, dense)
+    assert found.full == pytest.approx(0.25 * 12 / 20 + 0.5 * 17 / 20)
+    assert found.useful == pytest.approx(0.5 * (17 / 20 - 16 / 20))
+    assert fronts.worth_of(np.array([]), np.zeros((0, 20), bool), dense).full == 0.0
 
 
 def test_the_cheapest_point_within_a_drop_is_that_of_a_plain_search(measured):
     _, whole = measured
-    every = range(len(whole.schedules))
-    for drop in (0.0, 0.125, 1.0):
-        within = [whole.ratios[i] for i in every if whole.dense_accuracy - whole.accuracy[i] <= drop + 1e-12]
-        assert fronts.cheapest(whole, every, drop) == min([*within, 1.0])
-    assert fronts.cheapest(whole, [], 1.0) == 1.0
+    lost = whole.dense_accuracy - whole.accuracy
+    for places in (range(len(whole.schedules)), range(3), ()):
+        wanted = [min([*(whole.ratios[i] for i in places if lost[i] <= drop + 1e-12), 1.0]) for drop in fronts.DROPS]
+        assert list(fronts.worth(whole, places).cheapest) == wanted
