@@ -84,6 +84,11 @@ def time_prefill(
     return [_summary(times) for times in take_turns(arms, repeats).values()]
 
 
+def prefills_per_arm(repeats: int = 5, warmup: int = 1, new_tokens: int = 0) -> int:
+    """Prefills of the whole batch that `time_prefill` runs under each schedule, those that are not timed included."""
+    return repeats * (warmup + 1 + bool(new_tokens))
+
+
 def _patched(model: nn.Module, schedule: Schedule | None, visual_mask: Any) -> AbstractContextManager[Any]:
     return nullcontext() if schedule is None else apply(model, schedule, visual_mask)
 

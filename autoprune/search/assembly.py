@@ -8,20 +8,16 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from autoprune import presets
 from autoprune.evaluate.objectives import ACCURACY, FLOPS, OBJECTIVES
 from autoprune.evaluate.results import SampleResult, Summary, flops_quantiles, summarise
 from autoprune.schedule import ModelIdentity, Schedule
 from autoprune.schedule.evidence import measured_evidence
 from autoprune.search import objectives
-from autoprune.search.controls import control_arms
+from autoprune.search.controls import ArmResult
+from autoprune.search.finalists import baseline_trials, front_trials, left_out_because, near_dense
 from autoprune.search.front import Control, FrontFile, Point
 from autoprune.search.importance import importances
-from autoprune.search.initial import baseline_name
 from autoprune.search.notes import CostSpread, ModelNotes, PrefillTimes, StudyNotes
-from autoprune.search.pareto import non_dominated
-from autoprune.search.sampler import feasible
-from autoprune.search.spec import StudySpec
 from autoprune.search.standings import Standings
 from autoprune.search.study import DENSE, Measurements, RunFacts, Study
 from autoprune.search.trials import candidate_of, is_distinct, measured_of, schedule_of
@@ -29,33 +25,6 @@ from autoprune.search.verdicts import RowVerdicts
 from autoprune.search.workers.protocol import Split
 
 _SHOWN_DETAILS = ("visual_tokens", "text_tokens", "near_ties", "metric")
-
-
-def front_trials(spec: StudySpec, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The points: complete trials that keep the study's bounds and that no other such trial dominates."""
-    able = [t for t in trials if t.state == TrialState.COMPLETE and is_distinct(t) and feasible(t)]
-    chosen = non_dominated([objectives.minimised(spec, t.values or ()) for t in able])
-    return [able[i] for i in chosen]
-
-
-def baseline_trials(study: Study, trials: Sequence[FrozenTrial]) -> list[tuple[str, FrozenTrial | None]]:
-    """Each baseline of the study with its trial, if it has one."""
-    by_key = {candidate_of(t).get("key"): t for t in trials if is_distinct(t)}
-    listed = [(baseline_name(n), presets.resolve(n, study.inputs.num_layers)) for n in study.spec.baselines]
-    return [(name, by_key.get(schedule.key)) for name, schedule in listed if schedule.stages]
-
-
-def shown_schedules(study: Study, trials: Sequence[FrozenTrial]) -> list[Schedule]:
-    """Dense, points and baselines: what is measured on the held-out rows, besides the controls."""
-    baselines = [trial for _, trial in baseline_trials(study, trials) if trial and trial.state == TrialState.COMPLETE]
-    unique = {t.number: t for t in (*front_trials(study.spec, trials), *baselines)}
-    return [DENSE, *map(schedule_of, unique.values())]
-
-
-def controls_of(study: Study, trials: Sequence[FrozenTrial]) -> list[tuple[FrozenTrial, str, Schedule]]:
-    """The control arms of every point."""
-    points = front_trials(study.spec, trials)
-    return [(t, name, arm) for t in points for name, arm in control_arms(schedule_of(t)).items()]
 
 
 def assemble(study: Study, trials: Sequence[FrozenTrial], measured: Measurements, run: RunFacts) -> FrontFile:
@@ -67,8 +36,9 @@ def assemble(study: Study, trials: Sequence[FrozenTrial], measured: Measurements
 
     named_trials = baseline_trials(study, trials)
     names = {trial.number: name for name, trial in named_trials if trial}
+    left_out = _left_out(study, trials, measured)
     points = [
-        point
+        point if point.validation else point.model_copy(update={"left_out": left_out.get(t.number)})
         for t in front_trials(spec, trials)
         if (point := point_of(schedule_of(t), t.number, names.get(t.number, f"trial {t.number}")))
     ]
@@ -81,11 +51,7 @@ def assemble(study: Study, trials: Sequence[FrozenTrial], measured: Measurements
     standings = Standings(spec.objectives, points, baselines, lambda split, p: measured.results(split, p.schedule))
     marked = standings.marks()
     points = [p.model_copy(update={"marks": marked.get(p.schedule.key)}) for p in points]
-    controls = []
-    for trial, name, arm in controls_of(study, trials):
-        control = point_of(arm, None, f"{name} of trial {trial.number}")
-        if control:
-            controls.append(Control(**dict(control), of=trial.number))
+    controls = [_control(study, measured, result) for result in measured.arms]
     dense = point_of(DENSE, None, "dense")
     assert dense is not None, "a study without its dense reference does not get here"
     identity = ModelIdentity.from_config(config, spec.model_name)
@@ -133,6 +99,33 @@ def _spread(schedule: Schedule, results: Sequence[SampleResult]) -> CostSpread |
     """The spread of the cost where the number of tokens depends on scores."""
     adaptive = any(stage.keep.kind in ("mass", "threshold") for stage in schedule.stages)
     return CostSpread.model_validate(flops_quantiles(results)) if adaptive else None
+
+
+def _left_out(study: Study, trials: Sequence[FrozenTrial], measured: Measurements) -> dict[int, str]:
+    """Points that are too far from dense for held-out rows, by trial: why."""
+    dense = measured.results("calibration", DENSE)
+    if dense is None or "validation" not in study.splits:
+        return {}
+    near = {t.number for t in near_dense(study.spec, dense, trials)}
+    far = [t for t in front_trials(study.spec, trials) if t.number not in near]
+    return {t.number: left_out_because(study.spec, dense, t) for t in far}
+
+
+def _control(study: Study, measured: Measurements, result: ArmResult) -> Control:
+    """A control arm with the figures of the rows that it was measured on, drops against dense on the same rows."""
+    arm, split = result.arm, measured.arms_on
+    figures = summarise(result.results, measured.results(split, DENSE) or ())
+    held_out = split == "validation" and figures.samples == study.splits[split].size
+    return Control(
+        **dict(figures),
+        trial=None,
+        name=f"{arm.name} of trial {arm.of}",
+        schedule=arm.schedule.with_model(study.inputs.config, study.spec.model_name),
+        validation=figures if held_out else None,
+        of=arm.of,
+        measured_on=split,
+        mark=result.mark,
+    )
 
 
 def _evidence(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from autoprune.evaluate.results import SampleResult
 
 Phase = Literal["dense", "search", "validation", "controls", "latency"]
-PHASES: tuple[Phase, ...] = ("dense", "search", "validation", "controls", "latency")
 
 
 @dataclass(frozen=True)
@@ -34,3 +33,16 @@ def cost_of(results: Iterable[SampleResult]) -> PhaseCost:
     """Cost of measuring these results."""
     ratios = [r.flops / r.flops_dense for r in results]
     return PhaseCost(len(ratios), sum(ratios))
+
+
+def timing_cost(times: Mapping[str, Mapping[str, Any]], measured: Mapping[str, PhaseCost]) -> PhaseCost:
+    """Cost of timing schedules beside the dense model.
+
+    Args:
+        times: By schedule key: rows of a ``batch`` and ``prefills`` of it, those before the timed ones included.
+        measured: By schedule key the cost of its results on any rows, for the FLOPs of one row.
+    """
+    rows = {key: int(known["batch"]) * int(known["prefills"]) for key, known in times.items()}
+    each = {key: measured[key].dense_equivalents / measured[key].row_forwards for key in rows}
+    dense = next(iter(rows.values()), 0)  # the dense model is one more arm
+    return PhaseCost(sum(rows.values()) + dense, sum(count * each[key] for key, count in rows.items()) + dense)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from pathlib import Path
 from autoprune.models.environment import hardware, versions
 from autoprune.search.assembly import assemble
 from autoprune.search.collect import Collector
+from autoprune.search.costs import Phase, PhaseCost
 from autoprune.search.front import FrontFile
 from autoprune.search.initial import initial_schedules
 from autoprune.search.inputs import read_inputs
@@ -93,11 +95,12 @@ def run_study(
 
         times: dict[str, Times] = {}
         try:
-            collector.front(ended)
-            times = collector.times(ended)
+            collector.front(ended, dense)
+            times = collector.times(ended, dense)
         finally:  # hours of search are worth a front even if these last measurements fail
-            run = _run_facts(study, executor, started, searched, complete=not stop())
-            front = assemble(study, ended, collector.known(ended, times), run)
+            costs = collector.costs(ended, dense, times)
+            run = _run_facts(study, executor, started, searched, costs, complete=not stop())
+            front = assemble(study, ended, collector.known(ended, dense, times), run)
             write_outputs(front, spec.output_path, spec)
     return RunOutcome(front, spec.output_path, stop(), front.study.counts)
 
@@ -108,7 +111,15 @@ def _executor(spec: StudySpec, backend: str, on_event: OnEvent) -> Executor:
     return RayExecutor(spec, backend, on_event)
 
 
-def _run_facts(study: Study, executor: Executor, started: float, searched: float, *, complete: bool) -> RunFacts:
+def _run_facts(
+    study: Study,
+    executor: Executor,
+    started: float,
+    searched: float,
+    costs: Mapping[Phase, PhaseCost],
+    *,
+    complete: bool,
+) -> RunFacts:
     now = time.time()
     details, workers = study.facts.details, study.spec.workers
     return RunFacts(
@@ -125,4 +136,5 @@ def _run_facts(study: Study, executor: Executor, started: float, searched: float
         },
         versions=versions(_PACKAGES),
         worker_restarts=executor.restarts(),
+        costs=costs,
     )

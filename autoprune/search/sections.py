@@ -199,11 +199,16 @@ class Space(StudySection):
 
 
 class Search(StudySection):
-    """Sampler, budget and seed of the search; `minutes` bounds the search itself, not the final measurements."""
+    """Sampler, budget and seed of the search; `minutes` bounds the search itself, not the final measurements.
+
+    Attributes:
+        within: Largest loss of quality against dense that is of interest: points beyond it are not measured further.
+    """
 
     sampler: Literal["tpe", "random", "nsga2"] = "tpe"
     trials: Annotated[Int, Field(ge=1)] = 200
     minutes: Annotated[Float, Field(gt=0)] | None = None
+    within: Annotated[Float, Field(gt=0, le=1)] = 0.15
     seed: Annotated[Int, Field(ge=0)] = 0
     racing: Annotated[bool, Strict()] = True
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
+from autoprune.search.controls import ArmResult
+from autoprune.search.costs import Phase, PhaseCost
 from autoprune.search.ledger import DataKey, Ledger
 from autoprune.search.spec import StudySpec
 from autoprune.search.workers.protocol import EngineFacts, Inputs, Split, SplitFacts, Times
@@ -41,10 +43,14 @@ class Measurements:
     Attributes:
         whole: Results of all rows of a data set, in order, by data set and schedule key; partial ones are left out.
         times: Times by schedule key.
+        arms: Control arms, measured on as many rows as their comparison took.
+        arms_on: Data set that these rows are of.
     """
 
     whole: Mapping[tuple[Split, str], Sequence[SampleResult]]
     times: Mapping[str, Times] = field(default_factory=dict)
+    arms: Sequence[ArmResult] = ()
+    arms_on: Split = "validation"
 
     def results(self, split: Split, schedule: Schedule) -> Sequence[SampleResult] | None:
         """All results of a schedule on a data set, or None."""
@@ -76,6 +82,7 @@ class RunFacts:
         hardware: Where it ran.
         versions: Of the packages that results depend on.
         worker_restarts: Workers that were replaced.
+        costs: Cost of each phase, over all runs of the study.
     """
 
     complete: bool
@@ -85,3 +92,4 @@ class RunFacts:
     hardware: Mapping[str, Any]
     versions: Mapping[str, str]
     worker_restarts: int
+    costs: Mapping[Phase, PhaseCost]

@@ -66,9 +66,12 @@ def test_a_study_ends_with_its_trials_and_its_files(finished: Finished) -> None:
     }  # fmt: skip
     for point in (front["dense"], *front["points"], *front["baselines"], *front["controls"]):
         assert keys <= set(point)
-        assert point["samples"] == fake_backend.SIZES["calibration"]
-        assert point["validation"]["samples"] == fake_backend.SIZES["validation"]
         Schedule.model_validate(point["schedule"])
+    for point in (front["dense"], *front["points"], *front["baselines"]):
+        assert point["samples"] == fake_backend.SIZES["calibration"]
+        assert (point["validation"] is None) == ("left_out" in point)
+        if point["validation"]:
+            assert point["validation"]["samples"] == fake_backend.SIZES["validation"]
     assert any(point["latency"] for point in front["points"])
     assert StudySpec.load(spec.output_path / "study.yaml") == spec
     rows = list(csv.DictReader((spec.output_path / "front.csv").open()))
@@ -91,10 +94,11 @@ def test_the_front_is_the_complete_trials_that_nothing_dominates(finished: Finis
 
 def test_figures_are_those_of_the_samples(finished: Finished) -> None:
     front = finished[1].front
-    for point in (*front.points, *front.controls):
+    for point in (*front.points, *front.baselines):
         schedule = Schedule.model_validate(point.schedule)
         for split, figures in (("calibration", point), ("validation", point.validation)):
-            assert figures is not None
+            if figures is None:
+                continue
             size = fake_backend.SIZES[split]
             mine = [fake_backend.sample(split, schedule, i) for i in range(size)]
             dense = [fake_backend.sample(split, Schedule(), i) for i in range(size)]
@@ -110,18 +114,18 @@ def test_schedules_carry_the_model_and_their_evidence(finished: Finished) -> Non
         schedule = Schedule.model_validate(point.schedule)
         assert schedule.model is not None
         assert schedule.model.num_layers == fake_backend.LAYERS
-        assert point.validation is not None
+        figures = point.validation or point
         for name in ("flops_ratio", "accuracy", "drop", "drop_se", "samples"):
-            assert schedule.evidence[name] == getattr(point.validation, name)
+            assert schedule.evidence[name] == getattr(figures, name)
         assert (schedule.evidence["study"], schedule.evidence["trial"]) == ("tiny", point.trial)
 
 
-def test_every_selecting_point_has_its_four_controls(finished: Finished) -> None:
+def test_every_selecting_point_near_dense_has_its_four_controls(finished: Finished) -> None:
     front = finished[1].front
     for point in front.points:
-        stages = Schedule.model_validate(point.schedule).stages
+        selects = any(s.selects for s in Schedule.model_validate(point.schedule).stages)
         arms = [c for c in front.controls if c.of == point.trial]
-        assert len(arms) == (4 if any(s.selects for s in stages) else 0)
+        assert len(arms) == (4 if selects and not point.left_out else 0)
 
 
 def test_a_published_method_is_compared_with_the_best_point_that_costs_no_more(finished: Finished) -> None:
@@ -352,7 +356,7 @@ def test_other_objectives_and_samplers(tmp_path: Path, objectives: list[str], sa
 def test_points_that_the_searched_quality_recommends_are_timed(tmp_path: Path) -> None:
     spec = tiny_spec(tmp_path, objectives=["flops", "kl"], search={"trials": 40})
     front = run(spec).front
-    for nats in (0.05, 0.1, 0.2, 10.0):
+    for nats in (0.05, 0.1):
         point = select_point(front, max_drop=nats)
         assert point.latency is not None, nats
 
@@ -420,7 +424,7 @@ def test_rows_that_cannot_be_used_stop_before_anything_is_written(tmp_path: Path
 def test_progress_is_reported(finished: Finished) -> None:
     events = finished[2]
     phases = [e.message for e in events if e.kind == "phase"]
-    assert phases[-4:] == ["searching", "control arms", "validation", "latency"]
+    assert phases[-3:] == ["searching", "validation and control arms", "latency"]
     told = [e for e in events if e.kind == "trial"]
     assert [e.done for e in told] == sorted(e.done for e in told)
     assert (told[-1].done, told[-1].total) == (40, 40)

@@ -14,7 +14,7 @@ from autoprune import presets
 from autoprune.data.samples import SampleSet, load_samples
 from autoprune.evaluate.encoding import encode, model_inputs
 from autoprune.evaluate.evaluator import Evaluator
-from autoprune.evaluate.latency import time_prefill
+from autoprune.evaluate.latency import prefills_per_arm, time_prefill
 from autoprune.evaluate.metrics import load_metric, measuring_version
 from autoprune.evaluate.results import SampleResult
 from autoprune.models.environment import gpu_name
@@ -124,6 +124,7 @@ class ModelEngine:
         dense, *pruned = time_prefill(
             self._loaded.model, inputs, [None, *schedules], repeats=_TIMED_REPEATS, new_tokens=_TIMED_TOKENS
         )
+        prefills = prefills_per_arm(_TIMED_REPEATS, new_tokens=_TIMED_TOKENS)
         return [
             {
                 "prefill_ms": one.prefill_ms,
@@ -132,6 +133,7 @@ class ModelEngine:
                 "end_to_end_ms": one.end_to_end_ms,
                 "end_to_end_dense_ms": dense.end_to_end_ms,
                 "batch": len(samples),
+                "prefills": prefills,
                 "new_tokens": _TIMED_TOKENS,
             }
             for one in pruned

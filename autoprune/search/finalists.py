@@ -1,0 +1,83 @@
+"""Trials that a front shows, and those of them that are worth measuring further: held-out rows, control arms, times.
+
+Most of a front lies where nobody goes: half of the accuracy for a tenth of the cost. Only points near dense are
+measured further. So are the published methods, each with the best point that costs no more, because the claim that they
+are beaten rests on held-out rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from optuna.trial import FrozenTrial, TrialState
+
+from autoprune import presets
+from autoprune.evaluate.objectives import FLOPS, OBJECTIVES, quality_of
+from autoprune.evaluate.results import SampleResult
+from autoprune.schedule import Schedule
+from autoprune.search import objectives
+from autoprune.search.initial import baseline_name
+from autoprune.search.pareto import non_dominated
+from autoprune.search.sampler import feasible
+from autoprune.search.spec import StudySpec
+from autoprune.search.study import DENSE, Study
+from autoprune.search.trials import candidate_of, is_distinct, measured_of, schedule_of
+
+_ROUNDING = 1e-9  # a float's last digit must not leave a point out that loses exactly the limit
+
+
+def front_trials(spec: StudySpec, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The points: complete trials that keep the study's bounds and that no other such trial dominates."""
+    able = [t for t in trials if t.state == TrialState.COMPLETE and is_distinct(t) and feasible(t)]
+    chosen = non_dominated([objectives.minimised(spec, t.values or ()) for t in able])
+    return [able[i] for i in chosen]
+
+
+def baseline_trials(study: Study, trials: Sequence[FrozenTrial]) -> list[tuple[str, FrozenTrial | None]]:
+    """Each baseline of the study with its trial, if it has one."""
+    by_key = {candidate_of(t).get("key"): t for t in trials if is_distinct(t)}
+    listed = [(baseline_name(n), presets.resolve(n, study.inputs.num_layers)) for n in study.spec.baselines]
+    return [(name, by_key.get(schedule.key)) for name, schedule in listed if schedule.stages]
+
+
+def near_dense(spec: StudySpec, dense: Sequence[SampleResult], trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The points that lose at most ``search.within`` on calibration; if none does, the one that loses least.
+
+    Args:
+        spec: The study.
+        dense: Results of the dense model on the calibration rows.
+        trials: All trials.
+    """
+    points = front_trials(spec, trials)
+    lost = {t.number: _lost(spec, dense, t) for t in points}
+    limit = max(spec.search.within, min(lost.values(), default=0.0))
+    return [t for t in points if lost[t.number] <= limit + _ROUNDING]
+
+
+def held_out_schedules(study: Study, dense: Sequence[SampleResult], trials: Sequence[FrozenTrial]) -> list[Schedule]:
+    """Everything that is measured on all held-out rows: dense, the points near it, the baselines and their rivals."""
+    baselines = [trial for _, trial in baseline_trials(study, trials) if trial and trial.state == TrialState.COMPLETE]
+    searched = [t for t in front_trials(study.spec, trials) if t not in baselines]
+    rivals = [rival for t in baselines if (rival := _rival(study.spec, t, searched))]
+    unique = {t.number: t for t in (*near_dense(study.spec, dense, trials), *baselines, *rivals)}
+    return [DENSE, *map(schedule_of, unique.values())]
+
+
+def left_out_because(spec: StudySpec, dense: Sequence[SampleResult], trial: FrozenTrial) -> str:
+    """Reason why a point that is not near dense has no held-out figures."""
+    loss = quality_of(spec.objectives).unit.loss(_lost(spec, dense, trial))
+    limit = quality_of(spec.objectives).unit.loss(spec.search.within)
+    return f"loses {loss} on calibration; only points within {limit} of dense (search.within) are measured further"
+
+
+def _rival(spec: StudySpec, baseline: FrozenTrial, points: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """The best point that costs no more than a baseline: whether the baseline is beaten is asked of this one."""
+    figures = [OBJECTIVES[name].figure for name in spec.costs if OBJECTIVES[name].figure] or [FLOPS.figure]
+    quality, theirs = quality_of(spec.objectives), measured_of(baseline)
+    able = [t for t in points if all(measured_of(t)[figure] <= theirs[figure] for figure in figures)]
+    return min(able, key=lambda t: quality.minimised(measured_of(t)[quality.figure]), default=None)
+
+
+def _lost(spec: StudySpec, dense: Sequence[SampleResult], trial: FrozenTrial) -> float:
+    quality = quality_of(spec.objectives)
+    return quality.lost(quality.of(dense), float(measured_of(trial)[quality.figure]))
