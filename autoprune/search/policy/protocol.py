@@ -100,8 +100,11 @@ class CostModel(Protocol):
     def estimate(self, name: str, schedules: Sequence[Schedule]) -> CostEstimate:
         """Costs by the name of an objective."""
 
-    def note(self, schedule: Schedule, cost: Mapping[str, float]) -> None:
-        """Takes up a measured cost, for costs that cannot be known in advance."""
+    def alive(self, schedule: Schedule) -> list[float]:
+        """Visual tokens alive before the first stage and after each stage, mean over the rows."""
+
+    def note(self, schedule: Schedule, cost: Mapping[str, float], rows: int) -> None:
+        """Takes up a cost measured on a number of rows, for costs that cannot be known in advance."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,6 @@ class SearchProblem:
         within: Losses beyond this are of no interest.
         max_drop: Largest loss of the first quality, by task; ``*`` = over all rows.
         max_flops: Largest FLOPs ratio of a proposal; None = any.
-        visual_tokens: Mean number of visual tokens of a row.
         seed: Of every random choice.
     """
 
@@ -135,5 +137,4 @@ class SearchProblem:
     within: float = 0.15
     max_drop: Mapping[str, float] = field(default_factory=dict)
     max_flops: float | None = None
-    visual_tokens: float = 576.0
     seed: int = 0

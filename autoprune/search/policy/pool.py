@@ -1,0 +1,103 @@
+"""The candidates among which a policy chooses: all of a small space, else a part that follows the front."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from autoprune.evaluate.objectives import FLOPS
+from autoprune.schedule import Schedule
+from autoprune.search.policy.kernel import Profiles, method_of
+from autoprune.search.policy.protocol import CostEstimate, Floats, SearchProblem
+
+WHOLE = 25_000
+"""Largest space of which all schedules are candidates."""
+_DRAWN, _BINS, _SPARE = 3_000, 20, 3
+
+
+class Pool:
+    """Candidates with their features and costs, each at a place that it keeps.
+
+    Args:
+        problem: What is searched.
+        profiles: The features.
+        schedules: The candidates; of two that prune alike the first stays.
+    """
+
+    def __init__(self, problem: SearchProblem, profiles: Profiles, schedules: Iterable[Schedule]) -> None:
+        self._problem, self._profiles = problem, profiles
+        by_key: dict[str, Schedule] = {}
+        for schedule in schedules:
+            by_key.setdefault(schedule.key, schedule)
+        self.schedules = list(by_key.values())
+        self.places = {key: place for place, key in enumerate(by_key)}
+        self._names = tuple(dict.fromkeys((*problem.costs, FLOPS.name)))
+        self.x: Floats = self._features(self.schedules)
+        self.costs = self._costs(self.schedules)
+
+    def __len__(self) -> int:
+        return len(self.schedules)
+
+    def price_again(self, places: Sequence[int] | None = None) -> None:
+        """Takes up what was learned about costs that are estimates; of all candidates, or of some."""
+        if places is None:
+            self.costs = self._costs(self.schedules)
+            return
+        new = self._costs([self.schedules[place] for place in places])
+        for name, estimate in new.items():
+            self.costs[name].mean[places] = estimate.mean
+            self.costs[name].sd[places] = estimate.sd
+
+    def _features(self, schedules: Sequence[Schedule]) -> Floats:
+        alive = self._problem.price.alive
+        rows = [self._profiles.of(schedule, alive(schedule)) for schedule in schedules]
+        return np.array(rows).reshape(len(schedules), self._profiles.size)
+
+    def _costs(self, schedules: Sequence[Schedule]) -> dict[str, CostEstimate]:
+        return {name: self._problem.price.estimate(name, schedules) for name in self._names}
+
+
+def candidates(
+    problem: SearchProblem, known: Sequence[Schedule], leading: Sequence[Schedule], rng: np.random.Generator
+) -> list[Schedule]:
+    """Candidates for a pool: all that a small space has; of a large one a part.
+
+    That part: neighbours of the schedules that lead now, and random draws spread evenly over the costs.
+
+    Args:
+        problem: What is searched.
+        known: Schedules with measurements.
+        leading: Schedules around which to look.
+        rng: Of the draws.
+    """
+    space = problem.space
+    if space.size() <= WHOLE:
+        found = [*known, *space.schedules()]
+    else:
+        near = [neighbour for schedule in leading for neighbour in space.neighbours(schedule, rng)]
+        found = [*known, *leading, *near, *spread_draws(problem, _DRAWN, rng)]
+    if problem.max_flops is None:
+        return found
+    flops = problem.price.estimate(FLOPS.name, found).mean
+    return [s for s, cost in zip(found, flops, strict=True) if cost <= problem.max_flops]
+
+
+def spread_draws(problem: SearchProblem, count: int, rng: np.random.Generator) -> list[Schedule]:
+    """Random schedules, about equally many of every range of FLOPs."""
+    drawn = [problem.space.draw(rng) for _ in range(_SPARE * count)]
+    flops = problem.price.estimate(FLOPS.name, drawn).mean
+    bins = np.clip((flops * _BINS).astype(int), 0, _BINS)
+    wanted, taken = count // _BINS, np.zeros(_BINS + 1, dtype=int)
+    chosen = []
+    for place, bin_ in enumerate(bins):
+        if taken[bin_] < wanted:
+            taken[bin_] += 1
+            chosen.append(drawn[place])
+    return chosen
+
+
+def methods_of(schedules: Iterable[Schedule]) -> tuple[str, ...]:
+    """Selection methods of schedules, in order of appearance."""
+    labels = (method_of(stage) for schedule in schedules for stage in schedule.stages)
+    return tuple(dict.fromkeys(label for label in labels if label is not None))
