@@ -29,8 +29,12 @@ def front_table(front: FrontFile) -> Table:
     quality = quality_of(front)
     columns = ("FLOPs", quality.short.lower(), f"drop ({quality.unit.difference})", "worst task", "prefill")
     shown = [(kind, point) for kind, point in everything(front) if kind != "control"]
-    whole = all(point.validation for _, point in shown)
-    rows_of = "held-out figures" if whole else "figures of the calibration rows, where the validation was not reached"
+    lacking = [point for _, point in shown if not point.validation]
+    rows_of = "held-out figures"
+    if any(not point.left_out for point in lacking):
+        rows_of = "figures of the calibration rows, where the validation was not reached"
+    elif lacking:
+        rows_of = "held-out figures; * = of the calibration rows, as it loses too much to be of interest"
     rows = table(f"{front.study.name}: {rows_of}, 95 % intervals", "schedule", *columns)
     rows.add_column("layer: keep")
     for column in rows.columns[1:]:
@@ -39,7 +43,7 @@ def front_table(front: FrontFile) -> Table:
         worst, stages = worst_task(front, point), point.schedule.stages
         lost = f"{quality.unit.change(drop_of(front, point))} {interval(drop_interval(front, point))}".rstrip()
         rows.add_row(
-            point_name(point),
+            f"{point_name(point)}{' *' if point.left_out else ''}",
             percent(flops_of(point)),
             quality.unit.value(height_of(front, point)),
             "–" if kind == "dense" else lost,

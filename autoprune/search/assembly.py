@@ -157,6 +157,7 @@ def _study(study: Study, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
         "objectives": list(spec.objectives),
         "directions": objectives.directions(spec),
         "constraints": spec.constraints.max_drop,
+        "within": spec.search.within,
         "trials": [_listed(t) for t in trials],
         "counts": {name: states.count(name) for name in ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")},
         "duplicates": len(trials) - len(states),
