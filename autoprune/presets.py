@@ -133,11 +133,17 @@ _BUILDERS: dict[str, Callable[..., Schedule]] = {
 NAMES = tuple(_BUILDERS)
 
 
-def for_depth(name: str, num_layers: int) -> Schedule:
-    """A preset with its layers mapped from the published depth of 32 to a model of another depth.
+NEED_A_FILE = {
+    "fitprune": "is worked out from data; save one with `autoprune fitprune` and name the file",
+    "codebook": "needs prototypes; save them with `autoprune codebook` and name a schedule that uses them",
+}
+"""Published methods that are no preset, and what stands in their place."""
 
-    Layer k becomes ``max(1, round(k * num_layers / 32))``, and 0 stays 0; stages that fall on one layer move up. Both
-    layers are noted in `evidence`.
+
+def for_depth(name: str, num_layers: int) -> Schedule:
+    """A preset with its layers mapped from the published depth of 32 to a model of another depth, as by `mapped`.
+
+    Both layers are noted in `evidence`.
 
     Raises:
         ScheduleError: unknown preset, or the model is too shallow to hold its stages.
@@ -145,26 +151,57 @@ def for_depth(name: str, num_layers: int) -> Schedule:
     if name not in _BUILDERS:
         raise ScheduleError("no such preset", field="preset", value=name, remedy=f"use one of {', '.join(NAMES)}")
     published = _BUILDERS[name]()
-    mapped: list[int] = []
-    for stage in published.stages:
-        layer = max(1, round(stage.layer * num_layers / PUBLISHED_DEPTH)) if stage.layer else 0
-        mapped.append(max(layer, mapped[-1] + 1) if mapped else layer)
-    if mapped and mapped[-1] >= num_layers:
-        raise ScheduleError(
-            f"{name} needs layer {mapped[-1]}, the model has layers 0 to {num_layers - 1}",
-            field="preset",
-            value=name,
-            remedy="leave this preset out for a model this shallow",
-        )
-    stages = [stage.model_copy(update={"layer": layer}) for stage, layer in zip(published.stages, mapped, strict=True)]
+    layers = [s.layer for s in published.stages]
+    found = _at_depth(published, PUBLISHED_DEPTH, num_layers, "preset", name)
     evidence = {
         "preset": name,
-        "published_layers": [s.layer for s in published.stages],
+        "published_layers": layers,
         "published_depth": PUBLISHED_DEPTH,
-        "layers": mapped,
+        "layers": [s.layer for s in found.stages],
         "depth": num_layers,
     }
-    return Schedule(stages=tuple(stages), evidence=evidence)
+    return Schedule(stages=found.stages, evidence=evidence)
+
+
+def mapped(schedule: Schedule, num_layers: int) -> Schedule:
+    """A schedule of one model with its layers at the same relative depth of another one.
+
+    Layer k of L becomes ``max(1, round(k * num_layers / L))``, and 0 stays 0; stages that fall on one layer move up.
+    Where it came from is noted in `evidence`, and what was measured there is left behind.
+
+    Args:
+        schedule: What it maps; without a `model` its layers stay as they are.
+        num_layers: Decoder layers of the other model.
+
+    Raises:
+        ScheduleError: the model is too shallow to hold its stages.
+    """
+    source = schedule.model
+    depth = source.num_layers if source else num_layers
+    found = _at_depth(schedule, depth, num_layers, "schedule", source.name if source else "")
+    origin = {
+        "model": source.name if source else None,
+        "depth": depth,
+        "layers": [s.layer for s in schedule.stages],
+    }
+    return found.model_copy(update={"model": None, "evidence": {"mapped_from": origin}})
+
+
+def _at_depth(schedule: Schedule, depth: int, num_layers: int, field: str, name: str) -> Schedule:
+    """The schedule with layers of `num_layers` in place of `depth`; `field` and `name` are those of an error."""
+    layers: list[int] = []
+    for stage in schedule.stages:
+        layer = max(1, round(stage.layer * num_layers / depth)) if stage.layer else 0
+        layers.append(max(layer, layers[-1] + 1) if layers else layer)
+    if layers and layers[-1] >= num_layers:
+        raise ScheduleError(
+            f"{name or 'it'} needs layer {layers[-1]}, the model has layers 0 to {num_layers - 1}",
+            field=field,
+            value=name or None,
+            remedy=f"leave this {field} out for a model this shallow",
+        )
+    stages = (stage.model_copy(update={"layer": layer}) for stage, layer in zip(schedule.stages, layers, strict=True))
+    return schedule.model_copy(update={"stages": tuple(stages)})
 
 
 def resolve(name: str, num_layers: int, folder: str | os.PathLike[str] = ".") -> Schedule:

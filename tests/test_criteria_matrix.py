@@ -264,7 +264,6 @@ SEVERAL = {
     "report/comparisons.py": "the control arms are `random` and `uniform`",
     "runtime/encoder.py": "attention inside the tower is scored by the code of `attention`",
     "search/controls.py": "the control arms are `random` and `uniform`",
-    "search/sections.py": "the default of `space.criteria`; `random` is a sampler too",
 }
 """Files that name more than one criterion, and why a new one need not be named there."""
 ONE_KIND = {

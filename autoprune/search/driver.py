@@ -20,7 +20,7 @@ from autoprune.search.ledger import Ledger
 from autoprune.search.lock import claimed_folder
 from autoprune.search.loop import SearchLoop
 from autoprune.search.outputs import write_outputs
-from autoprune.search.space import SearchSpace
+from autoprune.search.scope import Scope
 from autoprune.search.spec import StudySpec
 from autoprune.search.stopping import noticing_interrupts
 from autoprune.search.storage import Database
@@ -71,13 +71,13 @@ def run_study(
     started = time.time()
     on_event(Event("phase", "reading data"))
     inputs = read_inputs(spec, backend)
-    space = SearchSpace.of(spec.space, inputs.num_layers)
+    scope = Scope.of(spec, inputs.config, inputs.num_layers)
     with ExitStack() as stack:
         stack.enter_context(claimed_folder(spec.output_path, spec.name))
         database = Database(spec.storage_url, on_event)
         stack.callback(database.close)
         ledger = Ledger(database)
-        trials = Trials(spec, inputs, database, space)
+        trials = Trials(spec, inputs, database, scope.space)
         stop = stack.enter_context(noticing_interrupts(on_event))
 
         on_event(Event("phase", "loading the model and answering the calibration rows"))
@@ -88,7 +88,7 @@ def run_study(
         collector = Collector(study, executor, ledger, on_event, stop)
         dense = collector.dense()
 
-        trials.enqueue(initial_schedules(spec.baselines, space, inputs.num_layers))
+        trials.enqueue(initial_schedules(scope.baselines, scope.space, inputs.num_layers))
         on_event(Event("phase", "searching", 0, spec.search.trials))
         SearchLoop(study, trials, executor, ledger, dense, on_event, stop).run()
         searched, ended = time.time(), tuple(trials.all())

@@ -11,12 +11,10 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
-from autoprune import presets
 from autoprune.evaluate.objectives import FLOPS, OBJECTIVES, quality_of
 from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
 from autoprune.search import objectives
-from autoprune.search.initial import baseline_name
 from autoprune.search.pareto import non_dominated
 from autoprune.search.sampler import feasible
 from autoprune.search.spec import StudySpec
@@ -36,8 +34,7 @@ def front_trials(spec: StudySpec, trials: Sequence[FrozenTrial]) -> list[FrozenT
 def baseline_trials(study: Study, trials: Sequence[FrozenTrial]) -> list[tuple[str, FrozenTrial | None]]:
     """Each baseline of the study with its trial, if it has one."""
     by_key = {candidate_of(t).get("key"): t for t in trials if is_distinct(t)}
-    listed = [(baseline_name(n), presets.resolve(n, study.inputs.num_layers)) for n in study.spec.baselines]
-    return [(name, by_key.get(schedule.key)) for name, schedule in listed if schedule.stages]
+    return [(b.name, by_key.get(b.schedule.key)) for b in study.scope.baselines if b.schedule.stages]
 
 
 def near_dense(spec: StudySpec, dense: Sequence[SampleResult], trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

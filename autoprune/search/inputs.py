@@ -9,7 +9,7 @@ from typing import Any
 from autoprune.errors import StudyError
 from autoprune.schedule import ModelIdentity
 from autoprune.search.initial import initial_schedules
-from autoprune.search.space import SearchSpace
+from autoprune.search.scope import Scope
 from autoprune.search.spec import StudySpec
 from autoprune.search.workers.local import backend_module
 from autoprune.search.workers.protocol import Inputs
@@ -32,6 +32,10 @@ class StudyPlan:
     """A study before it runs.
 
     Attributes:
+        methods: Selection methods, each a criterion without or with merging.
+        schedules: How many distinct ones the space has.
+        left_out: Criteria and presets that are not tried, with the reason.
+        baselines: Published methods and schedule files that are measured beside the front.
         initial_schedules: How many are tried before any is drawn, by origin.
         calibration_samples: Rows of the search.
         validation_samples: Held-out rows; 0 = none.
@@ -47,8 +51,12 @@ class StudyPlan:
     objectives: tuple[str, ...]
     layers: tuple[int, ...]
     keep: tuple[float, ...]
-    criteria: tuple[str, ...]
+    mass: tuple[float, ...]
+    methods: tuple[str, ...]
     max_stages: int
+    schedules: int
+    left_out: tuple[str, ...]
+    baselines: tuple[str, ...]
     initial_schedules: dict[str, int]
     trials: int
     workers: int
@@ -68,8 +76,9 @@ def plan_study(spec: StudySpec) -> StudyPlan:
         DataError: rows that cannot be used.
     """
     inputs = read_inputs(spec)
-    space = SearchSpace.of(spec.space, inputs.num_layers)
-    origins = [o.origin for o in initial_schedules(spec.baselines, space, inputs.num_layers)]
+    scope = Scope.of(spec, inputs.config, inputs.num_layers)
+    space = scope.space
+    origins = [o.origin for o in initial_schedules(scope.baselines, space, inputs.num_layers)]
     return StudyPlan(
         name=spec.name,
         model=spec.model.path,
@@ -81,8 +90,12 @@ def plan_study(spec: StudySpec) -> StudyPlan:
         objectives=spec.objectives,
         layers=space.layers,
         keep=space.keep,
-        criteria=tuple(space.criteria),
+        mass=space.mass,
+        methods=tuple(space.methods),
         max_stages=space.max_stages,
+        schedules=space.size(),
+        left_out=tuple(f"{what}: {why}" for what, why in scope.left_out),
+        baselines=tuple(b.name for b in scope.baselines),
         initial_schedules={origin: origins.count(origin) for origin in dict.fromkeys(origins)},
         trials=spec.search.trials,
         workers=spec.workers.count,

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Strict,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from autoprune.errors import AutopruneError, ScheduleError, StudyError
-from autoprune.schedule import AttentionCriterion, Criterion, parse_criterion
+from autoprune.schedule import Criterion, parse_criterion
 from autoprune.schedule.criteria import SHORT_NAMES, AnyCriterion
+from autoprune.schedule.validation import INSIDE
+from autoprune.search.methods import every_criterion
 
 Int = Annotated[int, Strict()]
 Float = Annotated[float, Strict()]
@@ -107,12 +120,17 @@ class DataSection(StudySection):
 
 
 class Constraints(StudySection):
-    """Bounds on the accuracy lost against dense, absolute: ``*`` = overall, else a task's name.
+    """Bounds on the accuracy lost against dense, absolute (``*`` = overall, else a task's name), and on the cost.
 
     They steer the sampler, and a candidate that breaks one is no point of the front.
+
+    Attributes:
+        max_drop: By task.
+        max_flops: Most FLOPs, as a share of the dense model's.
     """
 
     max_drop: dict[str, Annotated[Float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    max_flops: Annotated[Float, Field(gt=0, le=1)] | None = None
 
 
 def named_by_the_study(error: AutopruneError, inner: str) -> StudyError:
@@ -131,24 +149,82 @@ def _criterion(given: Any) -> Any:
         raise named_by_the_study(error, "criterion") from None
 
 
-class Space(StudySection):
-    """Layers, keeps and criteria that the sampler may draw."""
+ALL: Final = "all"
+_EachCriterion = Annotated[AnyCriterion, BeforeValidator(_criterion)]
 
-    layers: Literal["all"] | tuple[Annotated[Int, Field(ge=0)], ...] = "all"
+
+def all_or_each(given: Any) -> str:
+    """Which of the two a value is, so that its errors are about that one alone."""
+    return "literal[all]" if isinstance(given, str) else "tuple[each]"
+
+
+All = Annotated[Literal["all"], Tag("literal[all]")]
+AllOrEach = Discriminator(all_or_each)
+"""Marks a field that is ``all`` or a list."""
+
+
+class Space(StudySection):
+    """Layers, keeps and selection methods that a schedule may be made of.
+
+    Attributes:
+        layers: Layers that a stage may stand before.
+        keep: Shares of the original visual tokens that a stage may leave.
+        mass: Shares of the score of the tokens alive that a stage may keep instead, where a criterion allows it.
+        criteria: ``all`` = what the model can run and needs no file; in a list, ``all`` is attention from all rows.
+        also: Criteria beside ``all``: those that need a file, or come from another package.
+        merge: Whether dropped tokens are averaged into kept ones: without, with, or both. None = both if `criteria` is
+            ``all``, else without.
+        max_stages: Most stages of a schedule.
+    """
+
+    layers: Annotated[All | Annotated[tuple[Annotated[Int, Field(ge=0)], ...], Tag("tuple[each]")], AllOrEach] = ALL
     keep: tuple[Annotated[Float, Field(ge=0, lt=1)], ...] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
-    criteria: tuple[Annotated[AnyCriterion, BeforeValidator(_criterion)], ...] = tuple(
-        AttentionCriterion(rows=rows) for rows in ("last", "text", "visual")
-    )
+    mass: tuple[Annotated[Float, Field(gt=0, lt=1)], ...] = ()
+    criteria: Annotated[All | Annotated[tuple[_EachCriterion, ...], Tag("tuple[each]")], AllOrEach] = ALL
+    also: tuple[_EachCriterion, ...] = ()
+    merge: tuple[Annotated[bool, Strict()], ...] | None = None
     max_stages: Annotated[Int, Field(ge=1)] = 3
+
+    @property
+    def all_criteria(self) -> tuple[Criterion, ...]:
+        """The criteria that are named, or all and those beside them."""
+        return (*every_criterion(), *self.also) if self.criteria == ALL else self.criteria
+
+    @property
+    def named_criteria(self) -> tuple[Criterion, ...]:
+        """The criteria that the file names one by one, so that none of them may be left out in silence."""
+        return self.also if self.criteria == ALL else self.criteria
+
+    @property
+    def merges(self) -> tuple[bool, ...]:
+        """Whether dropped tokens are merged: no, yes, or both."""
+        if self.merge is not None:
+            return self.merge
+        return (False, True) if self.criteria == ALL else (False,)
+
+    def identity(self) -> dict[str, Any]:
+        """What distinguishes spaces, for the database: without keys whose value means what there was before them."""
+        values = self.model_dump(mode="json")
+        return {key: value for key, value in values.items() if key not in ("mass", "also", "merge") or value}
 
     @field_validator("layers", "keep", "criteria")
     @classmethod
-    def _some_and_distinct(cls, given: Any) -> Any:
-        if given == "all":
-            return given
+    def _some(cls, given: Any) -> Any:
         if not given:
             raise StudyError("must not be empty")
-        if len(set(given)) != len(given):
+        return given
+
+    @field_validator("merge")
+    @classmethod
+    def _some_choice(cls, given: tuple[bool, ...] | None) -> tuple[bool, ...] | None:
+        if given == ():
+            raise StudyError("must not be empty", remedy="use [false], [true] or [false, true]")
+        return given
+
+    @field_validator("layers", "keep", "mass", "criteria", "also", "merge")
+    @classmethod
+    def _distinct(cls, given: Any) -> Any:
+        if given is not None and given != ALL and len(set(given)) != len(given):
             raise StudyError("names a value twice")
         return given
 
@@ -161,17 +237,39 @@ class Space(StudySection):
             raise StudyError(f"the model has layers 0 to {depth - 1}", value=wrong)
         return layers
 
-    @field_validator("criteria")
+    @field_validator("criteria", "also")
     @classmethod
-    def _from_the_folder(cls, criteria: tuple[Criterion, ...], info: ValidationInfo) -> tuple[Criterion, ...]:
+    def _from_the_folder(cls, criteria: Any, info: ValidationInfo) -> Any:
         context: StudyContext | None = info.context
-        return tuple(c.from_folder(context.base) for c in criteria) if context else criteria
+        return tuple(c.from_folder(context.base) for c in criteria) if context and criteria != ALL else criteria
+
+    @field_validator("also")
+    @classmethod
+    def _beside_all(cls, also: tuple[Criterion, ...], info: ValidationInfo) -> tuple[Criterion, ...]:
+        if also and info.data.get("criteria", ALL) != ALL:
+            raise StudyError("stands beside `criteria: all` alone", remedy="add them to the list space.criteria")
+        if twice := [criterion.label for criterion in also if criterion in every_criterion()]:
+            raise StudyError("is among `criteria: all` already", value=twice[0], remedy="leave it out here")
+        return also
+
+    @model_validator(mode="after")
+    def _mass_is_served(self) -> Self:
+        if self.mass and not any("mass" in criterion.keep_kinds for criterion in self.all_criteria):
+            able = [name for name in SHORT_NAMES if "mass" in parse_criterion(name).keep_kinds]
+            raise StudyError(
+                "no criterion of the space can keep a share of its score",
+                field=f"{INSIDE}.mass",
+                value=list(self.mass),
+                remedy=f"add one that can ({', '.join(able)}), or leave mass out",
+            )
+        return self
 
     @field_validator("criteria")
     @classmethod
-    def _one_for_every_layer(cls, criteria: tuple[Criterion, ...], info: ValidationInfo) -> tuple[Criterion, ...]:
+    def _one_for_every_layer(cls, given: Any, info: ValidationInfo) -> Any:
         if not {"layers", "keep"} <= info.data.keys():  # one of them is wrong itself, and is reported
-            return criteria
+            return given
+        criteria = every_criterion() if given == ALL else given
         layers, keep = info.data["layers"], info.data["keep"]
         for layer in layers if layers != "all" else ():
             problems = [criterion.problem_at(layer) for criterion in criteria]
@@ -186,7 +284,7 @@ class Space(StudySection):
         depth = range((context.num_layers if context else None) or 0)
         if depth and all(criterion.problem_at(layer) for criterion in criteria for layer in depth):
             raise StudyError("none of them can serve a layer of this model", value=[c.label for c in criteria])
-        return criteria
+        return given
 
     @field_validator("max_stages")
     @classmethod
@@ -199,14 +297,22 @@ class Space(StudySection):
 
 
 class Search(StudySection):
-    """Sampler, budget and seed of the search; `minutes` bounds the search itself, not the final measurements.
+    """Sampler, budget and seed of the search.
 
     Attributes:
-        within: Largest loss of quality against dense that is of interest: points beyond it are not measured further.
+        sampler: Which rule proposes schedules.
+        trials: Distinct candidates.
+        row_forwards: Most rows that the search runs through schedules, all candidates together; None = no bound.
+        minutes: Bound on the search itself, not on the final measurements; None = no bound.
+        within: Largest loss of quality against dense that is of interest: beyond it the search does not look
+            closer, and points are not measured any further.
+        seed: Of everything that is drawn.
+        racing: Whether candidates that are beaten with confidence are stopped.
     """
 
-    sampler: Literal["tpe", "random", "nsga2"] = "tpe"
+    sampler: Literal["gp", "tpe", "nsga2", "random"] = "tpe"
     trials: Annotated[Int, Field(ge=1)] = 200
+    row_forwards: Annotated[Int, Field(ge=1)] | None = None
     minutes: Annotated[Float, Field(gt=0)] | None = None
     within: Annotated[Float, Field(gt=0, le=1)] = 0.15
     seed: Annotated[Int, Field(ge=0)] = 0

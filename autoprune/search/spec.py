@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, Tag, ValidationError, ValidationInfo, field_validator
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from transformers import AutoConfig
@@ -19,7 +19,11 @@ from autoprune.evaluate.metrics import EXACT_MATCH, load_metric
 from autoprune.evaluate.objectives import ACCURACY, COSTS, FLOPS, OBJECTIVES, QUALITIES
 from autoprune.schedule import ModelIdentity
 from autoprune.schedule.validation import explained
+from autoprune.search.initial import baseline
 from autoprune.search.sections import (
+    ALL,
+    All,
+    AllOrEach,
     Constraints,
     DataSection,
     ModelSection,
@@ -36,16 +40,14 @@ _SQLITE = "sqlite:///"
 
 
 def _baseline(name: str, info: ValidationInfo) -> str:
-    """A preset's name, or the absolute path of a schedule file that fits the model."""
+    """A preset's name, or the absolute path of a schedule file that fits the model or can be mapped to it."""
     context: StudyContext | None = info.context
     if context is None:
         return name
     try:
-        schedule = presets.resolve(name, context.num_layers or presets.PUBLISHED_DEPTH, context.base)
+        baseline(name, context.num_layers or presets.PUBLISHED_DEPTH, context.config, context.base)
     except ScheduleError as error:
         raise named_by_the_study(error, "schedule") from None
-    if context.config is not None:
-        schedule.check_model(context.config)
     return name if name in presets.NAMES else str(context.place(name))
 
 
@@ -57,12 +59,16 @@ def _metric(name: str) -> str:
         raise named_by_the_study(error, "metric") from None
 
 
+_Baseline = Annotated[str, AfterValidator(_baseline)]
+
+
 class StudySpec(StudySection):
     """A study file (contract of its keys and defaults). Paths are absolute once it is loaded.
 
     Attributes:
         metric: Judges answers: ``exact_match``, or ``vendor/name`` of an installed package.
-        baselines: Preset names (mapped to the model's depth) or schedule files.
+        baselines: ``all`` = the presets that the model can run; or preset names (mapped to the model's depth) and
+            schedule files, those of other models mapped by relative depth.
         storage: Database URL; None = a SQLite file in `output`.
     """
 
@@ -73,7 +79,7 @@ class StudySpec(StudySection):
     metric: Annotated[str, AfterValidator(_metric)] = EXACT_MATCH.name
     constraints: Constraints = Constraints()
     space: Space = Space()
-    baselines: tuple[Annotated[str, AfterValidator(_baseline)], ...] = ("vtw", "fastv", "himap", "pyramiddrop")
+    baselines: Annotated[All | Annotated[tuple[_Baseline, ...], Tag("tuple[each]")], AllOrEach] = ALL
     search: Search = Search()
     workers: Workers = Workers()
     output: Annotated[str, Field(min_length=1)]
@@ -93,8 +99,8 @@ class StudySpec(StudySection):
 
     @field_validator("baselines")
     @classmethod
-    def _distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(names)) != len(names):
+    def _distinct(cls, names: Any) -> Any:
+        if names != ALL and len(set(names)) != len(names):
             raise StudyError("names a baseline twice", value=list(names))
         return names
 

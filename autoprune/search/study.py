@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from autoprune.evaluate.results import SampleResult
@@ -11,6 +12,7 @@ from autoprune.schedule import Schedule
 from autoprune.search.controls import ArmResult
 from autoprune.search.costs import Phase, PhaseCost
 from autoprune.search.ledger import DataKey, Ledger
+from autoprune.search.scope import Scope
 from autoprune.search.spec import StudySpec
 from autoprune.search.workers.protocol import EngineFacts, Inputs, Split, SplitFacts, Times
 
@@ -24,6 +26,11 @@ class Study:
     spec: StudySpec
     inputs: Inputs
     facts: EngineFacts
+
+    @cached_property
+    def scope(self) -> Scope:
+        """What it tries on this model."""
+        return Scope.of(self.spec, self.inputs.config, self.inputs.num_layers)
 
     @property
     def splits(self) -> dict[Split, SplitFacts]:

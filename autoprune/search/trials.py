@@ -209,7 +209,7 @@ def _identity(spec: StudySpec, inputs: Inputs) -> dict[str, Any]:
     """Identity that every trial of a study shares, besides the model."""
     identity: dict[str, Any] = {
         "objectives": [*spec.objectives, *_judged_by(spec)],
-        "space": spec.space.model_dump(mode="json"),
+        "space": spec.space.identity(),
         "calibration": inputs.calibration.digest,
     }
     if spec.storage is not None:  # two drivers must not share a study; the lock guards one folder only

@@ -43,7 +43,7 @@ schedule.save("schedule.json")
 assert autoprune.Schedule.load("schedule.json") == schedule
 space = SearchSpace.of(Space(criteria=["first"], keep=[0.5]), 6)
 half = schedule.stages[0].model_copy(update={"keep": {"ratio": 0.5}})
-assert space.params(autoprune.Schedule(stages=[half.model_dump()]))["criterion_1"] == "first"
+assert space.params(autoprune.Schedule(stages=[half.model_dump()]))["method_1"] == "first"
 assert stage_words(schedule.stages[0]) == "before layer 2: keep 3 tokens by the first tokens"
 zoo = llava()
 assert autoprune.cost(zoo.model.config, schedule, 16, 8).parts["scoring"] == 14

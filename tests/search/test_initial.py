@@ -1,4 +1,4 @@
-from autoprune.search.initial import initial_schedules
+from autoprune.search.initial import baseline, initial_schedules
 from autoprune.search.sections import Space
 from autoprune.search.space import SearchSpace
 
@@ -6,7 +6,8 @@ DEFAULT = SearchSpace.of(Space(), 10)
 
 
 def test_initial_schedules_start_where_the_literature_ends() -> None:
-    found = initial_schedules(["vtw", "fastv", "himap", "pyramiddrop"], DEFAULT, 10)
+    baselines = [baseline(name, 10) for name in ("vtw", "fastv", "himap", "pyramiddrop")]
+    found = initial_schedules(baselines, DEFAULT, 10)
     assert [o.name for o in found[:4]] == ["vtw", "fastv", "himap", "pyramiddrop"]
     keys = [o.schedule.key for o in found]
     assert len(set(keys)) == len(keys)
@@ -15,5 +16,4 @@ def test_initial_schedules_start_where_the_literature_ends() -> None:
     }
     assert withdrawals == set(range(10))
     probes = [o.schedule.stages[0] for o in found if o.origin == "probe"]
-    assert {s.criterion for s in probes} == set(DEFAULT.criteria.values())
-    assert len(found) <= 30
+    assert {s.criterion for s in probes} == set(DEFAULT.criteria)

@@ -5,12 +5,13 @@ import pytest
 from support import fake_backend
 
 from autoprune.schedule import Schedule
-from autoprune.search.initial import initial_schedules
+from autoprune.search.initial import baseline, initial_schedules
 from autoprune.search.sampler import make_sampler
 from autoprune.search.sections import Space
 from autoprune.search.space import SearchSpace
 
-SPACE = SearchSpace.of(Space(), fake_backend.LAYERS)
+SPACE = SearchSpace.of(Space(criteria=("last", "text", "visual")), fake_backend.LAYERS)
+BASELINES = [baseline(name, fake_backend.LAYERS) for name in ("vtw", "fastv", "himap", "pyramiddrop")]
 TRIALS = 100
 
 
@@ -32,7 +33,7 @@ def search(kind: Any, seed: int) -> float:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(directions=["minimize"] * 2, sampler=make_sampler(kind, seed, 0))
     points = []
-    for initial in initial_schedules(["vtw", "fastv", "himap", "pyramiddrop"], SPACE, fake_backend.LAYERS):
+    for initial in initial_schedules(BASELINES, SPACE, fake_backend.LAYERS):
         study.enqueue_trial(SPACE.params(initial.schedule) or {}, user_attrs={"s": initial.schedule.to_json_dict()})
     for _ in range(TRIALS):
         trial = study.ask()

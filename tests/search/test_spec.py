@@ -21,16 +21,21 @@ def error_of(file: Path, **overrides: object) -> str:
 
 
 def test_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
-    file = write_study(tmp_path, search=None, workers=None)
+    file = write_study(tmp_path, search=None, workers=None, space=None, baselines=None)
     spec = StudySpec.load(file)
     assert spec.objectives == ("flops", "accuracy")
     assert spec.space.layers == "all"
     assert spec.space.keep == (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
-    assert spec.space.criteria == tuple(AttentionCriterion(rows=r) for r in ("last", "text", "visual"))
+    assert spec.space.mass == ()
+    assert spec.space.criteria == "all"
+    assert spec.space.merges == (False, True)
     assert spec.space.max_stages == 3
-    assert spec.baselines == ("vtw", "fastv", "himap", "pyramiddrop")
-    search = {"sampler": "tpe", "trials": 200, "minutes": None, "seed": 0, "racing": True}
-    assert spec.search.model_dump() == search
+    assert spec.baselines == "all"
+    assert spec.search.model_dump() == {
+        "sampler": "tpe", "trials": 200, "row_forwards": None, "minutes": None, "within": 0.15, "seed": 0,
+        "racing": True,
+    }  # fmt: skip
+    assert spec.constraints.model_dump() == {"max_drop": {}, "max_flops": None}
     assert spec.workers.model_dump() == {"count": 2, "cpus": 1, "gpus": 0}
     assert spec.data.calibration.model_dump(exclude={"path"}) == {
         "split": "train", "samples": None, "seed": 0, "columns": {},
@@ -96,7 +101,25 @@ def test_all_errors_come_in_one_line(tmp_path: Path) -> None:
         ({"name": None}, "name: is missing"),
         ({"model": {"path": "./nowhere"}}, "model.path: no such folder"),
         ({"space": {"layers": [3, 8]}}, "space.layers: the model has layers 0 to 7 (got [8])"),
-        ({"space": {"layers": [0, 3]}}, "no criterion of the space can serve layer 0: there is no layer before"),
+        (
+            {"space": {"layers": [0, 3], "criteria": ["text"]}},
+            "no criterion of the space can serve layer 0: there is no layer before",
+        ),
+        ({"space": {"criteria": "text"}}, "space.criteria: Input should be 'all'"),
+        ({"space": {"criteria": []}}, "space.criteria: must not be empty"),
+        ({"space": {"criteria": ["text"], "also": [CODEBOOK]}}, "space.also: stands beside `criteria: all` alone"),
+        ({"space": {"also": ["text"]}}, "space.also: is among `criteria: all` already (got 'text')"),
+        ({"space": {"merge": []}}, "space.merge: must not be empty; use [false], [true] or"),
+        ({"space": {"merge": ["yes"]}}, "space.merge[0]: Input should be a valid boolean"),
+        ({"space": {"mass": [0.5, 1.0]}}, "space.mass[1]: Input should be less than 1"),
+        (
+            {"space": {"mass": [0.5], "criteria": ["diversity"]}},
+            "space.mass: no criterion of the space can keep a share",
+        ),
+        ({"search": {"row_forwards": 0}}, "search.row_forwards: Input should be greater than or equal to 1"),
+        ({"search": {"within": 0.0}}, "search.within: Input should be greater than 0"),
+        ({"constraints": {"max_flops": 1.5}}, "constraints.max_flops: Input should be less than or equal to 1"),
+        ({"baselines": "every"}, "baselines: Input should be 'all'"),
         (
             {"space": {"layers": [0, 3], "keep": [0.5], "criteria": [CODEBOOK]}},
             "no criterion of the space can serve layer 3: a codebook is compared",
@@ -135,12 +158,25 @@ def test_files_that_are_no_studies(tmp_path: Path) -> None:
     assert "is not YAML" in error_of(tmp_path / "broken.yaml")
 
 
-def test_a_baseline_for_another_model_is_refused(tmp_path: Path) -> None:
+def test_a_baseline_for_another_model_is_mapped_if_it_fits(tmp_path: Path) -> None:
     tiny_spec(tmp_path)
     identity = {"name": "x", "model_type": "llama", "num_layers": 32, "hidden_size": 16, "config_sha256": "0" * 64}
-    schedule = {"format": "autoprune.schedule", "version": 1, "model": identity, "stages": [], "evidence": {}}
-    (tmp_path / "mine.json").write_text(json.dumps(schedule))
-    assert "num_layers" in error_of(write_study(tmp_path, baselines=["mine.json"]))
+    stages = [
+        {"layer": layer, "keep": {"ratio": 0.5 - layer / 100}, "criterion": {"name": "diversity"}} for layer in range(9)
+    ]
+    for name, count in (("fits", 2), ("deep", 9)):
+        schedule = {
+            "format": "autoprune.schedule",
+            "version": 1,
+            "model": identity,
+            "stages": stages[:count],
+            "evidence": {},
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps(schedule))
+    assert tiny_spec(tmp_path, baselines=["fits.json"]).baselines == (str(tmp_path / "fits.json"),)
+    text = error_of(write_study(tmp_path, baselines=["deep.json"]))
+    assert "baselines[0]: " in text
+    assert "needs layer 8, the model has layers 0 to 7" in text
 
 
 def test_criterion_objects_are_taken(tmp_path: Path) -> None:
@@ -150,11 +186,11 @@ def test_criterion_objects_are_taken(tmp_path: Path) -> None:
 
 
 def test_defaults_must_fit_the_model_too(tmp_path: Path) -> None:
-    file = write_study(tmp_path)
+    file = write_study(tmp_path, baselines=["himap"])
     LlamaConfig(num_hidden_layers=2, hidden_size=16, num_attention_heads=2).save_pretrained(tmp_path / "model")
     text = error_of(file)
     assert "space.max_stages: the model has 2 layers only (got 3)" in text
-    assert "baselines[2]: " in text, "himap has two stages, and layer 0 is none for attention"
+    assert "baselines[0]: " in text, "himap has two stages, and layer 0 is none for attention"
 
 
 def test_a_study_may_be_given_as_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

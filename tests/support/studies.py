@@ -23,6 +23,8 @@ def write_study(folder: Path, **sections: Any) -> Path:
         "name": "tiny",
         "model": {"path": "model"},
         "data": {"calibration": {"path": "calibration.jsonl"}, "validation": {"path": "validation.jsonl"}},
+        "space": {"criteria": ["last", "text", "visual"]},
+        "baselines": ["vtw", "fastv", "himap", "pyramiddrop"],
         "search": {"trials": 10},
         "workers": {"count": 0},
         "output": "run",

@@ -10,7 +10,6 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from autoprune import presets
 from autoprune.data.samples import SampleSet, load_samples
 from autoprune.evaluate.encoding import encode, model_inputs
 from autoprune.evaluate.evaluator import Evaluator
@@ -20,8 +19,9 @@ from autoprune.evaluate.results import SampleResult
 from autoprune.models.environment import gpu_name
 from autoprune.models.loading import LoadedModel, load_model
 from autoprune.pricing.cost import CONVENTION
-from autoprune.schedule import Criterion, ModelIdentity, Schedule
+from autoprune.schedule import ModelIdentity, Schedule
 from autoprune.search.racing import race_order
+from autoprune.search.scope import Scope
 from autoprune.search.sections import DataSet
 from autoprune.search.spec import StudySpec
 from autoprune.search.workers.protocol import EngineFacts, Inputs, Split, SplitFacts, Times
@@ -73,7 +73,7 @@ class ModelEngine:
         self._calibration = _load(spec.data.calibration)
         self._order = race_order(len(self._calibration))
         depth = ModelIdentity.from_config(self._loaded.config, section.path).num_layers
-        self._criteria = _criteria(spec, depth)
+        self._criteria = Scope.of(spec, self._loaded.config, depth).criteria
         self._evaluator = Evaluator(
             self._loaded,
             self._calibration,
@@ -158,11 +158,3 @@ def _load(section: DataSet) -> SampleSet:
 
 def _facts(data: SampleSet) -> SplitFacts:
     return SplitFacts(Path(data.name).name, data.digest, tuple(r.group for r in data), tuple(r.task for r in data))
-
-
-def _criteria(spec: StudySpec, num_layers: int) -> list[Criterion]:
-    """Every criterion whose scores the recorded dense pass should hold."""
-    used = list(spec.space.criteria)
-    for name in spec.baselines:
-        used += [s.criterion for s in presets.resolve(name, num_layers).stages if s.selects and s.criterion]
-    return list(dict.fromkeys(used))

@@ -1,0 +1,23 @@
+"""Sources of scores that a model cannot have, as far as its config says; no weights are read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autoprune.schedule.criteria import Reads
+
+
+def missing_sources(config: Any) -> dict[Reads, str]:
+    """Sources that the structure in a config rules out, each with the reason.
+
+    What is not ruled out here may still turn out impossible once the model runs.
+
+    Args:
+        config: The whole model's config (transformers).
+    """
+    text = config.get_text_config(decoder=True)
+    parts = [part for name in getattr(config, "sub_configs", {}) if (part := getattr(config, name, None)) is not None]
+    towers = [part for part in parts if part is not text]
+    if not any("head" in key for tower in towers for key in tower.to_dict()):
+        return {Reads.TOWER: "its config names no vision tower with attention heads"}
+    return {}
