@@ -99,7 +99,14 @@ def test_every_study_key_is_in_the_manual_and_no_other():
 
 
 def test_the_study_in_the_manual_shows_the_defaults(tmp_path):
-    required = {"search": None, "workers": None, "name": STUDY["name"], "output": STUDY["output"]}
+    required = {
+        "search": None,
+        "workers": None,
+        "space": None,
+        "baselines": None,
+        "name": STUDY["name"],
+        "output": STUDY["output"],
+    }
     required["data"] = {"calibration": {"path": "calibration.jsonl"}}
     shown = StudySpec.load(write_study(tmp_path, **STUDY))
     assert shown == StudySpec.load(write_study(tmp_path, **required))
