@@ -11,6 +11,8 @@ from autoprune.report.reading import (
     flops_of,
     height_of,
     held_out,
+    is_estimate,
+    lacks_held_out,
     point_name,
     pruned_points,
     quality_interval,
@@ -84,10 +86,20 @@ def chart_data(front: FrontFile) -> dict[str, Any]:
         if kind != "preset":
             groups[kind].append(point)
     groups["preset"] = [p for p in front.baselines if p.schedule.stages]
-    on_front = _points(front, "front", groups["front"], "Front") | {"mode": "lines+markers"}
+    far = [p for p in groups["front"] if lacks_held_out(front, p)]
+    near = [p for p in groups["front"] if not lacks_held_out(front, p)]
+    on_front = _points(front, "front", near, "Front") | {"mode": "lines+markers"}
     on_front |= {"line": {"width": 1.6, "shape": "hv"}, "marker": {"symbol": "circle", "size": 10}}
     dense = _points(front, "dense", groups["dense"], "Dense") | {"marker": {"symbol": "star", "size": 15}}
-    traces = [_explored(front), _controls(front, groups["control"]), on_front, _presets(front, groups["preset"]), dense]
+    arms = [p for p in groups["control"] if is_estimate(front, p)]
+    traces = [
+        _explored(front),
+        _controls(front, arms),
+        on_front,
+        _far(front, far),
+        _presets(front, groups["preset"]),
+        dense,
+    ]
     low, high, cut = visible_range(front, [*groups["front"], *groups["preset"], *groups["dense"]])
     return {
         "traces": [trace for trace in traces if trace["x"]],
@@ -122,6 +134,13 @@ def _points(front: FrontFile, kind: str, group: list[Point], title: str) -> Trac
             "width": 3,
         }
     return trace
+
+
+def _far(front: FrontFile, group: list[Point]) -> Trace:
+    """Points without held-out figures: hollow, at their calibration figures, without an interval."""
+    trace = _points(front, "front", group, "Front, calibration rows only")
+    trace.pop("error_y", None)
+    return trace | {"marker": {"symbol": "circle-open", "size": 9, "line": {"width": 1.5}}}
 
 
 def _presets(front: FrontFile, group: list[Point]) -> Trace:

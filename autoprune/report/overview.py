@@ -1,38 +1,32 @@
-"""The first screen and the last: what the study bought, what to know before trusting it, and how it was measured."""
+"""The first screen: what the study bought in a sentence and a few figures, and what to know before trusting it."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from autoprune.evaluate.objectives import KV_BYTES, Objective
 from autoprune.report.export import DEFAULT_MAX_DROP, NoPointError, select_point
+from autoprune.report.methods import verdict_counts
 from autoprune.report.reading import (
     drop_interval,
     drop_of,
     flops_of,
     held_out,
-    model_name,
     point_name,
     pruned_points,
-    quality_interval,
     quality_of,
     value_of,
     worst_task,
 )
-from autoprune.report.words import duration, interval, milliseconds, percent, points
+from autoprune.report.times import speed_up
+from autoprune.report.words import ends, milliseconds, percent, points
 from autoprune.search.front import FrontFile, Point
-from autoprune.search.notes import StudyNotes
 
 _STOPPED = "The study was stopped before its end: running autoprune calibrate with its study file again resumes it."
 _UNVALIDATED = (
     "Not every point was re-measured on validation rows: those figures come from the rows that the search used, "
     "and flatter it."
 )
-_INTERVALS = (
-    "95 %: Wilson for accuracy, paired bootstrap over groups of rows for drops. The front is chosen on calibration "
-    "rows and shown on validation rows."
-)
-_STATES = {"COMPLETE": "complete", "PRUNED": "stopped early by racing", "FAIL": "failed"}
 
 
 class Span(NamedTuple):
@@ -108,63 +102,58 @@ def tiles(front: FrontFile) -> list[Tile]:
     point = recommended(front)
     if point is None:
         return []
-    row, figures, dense = quality_of(front), held_out(point), held_out(front.dense)
-    low_high = quality_interval(front, point)
-    sure = f" · 95 % {interval(low_high)}" if low_high else ""
+    row, figures, dense, drop = quality_of(front), held_out(point), held_out(front.dense), drop_of(front, point)
+    low_high = drop_interval(front, point)
     value, of_dense = row.unit.value(value_of(row, figures)), row.unit.value(value_of(row, dense))
+    sure = f"95 % {ends(row.unit, low_high)} · " if low_high else ""
     flops = f"of dense · {percent(figures.flops_ratio_end_to_end)} end to end"
-    found = [Tile(row.short, value, f"dense {of_dense}{sure}"), Tile("Prefill FLOPs", percent(flops_of(point)), flops)]
+    lost = f"Loss of {row.label}" if row.more_is_better else row.short
+    found = [
+        Tile("Prefill FLOPs", percent(flops_of(point)), flops),
+        Tile(lost, row.unit.loss(drop), f"{sure}{value}, dense {of_dense}"),
+    ]
+    if worst := worst_task(front, point):
+        found.append(Tile("Worst task", _moved(row, worst[1]), f"on {worst[0]}{_task_sure(front, point, worst[0])}"))
     if times := point.latency:
         dense_ms = times.prefill_dense_ms
-        beside = f"dense {milliseconds(dense_ms)} · {dense_ms / times.prefill_ms:.2f}× as fast" if dense_ms else ""
-        found.append(Tile("Prefill time", milliseconds(times.prefill_ms), beside))
+        fast = speed_up(times.prefill_ms, dense_ms) if dense_ms else milliseconds(times.prefill_ms)
+        beside = f"as fast: {milliseconds(times.prefill_ms)}, dense {milliseconds(dense_ms)}" if dense_ms else ""
+        found.append(Tile("Prefill time", fast, f"{beside} · batch of {times.batch}" if times.batch else beside))
     found.append(Tile(KV_BYTES.label, percent(figures.kv_ratio), "of the dense bytes"))
-    if worst := worst_task(front, point):
-        lost = f"−{row.unit.change(worst[1])}" if worst[1] > 0 else f"+{row.unit.change(-worst[1])}"
-        found.append(Tile("Worst task", lost, f"{row.unit.difference} on {worst[0]}"))
+    if front.study.presets:
+        counts = verdict_counts(front)
+        all_of = sum(map(len, counts.values()))
+        others = [f"{len(names)} {verdict}" for verdict, names in counts.items() if names and verdict != "beaten"]
+        beside = ", ".join([*others, "95 %, held out"]) if any(v.verdict for v in front.study.presets) else ""
+        found.append(Tile("Methods beaten", f"{len(counts['beaten'])} of {all_of}", beside))
     return found
 
 
 def warnings(front: FrontFile) -> list[str]:
     """Warnings that stand before the figures."""
-    unvalidated = any(point.validation is None for point in front.points)
-    return [*([] if front.study.complete else [_STOPPED]), *([_UNVALIDATED] if unvalidated else [])]
+    far = [point for point in front.points if point.validation is None and point.left_out]
+    unvalidated = any(point.validation is None and not point.left_out for point in front.points)
+    found = [*([] if front.study.complete else [_STOPPED]), *([_UNVALIDATED] if unvalidated else [])]
+    return [*found, *([_far(front, len(far))] if far else [])]
 
 
-def importances(front: FrontFile) -> list[tuple[str, list[tuple[str, str, int]]]]:
-    """For each objective its search parameters: name, share of the variation, and length of the bar in percent."""
-    found = []
-    for objective, shares in front.study.importances.items():
-        if not shares:
-            continue
-        top = max(shares.values()) or 1.0
-        best = sorted(shares.items(), key=lambda item: -item[1])[:8]
-        bars = [(name.replace("_", " "), percent(share, 0), round(100 * share / top)) for name, share in best]
-        found.append((objective, bars))
-    return found
+def _far(front: FrontFile, count: int) -> str:
+    lie = "1 point of the front loses" if count == 1 else f"{count} points of the front lose"
+    within = f"{quality_of(front).unit.loss(front.study.within)} " if front.study.within else ""
+    return (
+        f"{lie} more than {within}on calibration rows and was not measured on held-out rows: hollow in the chart, "
+        "without held-out figures in the table."
+    )
 
 
-def facts(front: FrontFile) -> list[tuple[str, str]]:
-    """Rows, convention, hardware, versions and seeds, each with its name; what is not known is left out."""
-    study, model = front.study, front.model
-    known: dict[str, Any] = {"name": model_name(model), **model.model_dump(include={"model_type", "num_layers"})}
-    known |= {**model.model_dump(include={"hidden_size", "dtype"}), "fingerprint": str(model.fingerprint)[:12]}
-    metric = study.metric and f"{study.metric.get('name')}, version {study.metric.get('version')}"
-    found = [
-        ("Rows", _rows(study)),
-        ("Intervals", _INTERVALS),
-        ("Metric", metric),
-        ("FLOPs convention", study.convention),
-        ("Latency", _latency(front)),
-        ("Trials", ", ".join(f"{n} {_STATES.get(state, state.lower())}" for state, n in study.counts.items() if n)),
-        ("Near ties", _near_ties(study.near_ties)),
-        ("Duration", _duration(study)),
-        ("Model", _pairs(known)),
-        ("Hardware", _pairs(study.hardware)),
-        ("Versions", _pairs(study.versions)),
-        ("Seeds", _pairs(study.seeds)),
-    ]
-    return [(name, said) for name, said in found if said]
+def _moved(row: Objective, drop: float) -> str:
+    return f"−{row.unit.loss(drop)}" if drop > 0 else f"+{row.unit.loss(-drop)}"
+
+
+def _task_sure(front: FrontFile, point: Point, task: str) -> str:
+    part = held_out(point).tasks[task]
+    low_high = part.drop_ci if drop_interval(front, point) else None
+    return f" · 95 % {ends(quality_of(front).unit, low_high)}, {part.samples} rows" if low_high else ""
 
 
 def _is_within(drop: float) -> bool:
@@ -183,41 +172,3 @@ def _loss(row: Objective, drop: float) -> str:
 
 def _bound(row: Objective) -> str:
     return "1 point" if row.more_is_better else f"{DEFAULT_MAX_DROP:g} {row.unit.difference}"
-
-
-def _latency(front: FrontFile) -> str:
-    timed = next((p.latency for p in front.points if p.latency), None)
-    if not timed:
-        return "not measured in this run"
-    end = f"; end to end generates {timed.new_tokens} tokens" if timed.new_tokens else ""
-    batch = f", batch of {timed.batch}" if timed.batch else ""
-    return f"dense and pruned in turn in one process, medians{batch}{end}"
-
-
-def _near_ties(share: float | None) -> str | None:
-    if share is None:
-        return None
-    if share == 0:
-        return "no reference token wins by less than kernel noise"
-    return f"{percent(share, 2)} of the reference tokens win by less than kernel noise: another kernel may flip them"
-
-
-def _duration(study: StudyNotes) -> str | None:
-    if not study.seconds:
-        return None
-    said = duration(study.seconds)
-    said += f", {duration(study.seconds_search)} of it searching" if study.seconds_search else ""
-    return said + (f"; {study.worker_restarts} workers were restarted" if study.worker_restarts else "")
-
-
-def _rows(study: StudyNotes) -> str:
-    said = [
-        f"{name}: {data.samples} rows of {data.path} (digest {data.digest[:12]})" for name, data in study.data.items()
-    ]
-    if study.visual_tokens:
-        said.append(f"{study.visual_tokens:.4g} visual and {study.text_tokens or 0:.3g} text tokens a row on average")
-    return "; ".join(said)
-
-
-def _pairs(values: dict[str, Any] | None) -> str:
-    return ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in (values or {}).items() if v not in (None, ""))

@@ -7,13 +7,18 @@ from pathlib import Path
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from autoprune.report.answer import answer
 from autoprune.report.chart import chart_data
-from autoprune.report.comparisons import control_rows, heat_note, heat_rows, verdict_rows
-from autoprune.report.overview import facts, headline, importances, lead, recommended, tiles, warnings
+from autoprune.report.comparisons import control_note, control_rows, heat_note, heat_rows
+from autoprune.report.facts import facts, importances
+from autoprune.report.methods import verdict_note, verdict_rows
+from autoprune.report.overview import headline, lead, recommended, tiles, warnings
 from autoprune.report.plots import front_png
 from autoprune.report.reading import everything, model_name, quality_of, task_names
 from autoprune.report.rendering import asset, render
+from autoprune.report.spending import growth_chart, spending_notes, spending_rows
 from autoprune.report.tables import KINDS, card, cards, key_of, table_heads, table_rows
+from autoprune.report.times import HEADS, time_note, time_rows
 from autoprune.report.words import criterion_class
 from autoprune.schedule.criteria.declaration import Color
 from autoprune.schedule.files import write_whole
@@ -49,6 +54,7 @@ def render_page(front: FrontFile, run: str = "RUN") -> str:
     start = key_of("front", best) if best else key_of("dense", front.dense)
     data = chart_data(front) | {
         "start": start,
+        "growth": growth_chart(front),
         "schedules": {key_of(kind, p): p.schedule.to_json_dict() for kind, p in shown if kind != "dense"},
     }
     return render(
@@ -63,12 +69,21 @@ def render_page(front: FrontFile, run: str = "RUN") -> str:
         lead=lead(front),
         tiles=tiles(front),
         warnings=warnings(front),
+        answer=answer(front, run),
         cards=[card(front, kind, point, run) for kind, point in shown],
         verdicts=verdict_rows(front),
+        verdict_note=verdict_note(front),
         tasks=task_names(front),
         heat=heat_rows(front),
         heat_note=heat_note(front),
         controls=control_rows(front),
+        control_note=control_note(front),
+        times=time_rows(front),
+        time_heads=HEADS,
+        time_note=time_note(front),
+        spending=spending_rows(front),
+        spending_notes=spending_notes(front),
+        left_out=front.study.left_out,
         heads=table_heads(front),
         rows=table_rows(front),
         importances=importances(front),

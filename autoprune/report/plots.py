@@ -18,6 +18,8 @@ from autoprune.report.reading import (
     explored_trials,
     flops_of,
     height_of,
+    is_estimate,
+    lacks_held_out,
     model_name,
     pruned_points,
     quality_interval,
@@ -48,9 +50,10 @@ def front_png(front: FrontFile, path: str | Path) -> None:
         alpha=0.35,
         label="explored (calibration rows)",
     )
-    controls = [p for kind, p in everything(front) if kind == "control"]
+    controls = [p for kind, p in everything(front) if kind == "control" and is_estimate(front, p)]
     _marks(axes, front, controls, "x", _FAINT, "same counts, random or even choice", size=4, bars=False)
-    on_front = pruned_points(front)
+    far = [p for p in pruned_points(front) if lacks_held_out(front, p)]
+    on_front = [p for p in pruned_points(front) if not lacks_held_out(front, p)]
     axes.step(
         [flops_of(p) for p in on_front],
         [height_of(front, p) for p in on_front],
@@ -60,6 +63,7 @@ def front_png(front: FrontFile, path: str | Path) -> None:
         alpha=0.7,
     )
     _marks(axes, front, on_front, "o", _FRONT, "front (held-out rows, 95 % interval)")
+    _marks(axes, front, far, "o", _FRONT, "front, calibration rows only", bars=False, hollow=True)
     presets = [p for p in front.baselines if p.schedule.stages]
     _marks(axes, front, presets, "D", _PRESET, "published methods")
     _names(axes, front, presets, visible_range(front, [*on_front, *presets, front.dense])[0])
@@ -101,6 +105,7 @@ def _marks(
     *,
     size: float = 6.5,
     bars: bool = True,
+    hollow: bool = False,
 ) -> None:
     if not group:
         return
@@ -112,7 +117,10 @@ def _marks(
             [max(0.0, h - e[0]) for e, h in zip(ends, y, strict=True)],
             [max(0.0, e[1] - h) for e, h in zip(ends, y, strict=True)],
         ]
-    axes.errorbar(x, y, yerr=spread, fmt=marker, color=colour, markersize=size, elinewidth=1, capsize=2.5, label=label)
+    face = "none" if hollow else colour
+    axes.errorbar(
+        x, y, yerr=spread, fmt=marker, color=colour, mfc=face, markersize=size, elinewidth=1, capsize=2.5, label=label
+    )
 
 
 def _frame(axes: Axes, front: FrontFile, named: list[Point]) -> None:

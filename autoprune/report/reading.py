@@ -53,6 +53,38 @@ def drop_of(front: FrontFile, point: Point, task: str | None = None) -> float | 
     return row.lost(value_of(row, dense.tasks[task]), value_of(row, mine.tasks[task]))
 
 
+def lacks_held_out(front: FrontFile, point: Point) -> bool:
+    """Whether a point has no held-out figures in a study that has them: it loses too much, or the study was stopped."""
+    return point.validation is None and front.dense.validation is not None
+
+
+def calibration_drop(front: FrontFile, point: Point) -> float:
+    """Drop of a point on the rows that it was chosen on."""
+    row = quality_of(front)
+    return row.lost(value_of(row, front.dense), value_of(row, point))
+
+
+def optimism(front: FrontFile, point: Point) -> float | None:
+    """How much more a point loses on held-out rows than on the rows that it was chosen on; None without the former.
+
+    Positive on average over a front: a point is there because it was good, or lucky, on those rows (winner's curse).
+    """
+    drop = drop_of(front, point)
+    if lacks_held_out(front, point) or point.validation is None or drop is None:
+        return None
+    return drop - calibration_drop(front, point)
+
+
+def is_estimate(front: FrontFile, point: Point) -> bool:
+    """Whether the figures of a point are those of all rows of a data set.
+
+    A control arm is measured until its comparison is decided; figures of the rows that this took are no estimate.
+    """
+    if not isinstance(point, Control) or point.measured_on is None:
+        return True
+    return point.validation is not None or (point.measured_on == "calibration" and point.samples == front.dense.samples)
+
+
 def drop_interval(front: FrontFile, point: Point) -> tuple[float, float] | None:
     """The 95 % interval of the drop; only that of accuracy is measured."""
     return held_out(point).drop_ci if quality_of(front) == ACCURACY else None

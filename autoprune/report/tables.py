@@ -7,19 +7,23 @@ from dataclasses import dataclass
 from autoprune.evaluate.objectives import ACCURACY, FLOPS, KL, KV_BYTES, LATENCY
 from autoprune.report.drawings import Drawing, large_drawing, small_drawing
 from autoprune.report.reading import (
+    calibration_drop,
     drop_interval,
     drop_of,
     everything,
     flops_of,
     height_of,
     held_out,
+    is_estimate,
+    lacks_held_out,
+    optimism,
     point_name,
     quality_interval,
     quality_of,
     worst_task,
 )
-from autoprune.report.words import criterion_class, interval, milliseconds, percent, stage_words
-from autoprune.search.front import FrontFile, Point
+from autoprune.report.words import criterion_class, interval, listed, milliseconds, percent, stage_words
+from autoprune.search.front import Control, FrontFile, Point
 
 KINDS = {"dense": "dense", "front": "front", "preset": "published methods", "control": "controls"}
 """Kinds of points, with their name in a legend; each kind has its own dot."""
@@ -110,22 +114,22 @@ def table_heads(front: FrontFile) -> list[str]:
     """Heads of the table's columns."""
     row = quality_of(front)
     drop, kl = f"Drop ({row.unit.difference})", f"{KL.short} ({KL.unit.difference})"
-    heads = ["Schedule", "Tokens over depth", FLOPS.short, row.short, drop, "Worst task", kl, KV_BYTES.short]
-    return [*heads, LATENCY.short, "End to end"]
+    heads = ["Schedule", "Tokens over depth", FLOPS.short, row.short, drop, "On calibration", "Worst task", kl]
+    return [*heads, KV_BYTES.short, LATENCY.short, "End to end"]
 
 
 def table_rows(front: FrontFile) -> list[TableRow]:
-    """A row for every measured schedule."""
+    """A row for every measured schedule; the figures are held-out ones, but for the drop on calibration rows."""
     layers, visual = front.model.num_layers, front.study.visual_tokens
     return [
         TableRow(
             kind=kind,
-            name=point_name(point),
+            name=_full_name(front, point),
             key="" if kind == "control" else key_of(kind, point),
             drawing=small_drawing(point.schedule, layers, visual),
             depth=min((s.layer for s in point.schedule.stages), default=layers),
             cells=_cells(front, point),
-            drop=drop_of(front, point),
+            drop=drop_of(front, point) if _is_shown(front, point) else None,
             flops=flops_of(point),
             search=" ".join([point_name(point), kind, *map(stage_words, point.schedule.stages)]).lower(),
         )
@@ -133,8 +137,25 @@ def table_rows(front: FrontFile) -> list[TableRow]:
     ]
 
 
+def _is_shown(front: FrontFile, point: Point) -> bool:
+    """Whether the held-out columns have something to show of a point."""
+    return is_estimate(front, point) and not lacks_held_out(front, point)
+
+
+def _full_name(front: FrontFile, point: Point) -> str:
+    if not is_estimate(front, point):
+        return f"{point_name(point)}, {point.samples} rows"
+    return f"{point_name(point)} (calibration rows only)" if lacks_held_out(front, point) else point_name(point)
+
+
 def _cells(front: FrontFile, point: Point) -> list[TableCell]:
     row, figures, pruned = quality_of(front), held_out(point), bool(point.schedule.stages)
+    on_calibration = _calibration_cell(front, point)
+    if not _is_shown(front, point):
+        nothing = TableCell("–")
+        cost = TableCell(percent(flops_of(point)), "", flops_of(point))
+        kv = TableCell(percent(figures.kv_ratio), "", figures.kv_ratio)
+        return [cost, nothing, nothing, on_calibration, nothing, nothing, kv, nothing, nothing]
     drop, worst, height = drop_of(front, point), worst_task(front, point), height_of(front, point)
     times = point.latency
     prefill, whole = (times.prefill_ms, times.end_to_end_ms) if times else (None, None)
@@ -142,6 +163,7 @@ def _cells(front: FrontFile, point: Point) -> list[TableCell]:
         TableCell(percent(flops_of(point)), "", flops_of(point)),
         TableCell(row.unit.value(height), interval(quality_interval(front, point)), height),
         TableCell(row.unit.change(drop), interval(drop_interval(front, point)) if pruned else "", drop),
+        on_calibration,
         TableCell(row.unit.change(worst[1]), worst[0], worst[1]) if worst and pruned else TableCell("–"),
         TableCell(KL.unit.value(figures.kl), "", figures.kl),
         TableCell(percent(figures.kv_ratio), "", figures.kv_ratio),
@@ -150,16 +172,32 @@ def _cells(front: FrontFile, point: Point) -> list[TableCell]:
     ]
 
 
+def _calibration_cell(front: FrontFile, point: Point) -> TableCell:
+    """The drop on the rows of the search, and how much larger the held-out one is."""
+    if isinstance(point, Control) and (point.measured_on == "validation" or not is_estimate(front, point)):
+        return TableCell("–")
+    unit, drop, gap = quality_of(front).unit, calibration_drop(front, point), optimism(front, point)
+    small = "" if gap is None or not point.schedule.stages else f"{'+' if gap > 0 else ''}{unit.change(gap)}"
+    return TableCell(unit.change(drop), small, drop)
+
+
 def _facts(front: FrontFile, point: Point) -> list[tuple[str, str]]:
     row, figures = quality_of(front), held_out(point)
     found = [(ACCURACY.short, f"{percent(figures.accuracy)} {interval(figures.accuracy_ci)}")]
+    if lacks_held_out(front, point):
+        found.insert(0, ("Rows", f"calibration only: {point.left_out or 'the study stopped before its validation'}"))
     drop, low_high = drop_of(front, point), drop_interval(front, point)
     if drop is not None and point.schedule.stages:
         found.append(("Drop", f"{row.unit.loss(drop)} {interval(low_high)}".rstrip()))
     if (worst := worst_task(front, point)) and worst[1] > 0:
         found.append(("Worst task", f"{worst[0]}: −{row.unit.loss(worst[1])}"))
+    if (gap := optimism(front, point)) is not None and point.schedule.stages:
+        on = f"{row.unit.loss(calibration_drop(front, point))}; {row.unit.change(gap)} more on held-out rows"
+        found.append(("Drop on calibration", on))
+    if better := [mark.against for mark in point.marks or () if mark.decided]:
+        found.append(("Better than", f"{listed(better)}, at no higher cost"))
     found += [
-        ("Prefill FLOPs", f"{percent(flops_of(point))} of dense"),
+        ("Prefill FLOPs", f"{percent(flops_of(point))} of dense{_spread(point)}"),
         (KV_BYTES.label, f"{percent(figures.kv_ratio)} of dense"),
         (KL.short, f"{figures.kl:.3g} nats, p90 {figures.kl_p90:.3g}"),
         ("Same answer as dense", percent(figures.agreement)),
@@ -172,3 +210,9 @@ def _facts(front: FrontFile, point: Point) -> list[tuple[str, str]]:
             if own is not None:
                 found.append((name, f"{milliseconds(own)} (dense {milliseconds(dense)})"))
     return found
+
+
+def _spread(point: Point) -> str:
+    """How the cost varies from input to input, where it does."""
+    spread = point.spread
+    return f" (inputs: {percent(spread.p10, 0)} to {percent(spread.p90, 0)}, 80 % of them)" if spread else ""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from autoprune.evaluate.objectives import SHARE
+from autoprune.evaluate.objectives import SHARE, Unit
 from autoprune.schedule import Criterion, Keep, Stage
 
 percent = SHARE.value
@@ -16,6 +17,24 @@ points = SHARE.change
 def interval(low_high: tuple[float | None, float | None] | None, digits: int = 1) -> str:
     """``[96.1, 98.4]`` in percent, or nothing."""
     return f"[{points(low_high[0], digits)}, {points(low_high[1], digits)}]" if low_high else ""
+
+
+def ends(unit: Unit, low_high: tuple[float, float] | None) -> str:
+    """``[−1.2, 3.4]`` in the unit of a difference, or nothing."""
+    return f"[{unit.change(low_high[0])}, {unit.change(low_high[1])}]" if low_high else ""
+
+
+def p_words(p: float | None) -> str:
+    """A p-value with two significant figures; a dash where there is none."""
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.2g}"
+
+
+def listed(names: Sequence[str], mark: str = "") -> str:
+    """``a, b and c``, each between two marks."""
+    marked = [f"{mark}{name}{mark}" for name in names]
+    return " and ".join([", ".join(marked[:-1]), marked[-1]] if len(marked) > 1 else marked)
 
 
 def milliseconds(value: float | None) -> str:

