@@ -38,7 +38,7 @@ class TaskRow:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Recommendation:
     """The recommended schedule.
 
     Attributes:
@@ -54,7 +54,7 @@ class Answer:
     certainty: list[tuple[str, str]]
 
 
-def answer(front: FrontFile, run: str) -> Answer | None:
+def answer(front: FrontFile, run: str) -> Recommendation | None:
     """The recommended schedule in detail; None on an empty front."""
     point = recommended(front)
     if point is None:
@@ -63,7 +63,7 @@ def answer(front: FrontFile, run: str) -> Answer | None:
     shown = ranked[: _TASKS_SHOWN if len(ranked) > _TASKS_SHOWN + 1 else len(ranked)]
     rows = [_task_row(front, point, task) for task, _ in shown]
     others = _others(front, ranked[len(shown) :])
-    return Answer(card(front, "front", point, run), rows, others, certainty(front, point))
+    return Recommendation(card(front, "front", point, run), rows, others, certainty(front, point))
 
 
 def certainty(front: FrontFile, point: Point) -> list[tuple[str, str]]:
