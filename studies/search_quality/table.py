@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from grid import GRIDS, Grid
+from grid import GRIDS, families
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from verdicts import Preset, Table
@@ -26,12 +26,14 @@ from verdicts import Preset, Table
 from autoprune import presets
 from autoprune.data.samples import SampleSet, load_samples
 from autoprune.errors import AutopruneError
+from autoprune.evaluate.encoding import encode
 from autoprune.evaluate.evaluator import Evaluator
 from autoprune.evaluate.generate import generate_and_score
 from autoprune.evaluate.results import SampleResult
 from autoprune.models.loading import LoadedModel, load_model
 from autoprune.pricing.cost import CONVENTION
 from autoprune.schedule import Criterion, Schedule
+from autoprune.search.space import SearchSpace
 
 HERE = Path(__file__).parent
 STUDY = HERE.parent / "digit_scenes"
@@ -65,16 +67,23 @@ def preset_schedules(depth: int) -> dict[str, Schedule]:
     return found
 
 
-def pieces(grid: Grid, depth: int) -> list[Piece]:
-    """The presets, dense among them, and then the families of the grid."""
-    families = [Piece(f"{number:04d}", family) for number, family in enumerate(grid.families())]
-    return [Piece(NO_FAMILY, tuple(preset_schedules(depth).values())), *families]
+def pieces(space: SearchSpace, depth: int) -> list[Piece]:
+    """The presets, dense among them, and then the families of the space."""
+    rest = [Piece(f"{number:04d}", family) for number, family in enumerate(families(space))]
+    return [Piece(NO_FAMILY, tuple(preset_schedules(depth).values())), *rest]
 
 
 def calibration_rows(count: int = ROWS) -> SampleSet:
     """The first calibration rows."""
     rows = load_samples(STUDY / "calibration.jsonl")
     return SampleSet.of(rows[:count], "digit_scenes/calibration.jsonl")
+
+
+def visual_tokens_of(loaded: LoadedModel, rows: SampleSet) -> int:
+    """Visual tokens of each row; here all have as many."""
+    ids = encode(loaded.processor, rows)["input_ids"]
+    (count,) = set((ids == loaded.config.image_token_id).sum(1).tolist())
+    return int(count)
 
 
 def criteria_of(schedules: Sequence[Schedule]) -> list[Criterion]:
@@ -88,15 +97,16 @@ class Measurer:
     Args:
         loaded: The model.
         rows: The rows.
-        grid: What is to be measured.
+        space: What is to be measured.
         folder: Where pieces are.
 
     Raises:
         SystemExit: the folder holds pieces of another grid, model or data.
     """
 
-    def __init__(self, loaded: LoadedModel, rows: SampleSet, grid: Grid, folder: Path) -> None:
-        self.pieces = pieces(grid, loaded.config.get_text_config(decoder=True).num_hidden_layers)
+    def __init__(self, loaded: LoadedModel, rows: SampleSet, space: SearchSpace, folder: Path) -> None:
+        self.num_layers: int = loaded.config.get_text_config(decoder=True).num_hidden_layers
+        self.pieces = pieces(space, self.num_layers)
         self._folder = folder
         self.about = {
             "model": loaded.fingerprint,
@@ -155,7 +165,7 @@ def compute(measurer: Measurer, *, from_the_end: bool = False) -> None:
             progress.advance(task, len(piece.schedules))
 
 
-def join(measurer: Measurer, grid: Grid, rows: SampleSet) -> Table:
+def join(measurer: Measurer, space: SearchSpace, rows: SampleSet, visual_tokens: int) -> Table:
     """The table of measured pieces.
 
     Raises:
@@ -172,7 +182,7 @@ def join(measurer: Measurer, grid: Grid, rows: SampleSet) -> Table:
     dense_flops = int(parts[0]["flops"][first])
     known = zip(names, bits[0], parts[0]["flops"], strict=True)
     return Table(
-        grid=grid,
+        space=space,
         schedules=tuple(schedule for piece in measurer.pieces[1:] for schedule in piece.schedules),
         verdicts=np.concatenate(bits[1:]),
         flops=np.concatenate([part["flops"] for part in parts[1:]]),
@@ -185,6 +195,8 @@ def join(measurer: Measurer, grid: Grid, rows: SampleSet) -> Table:
             for (name, schedule), verdicts, flops in known
             if schedule.stages
         ),
+        num_layers=measurer.num_layers,
+        visual_tokens=visual_tokens,
         about=measurer.about,
     )
 
@@ -213,17 +225,17 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.command != "check" and arguments.pieces is None:
         parser.error(f"{arguments.command} needs --pieces")
-    grid, rows, loaded = GRIDS[arguments.grid], calibration_rows(), load_model(STUDY / "model", dtype="float32")
+    space, rows, loaded = GRIDS[arguments.grid], calibration_rows(), load_model(STUDY / "model", dtype="float32")
     output = HERE / f"{arguments.grid}.npz"
     if arguments.command == "check":
         lines = check(Table.load(output), loaded, rows, arguments.count, arguments.seed)
         print("\n".join([*lines, f"{len(lines)} of {arguments.count} schedules differ"]))
         return
-    measurer = Measurer(loaded, rows, grid, arguments.pieces)
+    measurer = Measurer(loaded, rows, space, arguments.pieces)
     if arguments.command == "compute":
         compute(measurer, from_the_end=arguments.from_the_end)
     else:
-        join(measurer, grid, rows).save(output)
+        join(measurer, space, rows, visual_tokens_of(loaded, rows)).save(output)
         print(f"{output}: {output.stat().st_size / 2**20:.2f} MB")
 
 

@@ -1,7 +1,7 @@
-"""A table of verdicts: which rows each schedule of a grid answers rightly, and what it costs, in one small file.
+"""A table of verdicts: which rows each schedule of a space answers rightly, and what it costs, in one small file.
 
 The file is a NumPy archive without pickles. It holds the stages of every schedule as numbers, so that it can be read
-without the code that drew the grid.
+without the code that listed the space.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from grid import Grid, Method
+from grid import space_of
 from numpy.typing import NDArray
 
 from autoprune.schedule import Keep, Schedule, Stage, parse_criterion
+from autoprune.search.methods import Method
+from autoprune.search.space import SearchSpace
 
 _NONE = 255
 """Stands where a schedule has no second stage, or a withdrawal has no method."""
@@ -43,22 +45,24 @@ class Preset:
 
 @dataclass(frozen=True)
 class Table:
-    """Verdicts and costs of all schedules of a grid on the same rows.
+    """Verdicts and costs of all schedules of a space on the same rows.
 
     Attributes:
-        grid: The grid.
-        schedules: Its schedules, in its order.
+        space: The space.
+        schedules: Its schedules, in any order.
         verdicts: BoolArray[schedules, rows], whether the answer is right.
         flops: Decoder FLOPs of the prompts of all rows, int64 [schedules]; exact.
         dense: BoolArray[rows], verdicts of the dense model.
         dense_flops: FLOPs of the dense model.
         tasks: Task of each row.
         groups: Cluster of each row.
-        presets: Published methods, in the grid or not.
+        presets: Published methods, in the space or not.
+        num_layers: Decoder layers of the model.
+        visual_tokens: Visual tokens of each row.
         about: Where it comes from: model, data, measuring convention.
     """
 
-    grid: Grid
+    space: SearchSpace
     schedules: tuple[Schedule, ...]
     verdicts: NDArray[np.bool_]
     flops: NDArray[np.int64]
@@ -67,6 +71,8 @@ class Table:
     tasks: tuple[str, ...]
     groups: tuple[str, ...]
     presets: tuple[Preset, ...]
+    num_layers: int
+    visual_tokens: int
     about: Mapping[str, Any]
 
     @cached_property
@@ -103,12 +109,16 @@ class Table:
         """Write the file."""
         about = {
             **self.about,
-            "layers": self.grid.layers,
-            "keep": self.grid.keep,
-            "methods": [{"criterion": m.criterion.to_json_dict(), "merge": m.merge} for m in self.grid.methods],
+            "layers": self.space.layers,
+            "keep": self.space.keep,
+            "methods": [
+                {"criterion": m.criterion.to_json_dict(), "merge": m.merge} for m in self.space.methods.values()
+            ],
             "dense_flops": self.dense_flops,
             "tasks": self.tasks,
             "groups": self.groups,
+            "num_layers": self.num_layers,
+            "visual_tokens": self.visual_tokens,
             "presets": [
                 {"name": p.name, "schedule": p.schedule.to_json_dict(), "flops": p.flops} for p in self.presets
             ],
@@ -116,7 +126,7 @@ class Table:
         np.savez_compressed(
             path,
             about=np.frombuffer(json.dumps(about).encode(), np.uint8),
-            stages=_numbers(self.grid, self.schedules),
+            stages=_numbers(self.space, self.schedules),
             flops=self.flops,
             verdicts=np.packbits(self.verdicts, axis=1),
             dense=np.packbits(self.dense),
@@ -129,12 +139,12 @@ class Table:
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(file["about"].tobytes())
             methods = [Method(parse_criterion(m["criterion"]), m["merge"]) for m in about.pop("methods")]
-            grid = Grid(tuple(about.pop("layers")), tuple(about.pop("keep")), tuple(methods))
+            space = space_of(about.pop("layers"), about.pop("keep"), methods)
             tasks, groups = tuple(about.pop("tasks")), tuple(about.pop("groups"))
             presets = zip(about.pop("presets"), _bits(file["preset_verdicts"], len(tasks)), strict=True)
             return cls(
-                grid=grid,
-                schedules=_schedules(grid, file["stages"]),
+                space=space,
+                schedules=_schedules(space, file["stages"]),
                 verdicts=_bits(file["verdicts"], len(tasks)),
                 flops=file["flops"],
                 dense=_bits(file["dense"], len(tasks)),
@@ -144,6 +154,8 @@ class Table:
                 presets=tuple(
                     Preset(p["name"], Schedule.model_validate(p["schedule"]), bits, p["flops"]) for p, bits in presets
                 ),
+                num_layers=about.pop("num_layers"),
+                visual_tokens=about.pop("visual_tokens"),
                 about=about,
             )
 
@@ -152,33 +164,25 @@ def _bits(packed: NDArray[np.uint8], rows: int) -> NDArray[np.bool_]:
     return np.unpackbits(packed, axis=-1, count=rows).astype(bool)
 
 
-def _numbers(grid: Grid, schedules: Sequence[Schedule]) -> NDArray[np.uint8]:
+def _numbers(space: SearchSpace, schedules: Sequence[Schedule]) -> NDArray[np.uint8]:
     """Layer, place of the keep and place of the method of each stage: uint8 [schedules, 2, 3]."""
-    known = {(m.criterion, "mean" if m.merge else None): place for place, m in enumerate(grid.methods)}
+    labels = list(space.methods)
     numbers = np.full((len(schedules), _STAGES, 3), _NONE, np.uint8)
     for place, schedule in enumerate(schedules):
         for number, stage in enumerate(schedule.stages):
-            ratio = stage.keep.ratio
-            assert ratio is not None, "grids keep by ratio"
-            method = known[stage.criterion, stage.merge] if stage.criterion else _NONE
-            numbers[place, number] = stage.layer, grid.keep.index(ratio), method
+            method = labels.index(Method(stage.criterion, bool(stage.merge)).label) if stage.criterion else _NONE
+            numbers[place, number] = stage.layer, space.keep.index(stage.keep.value), method
     return numbers
 
 
-def _schedules(grid: Grid, numbers: NDArray[np.uint8]) -> tuple[Schedule, ...]:
-    known: dict[tuple[int, int, int], Stage] = {}
+def _schedules(space: SearchSpace, numbers: NDArray[np.uint8]) -> tuple[Schedule, ...]:
+    methods = list(space.methods.values())
 
-    def stage(layer: int, keep: int, method: int) -> Stage:
-        if (layer, keep, method) not in known:
-            ratio = grid.keep[keep]
-            known[layer, keep, method] = (
-                Stage(layer=layer, keep=Keep(ratio=ratio))
-                if method == _NONE
-                else grid.methods[method].stage(layer, ratio)
-            )
-        return known[layer, keep, method]
+    @cache
+    def stage(layer: int, level: int, method: int) -> Stage:
+        keep = Keep(ratio=space.keep[level])
+        return Stage(layer=layer, keep=keep) if method == _NONE else methods[method].stage(layer, keep)
 
     return tuple(
-        Schedule(stages=tuple(stage(*numbers) for numbers in stages if numbers[0] != _NONE))
-        for stages in numbers.tolist()
+        Schedule(stages=tuple(stage(*each) for each in stages if each[0] != _NONE)) for stages in numbers.tolist()
     )

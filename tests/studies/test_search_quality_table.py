@@ -10,16 +10,15 @@ import fronts
 import numpy as np
 import pytest
 import table as tables
-from grid import GRIDS, Grid, Method
+from grid import GRIDS, space_of
 from verdicts import Table
 
 from autoprune.models.loading import load_model
 from autoprune.schedule import parse_criterion
+from autoprune.search.methods import Method
 
-SMALL = Grid(
-    (0, 3, 8),
-    (0.0, 0.2),
-    (Method(parse_criterion("text")), Method(parse_criterion("encoder"), merge=True)),
+SMALL = space_of(
+    (0, 3, 8), (0.0, 0.2), [Method(parse_criterion("text")), Method(parse_criterion("encoder"), merge=True)]
 )
 
 
@@ -37,12 +36,12 @@ def rows():
 def measured(loaded, rows, tmp_path_factory) -> tuple[tables.Measurer, Table]:
     measurer = tables.Measurer(loaded, rows, SMALL, tmp_path_factory.mktemp("pieces"))
     tables.compute(measurer)
-    return measurer, tables.join(measurer, SMALL, rows)
+    return measurer, tables.join(measurer, SMALL, rows, 144)
 
 
 @pytest.mark.parametrize(("name", "size"), [("old", 8624), ("whole", 18968)])
 def test_a_grid_holds_each_schedule_once(name: str, size: int):
-    schedules = GRIDS[name].schedules()
+    schedules = list(GRIDS[name].schedules())
     assert len(schedules) == len({schedule.key for schedule in schedules}) == size
 
 
@@ -53,11 +52,11 @@ def test_the_order_of_measuring_changes_nothing_and_what_is_measured_stays(loade
     for piece in again.pieces[1::2]:
         again.file(piece).unlink()
     with pytest.raises(SystemExit, match="not measured yet"):
-        tables.join(again, SMALL, rows)
+        tables.join(again, SMALL, rows, 144)
     kept = {piece.name: again.file(piece).stat().st_mtime_ns for piece in again.pieces[::2]}
     tables.compute(again, from_the_end=True)
     assert kept == {piece.name: again.file(piece).stat().st_mtime_ns for piece in again.pieces[::2]}
-    joined = tables.join(again, SMALL, rows)
+    joined = tables.join(again, SMALL, rows, 144)
     assert np.array_equal(joined.verdicts, whole.verdicts)
     assert np.array_equal(joined.flops, whole.flops)
 
@@ -73,7 +72,7 @@ def test_a_table_is_read_as_it_was_written(measured, tmp_path: Path):
     whole.save(tmp_path / "small.npz")
     back = Table.load(tmp_path / "small.npz")
     assert [s.key for s in back.schedules] == [s.key for s in whole.schedules]
-    assert [s.key for s in back.grid.schedules()] == [s.key for s in whole.schedules]
+    assert {s.key for s in back.space.schedules()} == {s.key for s in whole.schedules}
     for name in ("verdicts", "flops", "dense"):
         assert np.array_equal(getattr(back, name), getattr(whole, name))
     assert (back.dense_flops, back.tasks, back.groups, dict(back.about)) == (
