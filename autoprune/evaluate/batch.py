@@ -7,8 +7,9 @@ the patched model on the same prompts. What they share is the arithmetic from lo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -49,23 +50,16 @@ class DensePass(Protocol):
 PassT = TypeVar("PassT", bound=DensePass)
 
 
+@dataclass
 class PreparedBatch(Generic[PassT]):
     """Samples of one kind (all with choices, or none), with the dense model's answers to them.
 
     A sample takes one row, or one row for each of its choices.
 
-    Args:
-        loaded: The model.
-        data: The set that the samples are taken from.
-        indices: Their places in it.
-        max_new_tokens: Longest answer.
-        dense_pass: Runs the dense model on the batch.
-        metric: Judges the answers.
-
     Attributes:
         indices: Places of the samples in their set.
         samples: The samples.
-        inputs: Their encoded prompts [B, S], left-padded.
+        inputs: Their encoded prompts [B, S], left-padded; empty for rows of other batches put together.
         reference: The dense model's greedy answers; None with choices.
         continuations: Tokens that follow each prompt: the dense model's answer, or the choice of that row.
         forced: Prompts and continuations, laid out for teacher forcing.
@@ -73,38 +67,74 @@ class PreparedBatch(Generic[PassT]):
         reference_rows: For each sample, the row that holds its dense answer.
         dense: The dense model's answer to each sample.
         counts: Token counts of each sample.
-
-    Raises:
-        EvaluationError: non-finite logits.
-        ModelError: an answer holds the placeholder of an image.
+        tokenizer: Of the model.
+        metric: Judges the answers.
     """
 
-    def __init__(
-        self,
+    indices: tuple[int, ...]
+    samples: tuple[Sample, ...]
+    inputs: dict[str, Any]
+    reference: GreedyAnswers | None
+    continuations: list[list[int]]
+    forced: Forced
+    dense_pass: PassT
+    tokenizer: Any
+    metric: Metric
+    reference_rows: list[int] = field(init=False)
+    dense: list[Answer] = field(init=False)
+    counts: list[PromptCounts] = field(init=False)
+
+    def __post_init__(self) -> None:
+        check_finite(self.dense_pass.logits, self.forced)
+        self.reference_rows, self.dense = self._dense_answers()
+        self.counts = self._count()
+
+    @classmethod
+    def prepare(
+        cls,
         loaded: LoadedModel,
         data: SampleSet,
         indices: Sequence[int],
         max_new_tokens: int,
         dense_pass: Callable[[Forced], PassT],
         metric: Metric,
-    ) -> None:
-        self.indices = tuple(indices)
-        self.samples = tuple(data[index] for index in indices)
-        self._tokenizer, self._metric = loaded.processor.tokenizer, metric
+    ) -> Self:
+        """Samples encoded, answered by the dense model, and run through it once more with their answers.
+
+        Args:
+            loaded: The model.
+            data: The set that the samples are taken from.
+            indices: Their places in it.
+            max_new_tokens: Longest answer.
+            dense_pass: Runs the dense model on the batch.
+            metric: Judges the answers.
+
+        Raises:
+            EvaluationError: non-finite logits.
+            ModelError: an answer holds the placeholder of an image.
+        """
+        samples = tuple(data[index] for index in indices)
         padding = padding_token(loaded.model, loaded.processor)
-        owners = [sample for sample in self.samples for _ in range(row_count(sample))]
-        self.inputs = model_inputs(loaded, owners)
-        self.reference: GreedyAnswers | None = None
-        if self.has_choices:
-            self.continuations = [tokens for s in self.samples for tokens in choice_tokens(loaded.processor, s)]
+        owners = [sample for sample in samples for _ in range(row_count(sample))]
+        inputs = model_inputs(loaded, owners)
+        reference: GreedyAnswers | None = None
+        if samples[0].choices is not None:
+            continuations = [tokens for s in samples for tokens in choice_tokens(loaded.processor, s)]
         else:
-            self.reference = reference_answers(loaded.model, self.inputs, max_new_tokens, padding)
-            self.continuations = self.reference.tokens
-        self.forced = force(self.inputs, self.continuations, padding)
-        self.dense_pass = dense_pass(self.forced)
-        check_finite(self.dense_pass.logits, self.forced)
-        self.reference_rows, self.dense = self._dense_answers()
-        self.counts = self._count()
+            reference = reference_answers(loaded.model, inputs, max_new_tokens, padding)
+            continuations = reference.tokens
+        forced = force(inputs, continuations, padding)
+        return cls(
+            tuple(indices),
+            samples,
+            inputs,
+            reference,
+            continuations,
+            forced,
+            dense_pass(forced),
+            loaded.processor.tokenizer,
+            metric,
+        )
 
     @property
     def has_choices(self) -> bool:
@@ -182,14 +212,19 @@ class PreparedBatch(Generic[PassT]):
         """
         prices = [pricer.price(schedule, *counted) for counted in zip(self.counts, kept, strict=True)]
         given = zip(self.indices, self.samples, answers, self.dense, prices, strict=True)
-        return [sample_result(*parts, self._metric) for parts in given]
+        return [sample_result(*parts, self.metric) for parts in given]
 
     def _text(self, tokens: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(tokens, skip_special_tokens=True)).strip()
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
+
+    @property
+    def first_rows(self) -> list[int]:
+        """First row of each sample, and behind them the number of rows."""
+        return list(accumulate(map(row_count, self.samples), initial=0))
 
     def _dense_answers(self) -> tuple[list[int], list[Answer]]:
         """For each sample the row of the dense model's answer, and the answer."""
-        first_rows = list(accumulate(map(row_count, self.samples), initial=0))[:-1]
+        first_rows = self.first_rows[:-1]
         if not self.has_choices:
             return first_rows, [Answer(self._text(tokens), None, 1.0, 0.0, True) for tokens in self.continuations]
         picks = best_choices(summed_log_probabilities(self.dense_pass.logits, self.forced), self.samples)

@@ -14,6 +14,7 @@ from autoprune.evaluate.encoding import shared_features
 from autoprune.evaluate.metrics import EXACT_MATCH, Metric
 from autoprune.evaluate.prefix import DensePrefix
 from autoprune.evaluate.refusals import check_forcing, check_full_attention, check_greedy
+from autoprune.evaluate.regroup import Regrouping
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.sharing import Walk
 from autoprune.evaluate.trie import tree
@@ -78,7 +79,8 @@ class Evaluator:
         self._metric = metric
         self._pricer = Pricer(loaded.config, loaded.model.dtype.itemsize)
         self._batches: list[RecordedBatch] = []
-        self._recorded: OrderedDict[int, int] = OrderedDict()  # batch number -> bytes, least recently used first
+        self._regrouping = Regrouping((), batch_size)
+        self._used: OrderedDict[int, RecordedBatch] = OrderedDict()  # least recently used first
 
     def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Answers every sample with the dense model and records its pass; done once, called by the other methods.
@@ -91,10 +93,10 @@ class Evaluator:
         batches: list[RecordedBatch] = []
         for indices in plan_batches(self._loaded.processor, self._data, self.order, self._batch_size):
             batches.append(self._recorded_batch(indices))
-            self._keep(len(batches) - 1, batches)
+            self._keep(batches[-1])
             if progress is not None:
                 progress(sum(len(done.indices) for done in batches), len(self._data))
-        self._batches = batches
+        self._batches, self._regrouping = batches, Regrouping(batches, self._batch_size)
 
     @property
     def near_ties(self) -> float:
@@ -132,12 +134,9 @@ class Evaluator:
             schedule.check_model(self._loaded.config)
         runs = [CandidateRun(schedule, self._pricer, decoding) for schedule in schedules]
         trees = tree(schedules)
-        asked = set(wanted)
-        for number, batch in enumerate(self._batches):
-            if asked.isdisjoint(batch.indices):
-                continue
+        for batch in self._regrouping.covering(wanted):
             Walk(batch, runs, decoding).through(trees)
-            self._keep(number, self._batches)
+            self._keep(batch)
         return [[run.results[index] for index in wanted] for run in runs]
 
     def _recorded_batch(self, indices: Sequence[int]) -> RecordedBatch:
@@ -145,27 +144,25 @@ class Evaluator:
         # Scores of the vision tower are read while it runs, so then the recorded pass encodes the images once more.
         watched = any(criterion.reads is Reads.TOWER for _, criterion in self._keys)
         with nullcontext() if watched else shared_features(model):
-            batch = PreparedBatch(
+            batch = PreparedBatch.prepare(
                 self._loaded,
                 self._data,
                 indices,
                 self._max_new_tokens,
-                dense_pass=lambda forced: DensePrefix(model, forced, self._keys),
+                dense_pass=lambda forced: DensePrefix.of(model, forced, self._keys),
                 metric=self._metric,
             )
         if batch.reference is not None:
             check_forcing(model, batch.dense_pass.logits[batch.forced.valid], batch.reference.log_probabilities)
         return batch
 
-    def _keep(self, number: int, batches: Sequence[RecordedBatch]) -> None:
+    def _keep(self, batch: RecordedBatch) -> None:
         """Notes that a batch was used, and drops the recordings used longest ago while they hold too much memory."""
-        recorded = batches[number].dense_pass.recorded
-        self._recorded.pop(number, None)
-        if recorded is not None:
-            self._recorded[number] = recorded.nbytes
-        while len(self._recorded) > 1 and sum(self._recorded.values()) > self._cache_bytes:
-            oldest, _ = self._recorded.popitem(last=False)
-            batches[oldest].dense_pass.forget()
+        self._used.pop(id(batch), None)
+        self._used[id(batch)] = batch
+        while len(self._used) > 1 and sum(used.dense_pass.nbytes for used in self._used.values()) > self._cache_bytes:
+            _, oldest = self._used.popitem(last=False)
+            oldest.dense_pass.forget()
 
 
 def _score_keys(loaded: LoadedModel, criteria: Sequence[Criterion]) -> list[ScoreKey]:

@@ -56,7 +56,7 @@ def generate_and_score(
     pricer = Pricer(loaded.config, loaded.model.dtype.itemsize)
     results: list[SampleResult] = []
     for indices in plan_batches(loaded.processor, data, range(len(data)), batch_size):
-        batch = PreparedBatch(loaded, data, indices, max_new_tokens, partial(_dense_pass, loaded.model), metric)
+        batch = PreparedBatch.prepare(loaded, data, indices, max_new_tokens, partial(_dense_pass, loaded.model), metric)
         if schedule is None:
             results += batch.results(Schedule(), batch.dense, [[] for _ in indices], pricer)
             continue

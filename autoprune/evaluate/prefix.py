@@ -11,7 +11,7 @@ import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -83,31 +83,68 @@ class Replay:
         return cache
 
 
+@dataclass
 class DensePrefix:
     """The recorded dense pass over one batch.
 
     Attributes:
+        model: The model.
         forced: The batch.
-        logits: [B, width, vocabulary], dense logits.
         position_ids: Position ids [..., B, S] as `generate` would set them.
-        visual_mask: BoolTensor[B, S], visual tokens of the prompts.
-        scores: Scores that a first stage would use, for each of the keys.
-        recorded: Layer outputs and cache; None after `forget`.
-        layers: The decoder layers of the model.
         text_call: Keyword arguments with which the text model was called.
+        logits: [B, width, vocabulary], dense logits.
+        scores: Scores that a first stage would use, for each of the keys.
+        visual_mask: BoolTensor[B, S], visual tokens of the prompts.
+        recorded: Layer outputs and cache; None after `forget`.
     """
 
-    def __init__(self, model: Any, forced: Forced, keys: Iterable[ScoreKey]) -> None:
-        self.forced = forced
-        self._model = model
-        self._decoder = find_decoder(model)
-        self.layers: Sequence[nn.Module] = decoder_layers(self._decoder)
-        self.text_call: dict[str, Any]
-        self.position_ids: Tensor = model._prepare_position_ids_for_generation(
-            forced.inputs["input_ids"], dict(forced.inputs)
-        )
-        self.recorded: Recorded | None
-        self.logits, self.recorded, self.scores, self.visual_mask = self._dense_pass(keys)
+    model: Any
+    forced: Forced
+    position_ids: Tensor
+    text_call: dict[str, Any]
+    logits: Tensor
+    scores: dict[ScoreKey, Tensor]
+    visual_mask: Tensor
+    recorded: Recorded | None = None
+
+    @classmethod
+    def of(cls, model: Any, forced: Forced, keys: Iterable[ScoreKey]) -> Self:
+        """Runs the dense model over a batch.
+
+        Args:
+            model: The model.
+            forced: The batch.
+            keys: (stage layer, criterion): scores to record.
+        """
+        decoder = find_decoder(model)
+        positions: Tensor = model._prepare_position_ids_for_generation(forced.inputs["input_ids"], dict(forced.inputs))
+        cache = _new_cache(model)
+        with (
+            torch.no_grad(),
+            captured_call(decoder) as call,
+            record(model, keys) as recording,
+            collected_outputs(decoder_layers(decoder)) as outputs,
+            recording.prompt(forced.ends),
+        ):
+            logits = model(
+                **forced.inputs,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=forced.width,
+            ).logits[:, -forced.width :]  # some models give all columns
+        scores, visual = dict(recording.scores), recording.visual_mask
+        return cls(model, forced, positions, call, logits, scores, visual, Recorded(outputs, cache))
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """The decoder layers of the model."""
+        return decoder_layers(find_decoder(self.model))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held by layer outputs and cache."""
+        return 0 if self.recorded is None else self.recorded.nbytes
 
     def forget(self) -> None:
         """Drop layer outputs and cache; the next replay computes them again, without the vision tower."""
@@ -129,8 +166,8 @@ class DensePrefix:
         """Within the block, the model runs over the batch, its text model called with `call` whatever it is given."""
         with (
             # Before the patch, so that its own hooks see the recorded call.
-            substituted_call(self._decoder, call),
-            replaying(self._model, self.visual_mask, self.forced.ends) as passes,
+            substituted_call(find_decoder(self.model), call),
+            replaying(self.model, self.visual_mask, self.forced.ends) as passes,
         ):
             yield passes
 
@@ -144,33 +181,21 @@ class DensePrefix:
     def ensure_recorded(self) -> Recorded:
         """Layer outputs and cache, computed again if they were dropped."""
         if self.recorded is None:
-            cache = self.new_cache()
-            with torch.no_grad(), self._substituted(cache), collected_outputs(self.layers) as outputs:
-                self.call(cache)
-            self.recorded = Recorded(outputs, cache)
+            self.record_again()
+        assert self.recorded is not None  # it was just computed
         return self.recorded
 
-    def _dense_pass(self, keys: Iterable[ScoreKey]) -> tuple[Tensor, Recorded, dict[ScoreKey, Tensor], Tensor]:
+    def record_again(self) -> Tensor:
+        """Computes layer outputs and cache from the embeddings; the logits of this pass."""
         cache = self.new_cache()
-        with (
-            torch.no_grad(),
-            captured_call(self._decoder) as self.text_call,
-            record(self._model, keys) as recording,
-            collected_outputs(self.layers) as outputs,
-            recording.prompt(self.forced.ends),
-        ):
-            logits = self._model(
-                **self.forced.inputs,
-                position_ids=self.position_ids,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=self.forced.width,
-            ).logits[:, -self.forced.width :]  # some models give all columns
-            return logits, Recorded(outputs, cache), dict(recording.scores), recording.visual_mask
+        with torch.no_grad(), self._substituted(cache), collected_outputs(self.layers) as outputs:
+            logits = self.call(cache)
+        self.recorded = Recorded(outputs, cache)
+        return logits
 
     def call(self, cache: Any) -> Tensor:
         """Logits [B, width, vocabulary] of the model, called on the recorded embeddings with another cache."""
-        logits: Tensor = self._model(
+        logits: Tensor = self.model(
             inputs_embeds=self.text_call["inputs_embeds"],
             attention_mask=self.forced.inputs["attention_mask"],
             position_ids=self.position_ids,
@@ -182,11 +207,11 @@ class DensePrefix:
 
     def new_cache(self) -> Any:
         """An empty cache of the model."""
-        return DynamicCache(config=self._model.config.get_text_config(decoder=True))
+        return _new_cache(self.model)
 
     def _substituted(self, cache: Any) -> AbstractContextManager[None]:
         """The text model is called as it was in the dense pass, with another cache."""
-        return substituted_call(self._decoder, {**self.text_call, "past_key_values": cache})
+        return substituted_call(find_decoder(self.model), {**self.text_call, "past_key_values": cache})
 
 
 class Replayer:
@@ -274,6 +299,10 @@ def first_layer(schedule: Schedule, start: Node) -> int:
     if not stage.selects or criterion is None or criterion.reads is not Reads.LAYER_BEFORE:
         return stage.layer
     return stage.layer if (stage.layer, criterion) in start.scores else stage.layer - 1
+
+
+def _new_cache(model: Any) -> Any:
+    return DynamicCache(config=model.config.get_text_config(decoder=True))
 
 
 def _tensor(output: Any) -> Tensor:

@@ -14,7 +14,7 @@ from autoprune.evaluate.prefix import DensePrefix
 def test_logits_predict_the_continuations_also_where_a_model_gives_those_of_all_tokens(family):
     zoo = FAMILIES[family].build()
     forced = force(zoo.inputs, [[20, 30, 40], [50]], 0)
-    prefix = DensePrefix(zoo.model, forced, ())
+    prefix = DensePrefix.of(zoo.model, forced, ())
     assert prefix.logits.shape[:2] == forced.targets.shape
     positions = zoo.model._prepare_position_ids_for_generation(forced.inputs["input_ids"], dict(forced.inputs))
     with torch.no_grad():
@@ -26,7 +26,7 @@ def test_logits_predict_the_continuations_also_where_a_model_gives_those_of_all_
 @pytest.mark.parametrize("entry", [0, 2, 5])
 def test_a_rerun_runs_the_layers_from_its_entry_on_and_no_other(entry):
     zoo = FAMILIES["llava"].build()
-    prefix = DensePrefix(zoo.model, force(zoo.inputs, [[20, 30], [50]], 0), ())
+    prefix = DensePrefix.of(zoo.model, force(zoo.inputs, [[20, 30], [50]], 0), ())
     layers = zoo.model.get_decoder().layers
     halved = [layers[i].register_forward_hook(lambda module, args, output: output / 2) for i in (2, 5)]
     with torch.no_grad():
