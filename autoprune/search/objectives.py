@@ -35,12 +35,12 @@ def minimised(spec: StudySpec, given: Sequence[float]) -> list[float]:
 
 
 def objective_samples(spec: StudySpec, results: Sequence[SampleResult], latency: Times | None) -> ObjectiveSamples:
-    """Every objective of each sample, for racing; qualities with the sign that makes more better."""
+    """Every objective of each row, for racing; a time counts for all rows alike, qualities with more being better."""
 
     def of(name: str) -> list[float]:
         row = OBJECTIVES[name]
         if not row.sample:
-            return [time_ratio(latency)] if latency else []
+            return [time_ratio(latency)] * len(results) if latency else [0.0] * len(results)
         each: list[float] = [getattr(r, row.sample) for r in results]
         return each if row.kind == "cost" else [-row.minimised(value) for value in each]
 

@@ -1,10 +1,16 @@
 """Racing: a candidate is stopped early when a measured point that costs no more is better with confidence.
 
-Looks are taken after 16, 32, 64 … samples. Errors over all looks together stay below `RISK`: each look has the same
-share of it (Bonferroni). The test at a look compares one incumbent with the candidate on the same samples, summed per
-group, because the samples of one image are not independent. If the candidate were as good, the sign of each group's sum
-would be a fair coin, and a sum of s with groups' sums d_g is reached with probability ≤ exp(-s² / (2 Σ d_g²))
-(Hoeffding 1963): a bound that holds for any number of groups, so a few samples never stop a candidate by themselves.
+The test at a look compares one incumbent with the candidate on the rows that the candidate was measured on. The rows of
+one image are not independent, so a group counts once, by the sign of its summed difference. If the candidate were as
+good as the incumbent, each of these signs would be a fair coin; the probability of at least so many for the incumbent
+is therefore exact for any number of groups and any dependence within them (sign test; with one row per group and
+verdicts of 0 or 1 it is McNemar's exact test). What is exact is this probability for the rows that were measured: they
+are taken as they come, and the incumbent was chosen beforehand.
+
+Several looks share the error: each doubling of the rows may spend the same part of `RISK`, as in Pocock's design (1977)
+where looks are equally strict, and a look between two doublings spends the part since the look before it (Lan & DeMets
+1983). The parts are added up without regard to how the looks depend on each other, so all looks together err with at
+most `RISK`.
 """
 
 from __future__ import annotations
@@ -14,18 +20,20 @@ import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from autoprune.evaluate.paired import signs
+
 FIRST_LOOK = 16
 RISK = 0.05
 """Largest probability that a candidate as good as the incumbent is stopped at any look."""
 
 
-def looks(samples: int) -> list[int]:
-    """Numbers of samples after which a candidate is looked at; the last one is all of them."""
+def looks(rows: int) -> list[int]:
+    """Numbers of rows after which a candidate is looked at; the last one is all of them."""
     counts, count = [], FIRST_LOOK
-    while count < samples:
+    while count < rows:
         counts.append(count)
         count *= 2
-    return [*counts, samples]
+    return [*counts, rows]
 
 
 def race_order(count: int) -> list[int]:
@@ -33,13 +41,19 @@ def race_order(count: int) -> list[int]:
     return sorted(range(count), key=lambda i: hashlib.sha256(f"race:{i}".encode()).digest())
 
 
+def spent(seen: int, rows: int) -> float:
+    """Part of the risk that looks at up to `seen` of all `rows` may spend: the same for each doubling."""
+    start = FIRST_LOOK // 2
+    return math.log2(seen / start) / math.log2(rows / start) if rows > seen > start else float(seen >= rows)
+
+
 @dataclass(frozen=True)
 class ObjectiveSamples:
-    """Every objective of each sample, of a candidate or of a measured point.
+    """Every objective of each row, of a candidate or of a measured point.
 
     Attributes:
-        costs: One list per cost objective: the cost of each sample, less is better.
-        qualities: One list per quality objective: the quality of each sample, MORE is better.
+        costs: One list per cost objective: the cost of each row, less is better.
+        qualities: One list per quality objective: the quality of each row, MORE is better.
     """
 
     costs: Sequence[Sequence[float]]
@@ -47,31 +61,27 @@ class ObjectiveSamples:
 
 
 def is_beaten(
-    candidate: ObjectiveSamples, incumbent: ObjectiveSamples, groups: Sequence[Hashable], samples: int
+    candidate: ObjectiveSamples,
+    incumbent: ObjectiveSamples,
+    groups: Sequence[Hashable],
+    rows: int,
+    looked: int = 0,
 ) -> bool:
     """Whether the incumbent costs no more and is better with confidence in every quality objective.
 
     Args:
-        candidate: Its samples so far.
-        incumbent: The same samples of a measured point.
-        groups: Cluster of each of these samples.
-        samples: How many samples the whole data set has.
+        candidate: Its rows so far.
+        incumbent: The same rows of a measured point.
+        groups: Cluster of each of these rows.
+        rows: How many rows the whole data set has; with all of them a candidate is complete and no test is needed.
+        looked: Rows of the candidate at the look before.
     """
+    if len(groups) >= rows:
+        return False
     if any(sum(theirs) > sum(ours) for ours, theirs in zip(candidate.costs, incumbent.costs, strict=True)):
         return False
-    number_of_looks = len(looks(samples)) - 1  # at the last look the candidate is complete
-    if number_of_looks == 0:
-        return False
+    level = RISK * (spent(len(groups), rows) - spent(looked, rows))
     return all(
-        chance_of_no_worse(ours, theirs, groups) <= RISK / number_of_looks
+        signs(theirs, ours, groups).p <= level
         for ours, theirs in zip(candidate.qualities, incumbent.qualities, strict=True)
     )
-
-
-def chance_of_no_worse(candidate: Sequence[float], incumbent: Sequence[float], groups: Sequence[Hashable]) -> float:
-    """Upper bound of the chance to see the incumbent this far ahead if the candidate were as good."""
-    ahead: dict[Hashable, float] = {}
-    for ours, theirs, group in zip(candidate, incumbent, groups, strict=True):
-        ahead[group] = ahead.get(group, 0.0) + theirs - ours
-    total, squares = math.fsum(ahead.values()), math.fsum(d * d for d in ahead.values())
-    return math.exp(-total * total / (2 * squares)) if total > 0 else 1.0

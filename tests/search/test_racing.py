@@ -1,8 +1,9 @@
+import math
 import random
 
 import pytest
 
-from autoprune.search.racing import FIRST_LOOK, RISK, ObjectiveSamples, chance_of_no_worse, is_beaten, looks
+from autoprune.search.racing import FIRST_LOOK, RISK, ObjectiveSamples, is_beaten, looks, spent
 
 
 def samples(correct: list[float], cost: float = 1.0) -> ObjectiveSamples:
@@ -11,9 +12,15 @@ def samples(correct: list[float], cost: float = 1.0) -> ObjectiveSamples:
 
 def stopped(candidate: list[float], incumbent: list[float], groups: list[int]) -> int | None:
     """The look at which a race ends early, if it does."""
-    for count in looks(len(candidate))[:-1]:
-        if is_beaten(samples(candidate[:count]), samples(incumbent[:count]), groups[:count], len(candidate)):
+    return stopped_at(looks(len(candidate))[:-1], candidate, incumbent, groups)
+
+
+def stopped_at(counts: list[int], candidate: list[float], incumbent: list[float], groups: list[int]) -> int | None:
+    looked = 0
+    for count in counts:
+        if is_beaten(samples(candidate[:count]), samples(incumbent[:count]), groups[:count], len(candidate), looked):
             return count
+        looked = count
     return None
 
 
@@ -69,7 +76,51 @@ def test_a_better_candidate_is_never_stopped_by_a_dearer_or_worse_incumbent() ->
 
 
 def test_one_group_is_no_evidence() -> None:
-    assert chance_of_no_worse([0.0] * FIRST_LOOK, [1.0] * FIRST_LOOK, ["same image"] * FIRST_LOOK) > 0.5
+    worst, best = samples([0.0] * FIRST_LOOK), samples([1.0] * FIRST_LOOK)
+    assert is_beaten(worst, best, list(range(FIRST_LOOK)), 256)
+    assert not is_beaten(worst, best, ["same image"] * FIRST_LOOK, 256)
+
+
+def test_seven_unanimous_groups_are_enough_and_one_against_them_is_not() -> None:
+    """Hoeffding's bound needed nine."""
+    lost = [0.0] * 7 + [1.0] * 9
+    groups = list(range(FIRST_LOOK))
+    assert is_beaten(samples(lost), samples([1.0] * FIRST_LOOK), groups, 256)
+    assert not is_beaten(samples([1.0, *lost[1:]]), samples([0.0] + [1.0] * 15), groups, 256)
+    assert not is_beaten(samples([0.0] * 6 + [1.0] * 10), samples([1.0] * FIRST_LOOK), groups, 256)
+
+
+@pytest.mark.parametrize("counts", [[16, 32, 64, 128], [21, 40, 41, 200], [9, 10, 11, 12, 13, 14, 15, 16], [255]])
+def test_looks_together_spend_no_more_than_the_risk_wherever_they_are(counts: list[int]) -> None:
+    parts = [spent(here, 256) - spent(before, 256) for before, here in zip((0, *counts), counts, strict=False)]
+    assert all(part >= 0 for part in parts)
+    assert sum(parts) <= 1
+    rng = random.Random(0)
+    races, wrong = 3000, 0
+    for _ in range(races):
+        signs = [rng.choice((1, -1)) for _ in range(256)]
+        candidate, incumbent = [float(s < 0) for s in signs], [float(s > 0) for s in signs]
+        wrong += stopped_at(counts, candidate, incumbent, list(range(256))) is not None
+    assert wrong / races <= RISK
+
+
+def test_it_stops_earlier_than_hoeffdings_bound_did() -> None:
+    def hoeffding(candidate: list[float], incumbent: list[float]) -> int:
+        for count in (16, 32, 64, 128):
+            ahead = [b - a for a, b in zip(candidate[:count], incumbent[:count], strict=True)]
+            total, squares = sum(ahead), sum(d * d for d in ahead)
+            if total > 0 and math.exp(-total * total / (2 * squares)) <= RISK / 4:
+                return count
+        return 256
+
+    rng = random.Random(0)
+    new = old = 0
+    for _ in range(300):
+        incumbent = [float(rng.random() < 0.95) for _ in range(256)]
+        candidate = [float(rng.random() < 0.75) for _ in range(256)]
+        new += stopped(candidate, incumbent, list(range(256))) or 256
+        old += hoeffding(candidate, incumbent)
+    assert new < 0.85 * old, (new, old)
 
 
 def test_every_quality_must_be_worse() -> None:
