@@ -14,12 +14,12 @@ from autoprune.search.assembly import assemble
 from autoprune.search.collect import Collector
 from autoprune.search.costs import Phase, PhaseCost
 from autoprune.search.front import FrontFile
-from autoprune.search.initial import initial_schedules
 from autoprune.search.inputs import read_inputs
 from autoprune.search.ledger import Ledger
 from autoprune.search.lock import claimed_folder
 from autoprune.search.loop import SearchLoop
 from autoprune.search.outputs import write_outputs
+from autoprune.search.problem import make_policy, search_problem
 from autoprune.search.scope import Scope
 from autoprune.search.spec import StudySpec
 from autoprune.search.stopping import noticing_interrupts
@@ -88,9 +88,11 @@ def run_study(
         collector = Collector(study, executor, ledger, on_event, stop)
         dense = collector.dense()
 
-        trials.enqueue(initial_schedules(scope.baselines, scope.space, inputs.num_layers))
+        problem = search_problem(study, scope)
+        policy = make_policy(study, scope.space, problem)
         on_event(Event("phase", "searching", 0, spec.search.trials))
-        SearchLoop(study, trials, executor, ledger, dense, on_event, stop).run()
+        keys = [candidate.schedule.key for candidate in problem.initial]
+        SearchLoop(study, policy, keys, trials, executor, ledger, dense, on_event, stop).run()
         searched, ended = time.time(), tuple(trials.all())
 
         times: dict[str, Times] = {}

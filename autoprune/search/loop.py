@@ -1,296 +1,315 @@
-"""The search loop: draws candidates, evaluates them on workers, races them, and ends every trial exactly once."""
+"""The search loop: runs on workers what a policy asks for, and ends every trial exactly once.
+
+The policy decides what is measured next; the loop asks it, looks up what the ledger has, gives the rest to workers,
+writes results down and tells the policy. A candidate whose rows were begun stays a running trial until all of them are
+known, until a measured point beats it with confidence, or until the search ends.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from itertools import takewhile
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
-from autoprune.errors import AutopruneError, EvaluationError
-from autoprune.evaluate.objectives import FIGURES
-from autoprune.evaluate.results import SampleResult, summarise
+from autoprune.errors import AutopruneError
+from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
-from autoprune.search import objectives, sampler
+from autoprune.search import objectives
+from autoprune.search.batches import Offer, next_batch
+from autoprune.search.budget import Budget
 from autoprune.search.incumbents import Incumbents
 from autoprune.search.ledger import Ledger
-from autoprune.search.racing import looks, race_order
+from autoprune.search.outcomes import Outcomes
+from autoprune.search.policy.protocol import Policy, Proposal
 from autoprune.search.study import Study
-from autoprune.search.trials import (
-    COUNTED,
-    MEASURED,
-    Candidate,
-    EndedTrial,
-    Trials,
-    ended_of,
-    is_distinct,
-    measured_of,
-    schedule_of,
-)
+from autoprune.search.trials import Candidate, Trials, candidate_of, ended_of, is_distinct, measured_of, schedule_of
 from autoprune.search.workers.protocol import Event, Executor, OnEvent, Task, TaskResult, Times, Verb
 
 LOSSES_ALLOWED = 1
 """Workers that may die with one candidate; with one more it is to blame."""
-_FAILURES_AT_START = 5
-_RESTLESS_DRAWS, _EXHAUSTED_DRAWS = 5, 100
+_LOOK_AHEAD = 16  # initial schedules from which batches are chosen; what is drawn is asked for one by one
 
 
 @dataclass(frozen=True)
-class RunningCandidate:
-    """A candidate of the search with its measurements so far.
+class OpenCandidate:
+    """A candidate that has not ended, with what is known of it.
 
     Attributes:
-        candidate: The trial.
-        results: Of the first rows of a race, in its order.
+        candidate: The candidate and its trial.
+        results: By row.
         times: Measured times, where the study asks for them.
+        looked: Rows that it had when it was last compared with the incumbents.
+        is_running: Whether its trial runs; else it is queued.
     """
 
     candidate: Candidate
-    results: tuple[SampleResult, ...] = ()
+    results: Mapping[int, SampleResult] = field(default_factory=dict)
     times: Times | None = None
+    looked: int = 0
+    is_running: bool = False
 
     @property
-    def key(self) -> str:
-        """Key of the schedule."""
-        return self.candidate.schedule.key
+    def schedule(self) -> Schedule:
+        """What is tried."""
+        return self.candidate.schedule
 
 
 class SearchLoop:
-    """Runs candidates on an executor until the study has its trials.
+    """Runs the candidates of a policy on an executor.
 
     Args:
-        dense: The reference on all calibration samples.
-        stopping: Asked before a new candidate is started; True = finish what runs.
+        policy: What to measure next; it is told everything that earlier runs have measured.
+        initial: Keys of the schedules that are measured whatever is found out; they are asked for in advance.
+        dense: The reference on all calibration rows.
+        stopping: Asked before a task is started; True = finish what runs.
     """
 
     def __init__(
         self,
         study: Study,
+        policy: Policy,
+        initial: Sequence[str],
         trials: Trials,
         executor: Executor,
         ledger: Ledger,
-        dense: list[SampleResult],
+        dense: Sequence[SampleResult],
         on_event: OnEvent,
         stopping: Callable[[], bool],
     ) -> None:
         spec, data = study.spec, study.inputs.calibration
-        self._spec, self._data, self._key = spec, data, study.key("calibration")
+        self._spec, self._size, self._key = spec, data.size, study.key("calibration")
+        self._policy, self._unasked = policy, set(initial)
         self._trials, self._executor, self._ledger = trials, executor, ledger
-        self._dense, self._on_event, self._stopping = dense, on_event, stopping
-        self._order = race_order(data.size)
-        self._looks = looks(data.size) if spec.search.racing else [data.size]
+        self._dense = {result.index: result for result in dense}
+        self._on_event, self._stopping = on_event, stopping
         self._incumbents = Incumbents(spec, data.groups)
         self._incumbents.add("dense", dense, {"prefill_ms": 1.0, "prefill_dense_ms": 1.0})
-        self._ended: dict[str, EndedTrial] = {}
-        self._counts = dict.fromkeys((*COUNTED, TrialState.FAIL), 0)
-        self._running: dict[int, RunningCandidate] = {}
-        self._ready: list[RunningCandidate] = []
-        self._followers: dict[str, list[Candidate]] = {}
-        """Running schedules, with the later trials that drew the same one; they end with it."""
+        self._budget = Budget.of(spec.search)
+        self._outcomes = Outcomes(spec, trials, dense, on_event)
+        self._open: dict[str, OpenCandidate] = {}
+        self._offers: list[Offer] = []
+        self._again: list[tuple[Offer, ...]] = []
+        self._running: dict[int, tuple[Offer, ...]] = {}
         self._tasks = 0
-        self._repeats = 0
-        self._exhausted = False
-        for trial in trials.all():
-            self._take_up(trial)
+        self._idle = self._exhausted = False
+        """Whether the policy is asked again only once it is told something, and whether it had nothing left."""
+        self._take_up()
 
     def run(self) -> None:
-        """Searches until the trials or the minutes are used up, or the space is.
+        """Searches until the budget is used up, or the policy has nothing more.
 
         Raises:
             EvaluationError: too many candidates fail.
             AutopruneError: a bug, with the number of the trial that met it.
         """
-        minutes = self._spec.search.minutes
-        self._deadline = time.monotonic() + 60 * minutes if minutes else None
         while True:
-            while self._executor.free() and (candidate := self._next()):
-                self._submit(candidate)
+            while self._executor.free() and (batch := self._next_batch()):
+                self._submit(batch)
             if self._executor.free() and not self._running:
-                return
+                break
             for result in self._executor.wait(timeout=1.0):
-                self._handle(result)
+                self._handle(self._running.pop(result.task.number), result)
+        if self._exhausted and not self._stopping():
+            self._warn(f"the space has no more to give: {self._tried()} distinct candidates were tried")
+        for key, one in list(self._open.items()):
+            if one.is_running:
+                reason = f"the search ended after {len(one.results)} of {self._size} rows; others were worth more"
+                self._end(key, TrialState.PRUNED, reason, unfinished=True)
 
-    def _next(self) -> RunningCandidate | None:
-        """A candidate with work to do; those without are ended on the way."""
-        if self._ready:
-            return self._ready.pop(0)
-        while self._may_start():
-            candidate, left = self._trials.take(at_random=self._repeats >= _RESTLESS_DRAWS)
-            if left and self._spec.workers.count == 0:
-                # The worker that died with this trial was the driver itself.
-                candidate = self._trials.note_loss(candidate)
-            if self._is_repeat(candidate):
-                continue
-            if candidate.losses > LOSSES_ALLOWED:
-                self._fail(candidate, f"{candidate.losses} workers died with it")
-                continue
-            running = RunningCandidate(candidate, self._known(candidate.schedule))
-            self._followers[running.key] = []
-            self._repeats = 0
-            if not self._is_decided(running):
-                return running
+    def _next_batch(self) -> tuple[Offer, ...] | None:
+        """Candidates for one worker."""
+        if self._stopping():
+            return None
+        if self._again:
+            return self._again.pop(0)
+        while not self._offers or (self._unasked and len(self._offers) < _LOOK_AHEAD):
+            if (offer := self._ask()) is None:
+                break
+            self._offers.append(offer)
+        if not self._offers:
+            return None
+        batch = next_batch(self._offers, max(1, self._spec.workers.count))
+        self._offers = [offer for offer in self._offers if offer not in batch]
+        return batch
+
+    def _ask(self) -> Offer | None:
+        """What the policy wants measured next and the ledger does not have; None if there is nothing for now."""
+        while not self._idle and not self._budget.is_over():
+            proposal = self._policy.ask()
+            self._idle = self._exhausted = proposal is None
+            if proposal is not None and (offer := self._offered(proposal)):
+                return offer
         return None
 
-    def _known(self, schedule: Schedule) -> tuple[SampleResult, ...]:
-        """What the ledger has of a schedule, from the first row of the race on up to the first gap."""
-        known = self._ledger.results(self._key, schedule)
-        return tuple(known[row] for row in takewhile(known.__contains__, self._order))
+    def _offered(self, proposal: Proposal) -> Offer | None:
+        """The rows of a proposal that are not known; None if the budget does not allow them or there are none."""
+        key = proposal.schedule.key
+        self._unasked = self._unasked - {key} if proposal.origin != "sampler" else set()
+        known = self._open[key].results if key in self._open else self._ledger.results(self._key, proposal.schedule)
+        wanted = proposal.rows if self._spec.search.racing else range(self._size)
+        rows = tuple(row for row in wanted if row not in known)
+        new = key not in self._open and key not in self._outcomes
+        if not self._budget.allows(len(rows), self._tried() + new):
+            self._idle = True
+            return None
+        if key not in self._open:
+            earlier = self._outcomes.number_of(key)
+            candidate = self._trials.enqueue(proposal.schedule, proposal.name, proposal.origin, continues=earlier)
+            self._open[key] = OpenCandidate(candidate)
+            self._budget.spent += len(known)
+            self._learn(key, known)
+            if key not in self._open:
+                return None
+        self._budget.spent += len(rows)
+        candidate = self._open[key].candidate
+        offer = Offer(proposal.schedule, rows, candidate.origin, alone=candidate.losses > 0)
+        return offer if rows or self._lacks_times(offer) else None
 
-    def _may_start(self) -> bool:
-        if self._stopping() or self._exhausted or (self._deadline and time.monotonic() > self._deadline):
-            return False
-        if self._trials.left_running():
-            return True  # a dead driver counted them already
-        return self._counted() + len(self._followers) < self._spec.search.trials
+    def _tried(self) -> int:
+        return len(self._open.keys() | self._outcomes.counted())
 
-    def _counted(self) -> int:
-        return sum(self._counts[state] for state in COUNTED)
-
-    def _is_repeat(self, candidate: Candidate) -> bool:
-        """Ends a duplicate like the first trial of its schedule, or lets it wait for the one that runs."""
-        key = candidate.schedule.key
-        first = self._ended.get(key)
-        if first is None and key not in self._followers:
-            return False
-        self._repeats += 1
-        if self._repeats >= _EXHAUSTED_DRAWS:
-            self._exhausted = True
-            self._on_event(
-                Event("warning", f"{self._repeats} draws in a row were repeats: the space has no more to give")
-            )
-        if first is None:
-            self._followers[key].append(candidate)
-        else:
-            self._end_one(candidate, first.as_duplicate())
-        return True
-
-    def _submit(self, running: RunningCandidate) -> None:
+    def _submit(self, batch: tuple[Offer, ...]) -> None:
         self._tasks += 1
-        self._running[self._tasks] = running
-        candidate, start = running.candidate, len(running.results)
-        stop = self._data.size if candidate.origin == "baseline" else next(n for n in self._looks if n > start)
-        verb: Verb = "latency" if self._lacks_times(running) else "evaluate"
-        rows = tuple(self._order[start:stop])
-        self._executor.submit(Task(self._tasks, verb, (candidate.schedule,), "calibration", rows))
+        self._running[self._tasks] = batch
+        for offer in batch:
+            one = self._begun(offer.schedule.key)
+            if self._spec.workers.count == 0:
+                self._trials.note_start(one.candidate, len(one.results))
+        schedules = tuple(offer.schedule for offer in batch)
+        verb: Verb = "latency" if any(map(self._lacks_times, batch)) else "evaluate"
+        self._executor.submit(Task(self._tasks, verb, schedules, "calibration", batch[0].rows))
 
-    def _lacks_times(self, running: RunningCandidate) -> bool:
-        return objectives.is_timed(self._spec) and running.times is None
+    def _begun(self, key: str) -> OpenCandidate:
+        """The candidate, its trial running."""
+        one = self._open[key]
+        if not one.is_running:
+            self._trials.begin(one.candidate)
+            one = self._open[key] = replace(one, is_running=True)
+        return one
 
-    def _handle(self, result: TaskResult) -> None:
-        running = self._running.pop(result.task.number)
-        candidate = running.candidate
+    def _lacks_times(self, offer: Offer) -> bool:
+        return objectives.is_timed(self._spec) and self._open[offer.schedule.key].times is None
+
+    def _handle(self, batch: tuple[Offer, ...], result: TaskResult) -> None:
+        reason = result.failure or result.lost or (str(result.bug) if result.bug else "")
+        if result.value is None and len(batch) > 1:
+            # One of them spoils it for all.
+            for offer in batch:
+                self._note_attempt(result, offer, "split", reason)
+            self._again = [(replace(offer, alone=True),) for offer in batch] + self._again
+        elif result.value is None:
+            self._handle_failure(batch[0], result, reason)
+        elif result.task.verb == "latency":
+            for offer, times in zip(batch, result.value, strict=True):
+                key = offer.schedule.key
+                self._open[key] = replace(self._open[key], times=times)
+            if batch[0].rows:
+                self._again.insert(0, batch)
+            else:
+                for offer in batch:
+                    self._learn(offer.schedule.key, {})
+        else:
+            for offer, results in zip(batch, result.value, strict=True):
+                self._note_attempt(result, offer, "done")
+                self._ledger.add(self._key, offer.schedule, results)
+                self._learn(offer.schedule.key, {r.index: r for r in results})
+
+    def _handle_failure(self, offer: Offer, result: TaskResult, reason: str) -> None:
+        key = offer.schedule.key
+        candidate = self._open[key].candidate
         if result.bug is not None:
             raise AutopruneError(
                 f"trial {candidate.number} stopped the study: {type(result.bug).__name__}: {result.bug}",
                 remedy="this is a bug of autoprune or of the model's code; a resumed study runs the trial again",
             ) from result.bug
+        self._note_attempt(result, offer, "failed" if result.failure else "lost", reason)
         if result.failure:
-            self._note_attempt(result, candidate, "failed", result.failure)
-            self._fail(candidate, result.failure)
-        elif result.lost:
-            self._handle_loss(running, result, result.lost)
+            self._fail(key, reason)
         else:
-            running = self._with_value(running, result)
-            if self._is_decided(running):
-                self._note_attempt(result, candidate, "done")
-            else:
-                self._ready.insert(0, running)
+            self._charge(key, f"the last one: {reason}")
+            if key in self._open:
+                self._again.append((replace(offer, alone=True),))
+                self._warn(f"trial {candidate.number} lost its worker and is tried again: {reason}")
 
-    def _handle_loss(self, running: RunningCandidate, result: TaskResult, reason: str) -> None:
-        candidate = self._trials.note_loss(running.candidate)
-        self._note_attempt(result, candidate, "lost", reason)
+    def _charge(self, key: str, reason: str) -> None:
+        """Notes that a worker died with a candidate; with one too many it has failed."""
+        one = self._open[key]
+        candidate = self._trials.note_loss(one.candidate)
+        self._open[key] = replace(one, candidate=candidate)
         if candidate.losses > LOSSES_ALLOWED:
-            self._fail(candidate, f"{candidate.losses} workers died with it; the last one: {reason}")
-            return
-        self._on_event(Event("warning", f"trial {candidate.number} lost its worker and is tried again: {reason}"))
-        self._ready.append(replace(running, candidate=candidate))
+            self._fail(key, f"{candidate.losses} workers died with it; {reason}")
 
-    def _note_attempt(self, result: TaskResult, candidate: Candidate, outcome: str, reason: str = "") -> None:
-        self._ledger.add_attempt(self._spec.name, candidate.number, result.worker, outcome, reason)
+    def _note_attempt(self, result: TaskResult, offer: Offer, outcome: str, reason: str = "") -> None:
+        number = self._open[offer.schedule.key].candidate.number
+        self._ledger.add_attempt(self._spec.name, number, result.worker, outcome, reason)
 
-    def _with_value(self, running: RunningCandidate, result: TaskResult) -> RunningCandidate:
-        """The candidate with what a task has measured; results of samples are in the ledger from here on."""
-        if result.task.verb == "latency":
-            return replace(running, times=result.value[0])
-        results: list[SampleResult] = result.value[0]
-        self._ledger.add(self._key, running.candidate.schedule, results)
-        return replace(running, results=(*running.results, *results))
+    def _learn(self, key: str, results: Mapping[int, SampleResult]) -> None:
+        """Takes up results of a candidate, tells the policy, and ends the candidate if they decide about it."""
+        one = self._open[key]
+        one = self._open[key] = replace(one, results={**one.results, **results})
+        if results:
+            self._tell(one.schedule, list(results.values()), one.times)
+        if len(one.results) == self._size:
+            if one.times is not None or not objectives.is_timed(self._spec):
+                self._end(key, TrialState.COMPLETE)
+        elif self._spec.search.racing and one.candidate.origin != "baseline" and results:
+            winner = self._incumbents.winner_over(list(one.results.values()), one.times, one.looked)
+            self._open[key] = replace(one, looked=len(one.results))
+            if winner is not None:
+                self._policy.fail(one.schedule)
+                reason = f"after {len(one.results)} rows {winner} costs no more and is better with confidence"
+                self._end(key, TrialState.PRUNED, reason)
 
-    def _is_decided(self, running: RunningCandidate) -> bool:
-        """Whether its samples decide about a candidate; then its trial is complete, or stopped by racing."""
-        if self._lacks_times(running):
-            return False
-        count = len(running.results)
-        if count == self._data.size:
-            self._complete(running)
-            return True
-        if count not in self._looks or running.candidate.origin == "baseline":
-            return False
-        winner = self._incumbents.winner_over(running.results, running.times)
-        if winner is None:
-            return False
-        reason = f"after {count} samples {winner} costs no more and is better with confidence"
-        self._end(running.candidate, TrialState.PRUNED, None, self._figures(running, reason))
-        return True
+    def _tell(self, schedule: Schedule, results: Sequence[SampleResult], times: Times | None) -> None:
+        losses = objectives.losses(self._spec, self._dense, results)
+        self._policy.tell(schedule, losses, objectives.costs(self._spec, results, times))
+        self._idle = False
 
-    def _complete(self, running: RunningCandidate) -> None:
-        values = objectives.values(self._spec, summarise(running.results), running.times)
-        self._incumbents.add(f"trial {running.candidate.number}", running.results, running.times)
-        self._end(running.candidate, TrialState.COMPLETE, tuple(values), self._figures(running))
+    def _fail(self, key: str, reason: str) -> None:
+        self._policy.fail(self._open[key].schedule)
+        self._idle = False
+        self._end(key, TrialState.FAIL, reason)
 
-    def _figures(self, running: RunningCandidate, reason: str | None = None) -> dict[str, Any]:
-        summary = summarise(running.results)
-        figures = {row.figure: getattr(summary, row.figure) for row in FIGURES} | {"samples": summary.samples}
-        attributes: dict[str, Any] = {MEASURED: {**figures, "latency": running.times, "reason": reason}}
-        if self._spec.constraints.max_drop:
-            attributes[sampler.CONSTRAINTS] = objectives.violations(self._spec, self._dense, running.results)
-        return attributes
+    def _end(self, key: str, state: TrialState, reason: str | None = None, *, unfinished: bool = False) -> None:
+        one = self._begun(key)
+        del self._open[key]
+        results = list(one.results.values())
+        if state == TrialState.COMPLETE:
+            self._incumbents.add(f"trial {one.candidate.number}", results, one.times)
+        spent = {"row_forwards": self._budget.spent, "row_budget": self._budget.rows}
+        self._outcomes.end(one.candidate, state, results, one.times, spent, reason, unfinished=unfinished)
 
-    def _fail(self, candidate: Candidate, reason: str) -> None:
-        self._end(candidate, TrialState.FAIL, None, {MEASURED: {"reason": reason}})
-        failed, others = self._counts[TrialState.FAIL], self._counted()
-        if (others == 0 and failed >= _FAILURES_AT_START) or (failed + others >= 10 and failed > others):
-            raise EvaluationError(
-                f"{failed} of {failed + others} candidates failed; the last one, trial {candidate.number}: {reason}",
-                remedy="remove the cause; the study resumes where it stopped",
-            )
+    def _warn(self, message: str) -> None:
+        self._on_event(Event("warning", message))
 
-    def _end(
-        self, candidate: Candidate, state: TrialState, values: tuple[float, ...] | None, attributes: dict[str, Any]
-    ) -> None:
-        """Ends a trial and those that drew the same schedule."""
-        ended = EndedTrial(candidate.number, state, values, attributes)
-        followers = self._followers.pop(candidate.schedule.key, [])
-        self._ended[candidate.schedule.key] = ended
-        self._counts[state] += 1
-        self._end_one(candidate, ended)
-        for follower in followers:
-            self._end_one(follower, ended.as_duplicate())
-
-    def _end_one(self, candidate: Candidate, ended: EndedTrial) -> None:
-        self._trials.end(candidate, ended)
-        data = {
-            "trial": candidate.number,
-            "state": ended.state.name,
-            "name": candidate.name,
-            "values": ended.values and list(ended.values),
-            "reason": ended.reason,
-            "duplicate_of": ended.duplicate_of,
-            "schedule": candidate.schedule.to_json_dict(),
-        }
-        message = f"trial {candidate.number} {ended.state.name}" + (f": {ended.reason}" if ended.reason else "")
-        self._on_event(Event("trial", message, self._counted(), self._spec.search.trials, data))
-
-    def _take_up(self, trial: FrozenTrial) -> None:
-        """Takes up a trial that an earlier run has ended."""
-        if not trial.state.is_finished() or not is_distinct(trial):
-            return
-        schedule = schedule_of(trial)
-        self._ended[schedule.key] = ended_of(trial)
-        self._counts[trial.state] += 1
-        if trial.state == TrialState.COMPLETE:
+    def _take_up(self) -> None:
+        """Takes up what earlier runs have measured, and what a dead driver left running."""
+        finished = [t for t in self._trials.all() if t.state.is_finished() and is_distinct(t)]
+        for trial in {candidate_of(t)["key"]: t for t in finished}.values():
+            schedule, ended, times = schedule_of(trial), ended_of(trial), measured_of(trial).get("latency")
+            self._outcomes.take_up(schedule.key, ended)
+            self._unasked.discard(schedule.key)
             results = list(self._ledger.results(self._key, schedule).values())
-            self._incumbents.add(f"trial {trial.number}", results, measured_of(trial).get("latency"))
+            self._budget.spent += len(results)
+            if results:
+                self._tell(schedule, results, times)
+            if trial.state == TrialState.COMPLETE:
+                self._incumbents.add(f"trial {trial.number}", results, times)
+            elif ended.is_final:
+                self._policy.fail(schedule)
+        for candidate in self._trials.left_running():
+            self._resume(candidate)
+
+    def _resume(self, candidate: Candidate) -> None:
+        """Takes up a candidate that a dead driver left running."""
+        key, known = candidate.schedule.key, self._ledger.results(self._key, candidate.schedule)
+        self._open[key] = OpenCandidate(candidate, looked=len(known), is_running=True)
+        self._budget.spent += len(known)
+        if self._spec.workers.count == 0 and candidate.rows_at_start in (None, len(known)):
+            # The worker that died with this trial was the driver itself.
+            self._charge(key, "the last one was this process")
+        elif candidate.losses > LOSSES_ALLOWED:
+            self._fail(key, f"{candidate.losses} workers died with it")
+        if key in self._open:
+            self._learn(key, known)

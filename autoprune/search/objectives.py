@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from autoprune.evaluate.objectives import LATENCY, OBJECTIVES, Direction, time_ratio
 from autoprune.evaluate.results import SampleResult, Summary, compare
@@ -45,6 +45,23 @@ def objective_samples(spec: StudySpec, results: Sequence[SampleResult], latency:
         return each if row.kind == "cost" else [-row.minimised(value) for value in each]
 
     return ObjectiveSamples([of(name) for name in spec.costs], [of(name) for name in spec.qualities])
+
+
+def losses(
+    spec: StudySpec, dense: Mapping[int, SampleResult], results: Sequence[SampleResult]
+) -> dict[int, tuple[float, ...]]:
+    """Loss of each quality by row: dense minus candidate, with more being better."""
+    rows = [OBJECTIVES[name] for name in spec.qualities]
+    return {
+        r.index: tuple(q.lost(getattr(dense[r.index], q.sample), getattr(r, q.sample)) for q in rows) for r in results
+    }
+
+
+def costs(spec: StudySpec, results: Sequence[SampleResult], latency: Times | None) -> dict[str, float]:
+    """Each cost relative to dense over these results; a time only if it was measured."""
+    rows = [OBJECTIVES[name] for name in spec.costs]
+    found = {row.name: row.of(results) for row in rows if row.sample}
+    return found | {LATENCY.name: time_ratio(latency)} if latency else found
 
 
 def violations(spec: StudySpec, dense: Sequence[SampleResult], results: Sequence[SampleResult]) -> list[float]:

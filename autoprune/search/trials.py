@@ -1,50 +1,59 @@
-"""The trials of a study in Optuna's tables: drawn, ended, queued and taken up again."""
+"""The trials of a study in Optuna's tables: queued, begun, ended and taken up again.
+
+Optuna keeps the record; what is tried next is a policy's choice. A trial is queued with its schedule, and with the
+parameters that describe it where the space has it; it runs while it is measured, and ends once.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from autoprune.errors import StudyError
 from autoprune.evaluate.metrics import EXACT_MATCH, load_metric
 from autoprune.schedule import Schedule
 from autoprune.search import objectives, sampler
-from autoprune.search.initial import InitialSchedule, Origin
+from autoprune.search.initial import Origin
 from autoprune.search.space import SearchSpace
 from autoprune.search.spec import StudySpec
 from autoprune.search.storage import Database
 from autoprune.search.workers.protocol import Inputs
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
-CANDIDATE, MEASURED, DUPLICATE_OF = "candidate", "measured", "duplicate_of"
+CANDIDATE, MEASURED, DUPLICATE_OF, CONTINUES = "candidate", "measured", "duplicate_of", "continues"
 """User attributes of a trial."""
+UNFINISHED = "unfinished"
+"""In `MEASURED`, of a trial that ended with the search: it may be taken up again."""
+_LOSSES, _ROWS_AT_START = "losses", "rows_at_start"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A running trial and its schedule.
+    """A schedule that is tried, and its trial.
 
     Attributes:
-        trial: Optuna's handle.
+        trial_id: Optuna's key of the trial.
         number: Number of the trial.
         name: For people; empty unless it is a baseline.
         origin: Why it is tried.
         schedule: What is tried.
         losses: Workers that died with it, under this driver and earlier ones.
+        rows_at_start: How many of its rows were known when it was last given to this process; None = to none.
     """
 
-    trial: Trial
+    trial_id: int
     number: int
     name: str
     origin: Origin
     schedule: Schedule
     losses: int = 0
+    rows_at_start: int | None = None
 
 
 @dataclass(frozen=True)
@@ -53,8 +62,8 @@ class EndedTrial:
 
     Attributes:
         number: Of the first trial of its schedule.
-        state: COMPLETE has values and all samples; PRUNED (stopped by racing) has none, because part of the samples is
-            not the objective; FAIL has none either.
+        state: COMPLETE has values and all rows; PRUNED has none, because part of the rows is not the objective; FAIL
+            has none either.
         values: Of the objectives, in the order of the study file.
         attributes: Figures and the reason, as the database has them.
     """
@@ -71,13 +80,9 @@ class EndedTrial:
         return reason
 
     @property
-    def duplicate_of(self) -> int | None:
-        """The first trial of its schedule, if it is not the first itself."""
-        return self.attributes.get(DUPLICATE_OF)
-
-    def as_duplicate(self) -> EndedTrial:
-        """The same end for another trial of the same schedule."""
-        return replace(self, attributes={**self.attributes, DUPLICATE_OF: self.number})
+    def is_final(self) -> bool:
+        """Whether it cannot be taken up again: not so if the search ended before its rows were measured."""
+        return not self.attributes.get(MEASURED, {}).get(UNFINISHED, False)
 
 
 class Trials:
@@ -90,14 +95,11 @@ class Trials:
     def __init__(self, spec: StudySpec, inputs: Inputs, database: Database, space: SearchSpace) -> None:
         sampler.silence_optuna()
         self._spec, self._database, self._space = spec, database, space
-        self._taken: set[int] = set()
-        self._may_be_left = True
+        self._storage = database.optuna
         self._study = database.patiently(self._open)
         self._check_identity(_identity(spec, inputs))
-        self._samplers = [
-            sampler.make_sampler(kind, spec.search.seed, len(self.all()), bool(spec.constraints.max_drop))
-            for kind in (spec.search.sampler, "random")
-        ]
+        found = [t for t in self.all() if t.state == TrialState.WAITING]
+        self._queued = {candidate_of(t)["key"]: t for t in found if candidate_of(t)}
 
     def check_model(self, fingerprint: str) -> None:
         """Refuses to go on with another model than the trials so far were measured with.
@@ -125,84 +127,109 @@ class Trials:
         """All trials, in the order of their numbers."""
         return self._database.patiently(lambda: self._study.get_trials(deepcopy=False))
 
-    def enqueue(self, initial: Sequence[InitialSchedule]) -> None:
-        """Queues the candidates that the study does not have yet."""
+    def left_running(self) -> list[Candidate]:
+        """What a dead driver left running; of trials that repeat another one, the others are ended."""
+        firsts: dict[str, int] = {}
+        left = []
+        for trial in self.all():
+            described = candidate_of(trial)
+            first = firsts.setdefault(described["key"], trial.number) if described else None
+            if trial.state != TrialState.RUNNING:
+                continue
+            if first == trial.number or trial.user_attrs.get(CONTINUES) is not None:
+                left.append(_candidate(trial))
+            else:
+                reason = "its driver died while it was drawn" if first is None else "a repeat"
+                attributes = {MEASURED: {"reason": reason}, DUPLICATE_OF: first}
+                self._end(trial._trial_id, trial.number, EndedTrial(trial.number, TrialState.FAIL, None, attributes))
+        return left
 
-        def once() -> None:
-            known = {candidate_of(t).get("key") for t in self._study.get_trials(deepcopy=False)}
-            for candidate in initial:
-                if candidate.schedule.key not in known:
-                    described = {CANDIDATE: _described(candidate.schedule, candidate.name, candidate.origin)}
-                    self._study.enqueue_trial(self._space.params(candidate.schedule) or {}, user_attrs=described)
-
-        self._database.patiently(once)
-
-    def take(self, *, at_random: bool) -> tuple[Candidate, bool]:
-        """The next candidate: one that a dead driver left running, else the next in the queue, else a new draw.
+    def enqueue(self, schedule: Schedule, name: str, origin: Origin, continues: int | None = None) -> Candidate:
+        """Queues a candidate; one that is queued already keeps its number.
 
         Args:
-            at_random: Draw without the sampler, which has fallen into repeating itself.
-
-        Returns:
-            The candidate, and whether it was left running.
+            schedule: What is tried.
+            name: For people.
+            origin: Why it is tried.
+            continues: Trial of the same schedule that an earlier search did not finish.
         """
-        self._study.sampler = self._samplers[1 if at_random else 0]
-        trial, left = self._database.patiently(self._next)
-        self._taken.add(trial.number)
-        self._may_be_left = left
-        return self._database.patiently(lambda: self._candidate(trial)), left
+        known = {"schedule": schedule.to_json_dict(), "key": schedule.key, "name": name, "origin": origin}
+        described: dict[str, Any] = {CANDIDATE: known}
+        if continues is not None:
+            described[CONTINUES] = continues
+        params, distributions = self._described(schedule)
+        waiting = optuna.trial.create_trial(
+            state=TrialState.WAITING, params=params, distributions=distributions, user_attrs=described
+        )
+        first_try = True
 
-    def left_running(self) -> bool:
-        """Whether there are trials that a dead driver left running."""
-        return self._may_be_left and self._database.patiently(lambda: bool(self._left()))
+        def once() -> FrozenTrial:
+            nonlocal first_try
+            if not first_try:  # the connection may have broken after the trial was made
+                self._queued |= {candidate_of(t).get("key"): t for t in self._with(TrialState.WAITING)}
+            first_try = False
+            if schedule.key in self._queued:
+                return self._queued.pop(schedule.key)
+            return self._storage.get_trial(self._storage.create_new_trial(self._study._study_id, waiting))
+
+        return _candidate(self._database.patiently(once))
+
+    def begin(self, candidate: Candidate) -> None:
+        """Marks a queued trial as running."""
+        self._database.patiently(
+            lambda: self._storage.set_trial_state_values(candidate.trial_id, state=TrialState.RUNNING)
+        )
+
+    def note_start(self, candidate: Candidate, rows: int) -> None:
+        """Notes before this process itself measures a candidate how many of its rows are known.
+
+        If the process dies with it, no other one is there to notice: a later one finds as many rows as there were.
+        """
+        self._set(candidate, _ROWS_AT_START, rows)
 
     def note_loss(self, candidate: Candidate) -> Candidate:
         """Adds one worker that died with the candidate, in the database too, for a later driver."""
         candidate = replace(candidate, losses=candidate.losses + 1)
-        self._database.patiently(partial(candidate.trial.set_user_attr, "losses", candidate.losses))
+        self._set(candidate, _LOSSES, candidate.losses)
         return candidate
 
     def end(self, candidate: Candidate, ended: EndedTrial) -> None:
         """Ends a trial; its attributes are written first, so that no ended trial is without them."""
+        self._end(candidate.trial_id, candidate.number, ended)
 
+    def _end(self, trial_id: int, number: int, ended: EndedTrial) -> None:
         def once() -> None:
             # If it is finished already, the tell arrived just before the connection broke.
             with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
                 for key, value in ended.attributes.items():
-                    candidate.trial.set_user_attr(key, value)
-                self._study.tell(candidate.trial, ended.values, state=ended.state)
+                    self._storage.set_trial_user_attr(trial_id, key, value)
+                self._study.tell(number, ended.values, state=ended.state)
 
         self._database.patiently(once)
+
+    def _set(self, candidate: Candidate, name: str, value: Any) -> None:
+        self._database.patiently(lambda: self._storage.set_trial_user_attr(candidate.trial_id, name, value))
+
+    def _with(self, state: TrialState) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=(state,))
 
     def _open(self) -> optuna.Study:
         wanted = objectives.directions(self._spec)
         with contextlib.suppress(optuna.exceptions.DuplicatedStudyError):
-            optuna.create_study(study_name=self._spec.name, storage=self._database.optuna, directions=wanted)
-        return optuna.load_study(study_name=self._spec.name, storage=self._database.optuna)
+            optuna.create_study(study_name=self._spec.name, storage=self._storage, directions=wanted)
+        # Nothing is drawn from it, so the sampler has no say.
+        return optuna.load_study(
+            study_name=self._spec.name, storage=self._storage, sampler=optuna.samplers.RandomSampler()
+        )
 
-    def _next(self) -> tuple[Trial, bool]:
-        if self._may_be_left and (left := self._left()):
-            return Trial(self._study, left[0]._trial_id), True
-        self._may_be_left = True  # stays so if the connection breaks after the trial was made
-        return self._study.ask(), False
-
-    def _left(self) -> list[FrozenTrial]:
-        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [t for t in running if t.number not in self._taken]
-
-    def _candidate(self, trial: Trial) -> Candidate:
-        attributes = trial.user_attrs
-        known = attributes.get(CANDIDATE, {})
-        origin: Origin = known.get("origin", "sampler")
-        if known:
-            schedule = Schedule.model_validate(known["schedule"])
-            if self._space.params(schedule) is not None:
-                self._space.suggest(trial)  # the sampler learns from parameters; they are fixed by the queue
-            name = known["name"]
-        else:
-            schedule, name = self._space.suggest(trial), ""
-            trial.set_user_attr(CANDIDATE, _described(schedule, name, origin))
-        return Candidate(trial, trial.number, name, origin, schedule, losses=int(attributes.get("losses", 0)))
+    def _described(self, schedule: Schedule) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Parameters and their distributions; none of a schedule that the space does not hold."""
+        params = self._space.params(schedule)
+        if params is None:
+            return {}, {}
+        fixed = FixedTrial(params)
+        self._space.suggest(fixed)
+        return dict(fixed.params), dict(fixed.distributions)
 
 
 def _identity(spec: StudySpec, inputs: Inputs) -> dict[str, Any]:
@@ -251,5 +278,14 @@ def measured_of(trial: FrozenTrial) -> dict[str, Any]:
     return measured
 
 
-def _described(schedule: Schedule, name: str, origin: Origin) -> dict[str, Any]:
-    return {"schedule": schedule.to_json_dict(), "key": schedule.key, "name": name, "origin": origin}
+def _candidate(trial: FrozenTrial) -> Candidate:
+    described = candidate_of(trial)
+    return Candidate(
+        trial_id=trial._trial_id,
+        number=trial.number,
+        name=described["name"],
+        origin=described["origin"],
+        schedule=schedule_of(trial),
+        losses=int(trial.user_attrs.get(_LOSSES, 0)),
+        rows_at_start=trial.user_attrs.get(_ROWS_AT_START),
+    )
