@@ -20,6 +20,7 @@ from autoprune.evaluate.sharing import Walk
 from autoprune.evaluate.trie import tree
 from autoprune.models.loading import LoadedModel
 from autoprune.pricing.cost import Pricer
+from autoprune.pricing.tokens import PromptCounts
 from autoprune.runtime import ScoreKey
 from autoprune.schedule import Criterion, Reads, Schedule
 
@@ -104,6 +105,13 @@ class Evaluator:
         self.prepare()
         flags = [flag for batch in self._batches for flag in batch.near_ties]
         return sum(flags) / len(flags)
+
+    @property
+    def prompts(self) -> tuple[PromptCounts, ...]:
+        """Token counts of each sample, as in the data."""
+        self.prepare()
+        found = {i: counts for batch in self._batches for i, counts in zip(batch.indices, batch.counts, strict=True)}
+        return tuple(found[i] for i in range(len(self._data)))
 
     def dense(self, indices: Sequence[int] | None = None) -> list[SampleResult]:
         """Results of the dense model, in the order of `indices` (default: all samples, as in the data)."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from autoprune.pricing.lookup import PriceLookup
 from autoprune.search.initial import InitialSchedule
+from autoprune.search.policy.costs import DataCosts
 from autoprune.search.policy.protocol import Policy, SearchProblem
 from autoprune.search.sampled import SampledPolicy
 from autoprune.search.space import SearchSpace
@@ -15,7 +17,7 @@ from autoprune.search.study import Study
 def search_problem(study: Study, space: Any, initial: Sequence[InitialSchedule]) -> SearchProblem:
     """The problem of a study on its model."""
     spec, data = study.spec, study.inputs.calibration
-    price: Any = None
+    lookup = PriceLookup(study.inputs.config, study.facts.prompts, study.facts.number_bytes)
     return SearchProblem(
         space=space,
         initial=tuple(initial),
@@ -24,7 +26,7 @@ def search_problem(study: Study, space: Any, initial: Sequence[InitialSchedule])
         groups=data.groups,
         costs=spec.costs,
         qualities=spec.qualities,
-        price=price,
+        price=DataCosts(lookup, data.size),
         max_drop=spec.constraints.max_drop,
         seed=spec.search.seed,
     )

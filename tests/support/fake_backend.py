@@ -20,6 +20,7 @@ from transformers import LlamaConfig
 
 from autoprune.errors import EvaluationError
 from autoprune.evaluate.results import SampleResult
+from autoprune.pricing.tokens import PromptCounts
 from autoprune.schedule import ModelIdentity, Schedule
 from autoprune.search.spec import StudySpec
 from autoprune.search.workers.protocol import EngineFacts, Inputs, Split, SplitFacts
@@ -46,7 +47,9 @@ class FakeEngine:
             raise EvaluationError("the dense model gives non-finite logits", remedy="use another dtype")
 
     def facts(self) -> EngineFacts:
-        return EngineFacts("fake-model", "1", "made-up FLOPs", {"dtype": "float32", "device": "cpu"})
+        prompts = (PromptCounts(VISUAL, TEXT, TEXT // 2, images=1, new=2),) * SIZES["calibration"]
+        details = {"dtype": "float32", "device": "cpu"}
+        return EngineFacts("fake-model", "1", "made-up FLOPs", details, prompts, number_bytes=4)
 
     def evaluate(self, split: Split, schedules: Sequence[Schedule], rows: Sequence[int]) -> list[list[SampleResult]]:
         self._steer(schedules, f"{split} {','.join(map(str, rows))}")

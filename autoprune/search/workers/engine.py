@@ -95,7 +95,14 @@ class ModelEngine:
         details["near_ties"] = self._evaluator.near_ties
         details |= self._token_counts()
         version = f"{measuring_version(self._metric)}/{BATCH_SIZE}/{MAX_NEW_TOKENS}"
-        return EngineFacts(self._loaded.fingerprint, version, CONVENTION, details | self._metric.evidence)
+        return EngineFacts(
+            fingerprint=self._loaded.fingerprint,
+            metric_version=version,
+            convention=CONVENTION,
+            details=details | self._metric.evidence,
+            prompts=self._evaluator.prompts,
+            number_bytes=model.dtype.itemsize,
+        )
 
     def evaluate(self, split: Split, schedules: Sequence[Schedule], rows: Sequence[int]) -> list[list[SampleResult]]:
         """Results of these rows, in this order, under each schedule."""

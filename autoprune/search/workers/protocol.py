@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from autoprune.evaluate.results import SampleResult
+from autoprune.pricing.tokens import PromptCounts
 from autoprune.schedule import Schedule
 
 Split = Literal["calibration", "validation"]
@@ -90,12 +91,16 @@ class EngineFacts:
         metric_version: Changes when the same schedule would be measured differently.
         convention: What the FLOPs count, in words.
         details: For the report: dtype, device, tokens per row.
+        prompts: Token counts of each calibration row, so that schedules can be priced without the model.
+        number_bytes: Bytes of one number in the KV cache.
     """
 
     fingerprint: str
     metric_version: str
     convention: str
     details: dict[str, Any]
+    prompts: tuple[PromptCounts, ...]
+    number_bytes: int
 
 
 class Engine(Protocol):
