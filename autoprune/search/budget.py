@@ -27,7 +27,9 @@ class Budget:
     @classmethod
     def of(cls, search: Search) -> Budget:
         """The budget of a study file; its minutes begin now."""
-        return cls(search.trials, None, time.monotonic() + 60 * search.minutes if search.minutes else None)
+        return cls(
+            search.trials, search.row_forwards, time.monotonic() + 60 * search.minutes if search.minutes else None
+        )
 
     def is_over(self) -> bool:
         """Whether the time is up."""

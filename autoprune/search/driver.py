@@ -88,8 +88,8 @@ def run_study(
         collector = Collector(study, executor, ledger, on_event, stop)
         dense = collector.dense()
 
-        problem = search_problem(study, scope)
-        policy = make_policy(study, scope.space, problem)
+        problem = search_problem(study)
+        policy = make_policy(study, problem)
         on_event(Event("phase", "searching", 0, spec.search.trials))
         keys = [candidate.schedule.key for candidate in problem.initial]
         SearchLoop(study, policy, keys, trials, executor, ledger, dense, on_event, stop).run()

@@ -14,24 +14,20 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 from optuna.search_space import intersection_search_space
 from optuna.trial import FrozenTrial
 
-from autoprune.errors import StudyError
-
 CONSTRAINTS = "constraints"
 """User attribute of a trial: how far each bound is exceeded; ≤ 0 = kept."""
 
 
 def make_sampler(
-    kind: Literal["gp", "tpe", "nsga2", "random"], seed: int, trials_in_storage: int, constrained: bool = False
+    kind: Literal["tpe", "nsga2", "random"], seed: int, known: int, constrained: bool = False
 ) -> BaseSampler:
     """A sampler for a study, new or resumed.
 
-    The seed depends on the trials already stored: with the same seed again, a resumed sampler would repeat the draws
-    that it made when it was new.
+    The seed depends on how many candidates are known: with the same seed again, a resumed sampler would repeat the
+    draws that it made when it was new.
     """
-    mixed = int.from_bytes(hashlib.sha256(f"{seed}:{trials_in_storage}".encode()).digest()[:4], "big")
+    mixed = int.from_bytes(hashlib.sha256(f"{seed}:{known}".encode()).digest()[:4], "big")
     constraints = _violations if constrained else None
-    if kind == "gp":
-        raise StudyError("is not there yet", field="search.sampler", value=kind, remedy="use tpe")
     if kind == "random":
         return RandomSampler(seed=mixed)
     with warnings.catch_warnings():
