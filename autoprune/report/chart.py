@@ -138,7 +138,7 @@ def _points(front: FrontFile, kind: str, group: list[Point], title: str) -> Trac
 
 def _far(front: FrontFile, group: list[Point]) -> Trace:
     """Points without held-out figures: hollow, at their calibration figures, without an interval."""
-    trace = _points(front, "front", group, "Front, calibration rows only")
+    trace = _points(front, "front", group, "Calibration only")
     trace.pop("error_y", None)
     return trace | {"marker": {"symbol": "circle-open", "size": 9, "line": {"width": 1.5}}}
 
@@ -176,7 +176,7 @@ def _explored(front: FrontFile) -> Trace:
 
 
 def _layout(front: FrontFile, low: float, high: float) -> dict[str, Any]:
-    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "entrywidth": 64, "entrywidthmode": "pixels"}
+    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "entrywidth": 100, "entrywidthmode": "pixels"}
     row = quality_of(front)
     return {
         "xaxis": {"title": {"text": f"{FLOPS.label}, share of dense"}, "range": [0, 1.04], "tickformat": ".0%"},
@@ -196,9 +196,12 @@ def _note(front: FrontFile, cut: int) -> str:
     rows = f"{held_out(front.dense).samples} {split} rows"
     lie = "point lies" if cut == 1 else "points lie"
     below = f"{cut} {lie} below the frame: a double click shows all. " if cut else ""
-    sure = ", 95 % intervals" if quality_of(front) == ACCURACY else ""
+    sure, row = ", 95 % intervals" if quality_of(front) == ACCURACY else "", quality_of(front)
+    far = [p for p in pruned_points(front) if lacks_held_out(front, p) and p.left_out]
+    lose = f"{row.unit.loss(front.study.within)} on them" if front.study.within else "too much on them"
+    hollow = f"Hollow: calibration rows only, as they lose more than {lose}. " if far else ""
     named = f"Named points: {rows}{sure}. Faint dots: explored schedules on calibration rows."
-    return f"{named} {below}Click a point for its schedule."
+    return f"{named} {hollow}{below}Click a point for its schedule."
 
 
 def _hover(front: FrontFile, point: Point) -> list[str]:

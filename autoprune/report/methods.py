@@ -71,8 +71,9 @@ def verdict_note(front: FrontFile) -> str:
     rows = _rows_of(front)
     return (
         f"{first}Each is compared with one point: of those that were searched for and cost no more, the best one on "
-        f"calibration rows. Beaten: the point is better on {rows}, its 95 % interval and a paired test clustered by "
-        f"group agree, with 5 % error over all methods (Holm). Matched: the two cannot be told apart."
+        f"calibration rows; or, where another is shown to be better, with the cheapest of those. Beaten: the point is "
+        f"better on {rows}, its 95 % interval and a paired test clustered by group agree, with 5 % error over all "
+        f"methods (Holm). Matched: the two cannot be told apart."
     )
 
 

@@ -105,15 +105,16 @@ def tiles(front: FrontFile) -> list[Tile]:
     row, figures, dense, drop = quality_of(front), held_out(point), held_out(front.dense), drop_of(front, point)
     low_high = drop_interval(front, point)
     value, of_dense = row.unit.value(value_of(row, figures)), row.unit.value(value_of(row, dense))
-    sure = f"95 % {ends(row.unit, low_high)} · " if low_high else ""
+    sure = f" · 95 % {ends(row.unit, low_high)}" if low_high else ""
     flops = f"of dense · {percent(figures.flops_ratio_end_to_end)} end to end"
     lost = f"Loss of {row.label}" if row.more_is_better else row.short
     found = [
         Tile("Prefill FLOPs", percent(flops_of(point)), flops),
-        Tile(lost, row.unit.loss(drop), f"{sure}{value}, dense {of_dense}"),
+        Tile(lost, row.unit.change(drop), f"{row.unit.difference}{sure} · {value}, dense {of_dense}"),
     ]
     if worst := worst_task(front, point):
-        found.append(Tile("Worst task", _moved(row, worst[1]), f"on {worst[0]}{_task_sure(front, point, worst[0])}"))
+        beside = f"{row.unit.difference} lost on {worst[0]}{_task_sure(front, point, worst[0])}"
+        found.append(Tile("Worst task", row.unit.change(worst[1]), beside))
     if times := point.latency:
         dense_ms = times.prefill_dense_ms
         fast = speed_up(times.prefill_ms, dense_ms) if dense_ms else milliseconds(times.prefill_ms)
@@ -131,23 +132,8 @@ def tiles(front: FrontFile) -> list[Tile]:
 
 def warnings(front: FrontFile) -> list[str]:
     """Warnings that stand before the figures."""
-    far = [point for point in front.points if point.validation is None and point.left_out]
     unvalidated = any(point.validation is None and not point.left_out for point in front.points)
-    found = [*([] if front.study.complete else [_STOPPED]), *([_UNVALIDATED] if unvalidated else [])]
-    return [*found, *([_far(front, len(far))] if far else [])]
-
-
-def _far(front: FrontFile, count: int) -> str:
-    lie = "1 point of the front loses" if count == 1 else f"{count} points of the front lose"
-    within = f"{quality_of(front).unit.loss(front.study.within)} " if front.study.within else ""
-    return (
-        f"{lie} more than {within}on calibration rows and was not measured on held-out rows: hollow in the chart, "
-        "without held-out figures in the table."
-    )
-
-
-def _moved(row: Objective, drop: float) -> str:
-    return f"−{row.unit.loss(drop)}" if drop > 0 else f"+{row.unit.loss(-drop)}"
+    return [*([] if front.study.complete else [_STOPPED]), *([_UNVALIDATED] if unvalidated else [])]
 
 
 def _task_sure(front: FrontFile, point: Point, task: str) -> str:

@@ -10,6 +10,7 @@ from autoprune.report.reading import explored_trials, quality_of, value_of
 from autoprune.report.words import duration, percent
 from autoprune.search.costs import PhaseCost
 from autoprune.search.front import FrontFile
+from autoprune.search.notes import TrialRecord
 from autoprune.search.pareto import hypervolume
 
 WITHIN = 0.15
@@ -17,15 +18,14 @@ WITHIN = 0.15
 _PHASES = {
     "dense": "dense reference",
     "search": "search",
-    "validation": "held-out rows of points and published methods",
+    "validation": "held-out rows",
     "controls": "control arms",
     "latency": "times",
 }
 _STOPPED = {
     "raced": "beaten with confidence by a measured point that costs no more",
-    "not worth": "not worth the rest of the rows",
-    "failed": "failed",
-    "over budget": "over the budget",
+    "not worth the rest": "not worth the rest of their rows",
+    "over budget": "not begun within the budget",
 }
 
 
@@ -69,17 +69,17 @@ def spending_rows(front: FrontFile) -> list[SpendingRow]:
 
 
 def spending_notes(front: FrontFile) -> list[tuple[str, str]]:
-    """Trials, stopped candidates by reason, time, and work that was shared."""
-    study = front.study
-    complete, all_trials = study.counts.get("COMPLETE", 0), len(explored_trials(front))
-    found = [("Candidates", f"{all_trials} measured, {complete} of them on all calibration rows")]
-    stopped = {**{"raced": study.counts.get("PRUNED", 0), "failed": study.counts.get("FAIL", 0)}, **study.stopped}
+    """Candidates, those of them that were stopped by reason, what that saved, shared work, and time."""
+    study, tried = front.study, _tried(front)
+    whole = sum(trial.state == "COMPLETE" for trial in tried)
+    found = [("Candidates", f"{len(tried)} measured, {whole} of them on all calibration rows")]
+    stopped = study.stopped or {"raced": study.counts.get("PRUNED", 0), "failed": study.counts.get("FAIL", 0)}
     said = [f"{count} {_STOPPED.get(reason, reason)}" for reason, count in stopped.items() if count]
     found.append(("Stopped", "; ".join(said) or "none"))
-    if calibration := study.data.get("calibration"):
-        whole = len(explored_trials(front)) * calibration.samples
-        spent = sum(trial.samples or 0 for _, _, trial in explored_trials(front))
-        found.append(("Saved by stopping", f"{percent(1 - spent / whole) if whole else '–'} of the search’s rows"))
+    if tried and (calibration := study.data.get("calibration")):
+        spent = sum(trial.samples or 0 for trial in tried)
+        saved = percent(1 - spent / (len(tried) * calibration.samples))
+        found.append(("Saved by stopping", f"{saved} of the rows that these candidates have"))
     if study.hit_rate is not None:
         found.append(("Shared work", f"{percent(study.hit_rate)} of the candidates’ layers were taken from others"))
     if study.seconds:
@@ -94,7 +94,7 @@ def growth(front: FrontFile) -> Growth:
     dense = value_of(quality, front.dense)
     worst = dense if quality == ACCURACY or quality.more_is_better else max(_losses(front), default=1.0)
     rows, seen, found = 0, [], Growth([], [], [])
-    for trial in sorted((t for _, _, t in explored_trials(front)), key=lambda t: t.trial):
+    for trial in sorted(_tried(front), key=lambda t: t.trial):
         rows += trial.samples or 0
         cost, value = trial.figure(FLOPS.figure), trial.figure(quality.figure)
         if trial.state != "COMPLETE" or cost is None or value is None:
@@ -129,6 +129,11 @@ def growth_chart(front: FrontFile) -> dict[str, Any] | None:
         "hovermode": "x",
     }
     return {"traces": traces, "layout": layout}
+
+
+def _tried(front: FrontFile) -> list[TrialRecord]:
+    """Trials that were measured on some rows, each schedule once."""
+    return [trial for trial in front.study.trials if trial.duplicate_of is None and trial.samples]
 
 
 def _losses(front: FrontFile) -> list[float]:

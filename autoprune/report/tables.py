@@ -115,7 +115,7 @@ def table_heads(front: FrontFile) -> list[str]:
     row = quality_of(front)
     drop, kl = f"Drop ({row.unit.difference})", f"{KL.short} ({KL.unit.difference})"
     heads = ["Schedule", "Tokens over depth", FLOPS.short, row.short, drop, "On calibration", "Worst task", kl]
-    return [*heads, KV_BYTES.short, LATENCY.short, "End to end"]
+    return [*heads, KV_BYTES.short, LATENCY.short]
 
 
 def table_rows(front: FrontFile) -> list[TableRow]:
@@ -124,7 +124,7 @@ def table_rows(front: FrontFile) -> list[TableRow]:
     return [
         TableRow(
             kind=kind,
-            name=_full_name(front, point),
+            name=point_name(point),
             key="" if kind == "control" else key_of(kind, point),
             drawing=small_drawing(point.schedule, layers, visual),
             depth=min((s.layer for s in point.schedule.stages), default=layers),
@@ -142,23 +142,16 @@ def _is_shown(front: FrontFile, point: Point) -> bool:
     return is_estimate(front, point) and not lacks_held_out(front, point)
 
 
-def _full_name(front: FrontFile, point: Point) -> str:
-    if not is_estimate(front, point):
-        return f"{point_name(point)}, {point.samples} rows"
-    return f"{point_name(point)} (calibration rows only)" if lacks_held_out(front, point) else point_name(point)
-
-
 def _cells(front: FrontFile, point: Point) -> list[TableCell]:
     row, figures, pruned = quality_of(front), held_out(point), bool(point.schedule.stages)
     on_calibration = _calibration_cell(front, point)
     if not _is_shown(front, point):
-        nothing = TableCell("–")
+        nothing, rows = TableCell("–"), "calibration only" if is_estimate(front, point) else f"{point.samples} rows"
         cost = TableCell(percent(flops_of(point)), "", flops_of(point))
         kv = TableCell(percent(figures.kv_ratio), "", figures.kv_ratio)
-        return [cost, nothing, nothing, on_calibration, nothing, nothing, kv, nothing, nothing]
+        return [cost, TableCell("–", rows), nothing, on_calibration, nothing, nothing, kv, nothing]
     drop, worst, height = drop_of(front, point), worst_task(front, point), height_of(front, point)
-    times = point.latency
-    prefill, whole = (times.prefill_ms, times.end_to_end_ms) if times else (None, None)
+    prefill = point.latency.prefill_ms if point.latency else None
     return [
         TableCell(percent(flops_of(point)), "", flops_of(point)),
         TableCell(row.unit.value(height), interval(quality_interval(front, point)), height),
@@ -168,7 +161,6 @@ def _cells(front: FrontFile, point: Point) -> list[TableCell]:
         TableCell(KL.unit.value(figures.kl), "", figures.kl),
         TableCell(percent(figures.kv_ratio), "", figures.kv_ratio),
         TableCell(milliseconds(prefill), "", prefill),
-        TableCell(milliseconds(whole), "", whole),
     ]
 
 
@@ -192,8 +184,8 @@ def _facts(front: FrontFile, point: Point) -> list[tuple[str, str]]:
     if (worst := worst_task(front, point)) and worst[1] > 0:
         found.append(("Worst task", f"{worst[0]}: −{row.unit.loss(worst[1])}"))
     if (gap := optimism(front, point)) is not None and point.schedule.stages:
-        on = f"{row.unit.loss(calibration_drop(front, point))}; {row.unit.change(gap)} more on held-out rows"
-        found.append(("Drop on calibration", on))
+        moved = f"{row.unit.change(abs(gap))} {'more' if gap > 0 else 'less'} on held-out rows"
+        found.append(("Drop on calibration", f"{row.unit.loss(calibration_drop(front, point))}; {moved}"))
     if better := [mark.against for mark in point.marks or () if mark.decided]:
         found.append(("Better than", f"{listed(better)}, at no higher cost"))
     found += [

@@ -158,6 +158,8 @@ def _study(study: Study, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
         "directions": objectives.directions(spec),
         "constraints": spec.constraints.max_drop,
         "within": spec.search.within,
+        "left_out": [item._asdict() for item in study.scope.left_out],
+        "stopped": _stopped(trials),
         "trials": [_listed(t) for t in trials],
         "counts": {name: states.count(name) for name in ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")},
         "duplicates": len(trials) - len(states),
@@ -175,6 +177,19 @@ def _study(study: Study, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
         },
         **{k: v for k, v in facts.details.items() if k in _SHOWN_DETAILS},
     }
+
+
+def _stopped(trials: Sequence[FrozenTrial]) -> dict[str, int]:
+    """Candidates that were not measured on all rows, by reason."""
+    pruned = [t for t in trials if t.state == TrialState.PRUNED and is_distinct(t)]
+    unfinished = sum(bool(measured_of(t).get("unfinished")) for t in pruned)
+    found = {
+        "raced": len(pruned) - unfinished,
+        "not worth the rest": unfinished,
+        "failed": sum(t.state == TrialState.FAIL and is_distinct(t) for t in trials),
+        "over budget": sum(t.state == TrialState.WAITING for t in trials),
+    }
+    return {reason: count for reason, count in found.items() if count}
 
 
 def _row_verdicts(measured: Measurements, points: Sequence[Point]) -> dict[str, RowVerdicts]:
