@@ -59,6 +59,7 @@ def assemble(study: Study, trials: Sequence[FrozenTrial], measured: Measurements
     notes = {
         **_study(study, trials),
         "presets": standings.verdicts([(name, t.number if t else None) for name, t in named_trials]),
+        "left_out": [lost._asdict() for lost in study.scope.left_out],
         "verdicts": _row_verdicts(measured, [*points, *baselines]),
         **asdict(run),
     }

@@ -13,6 +13,9 @@ from autoprune.errors import ModelError
 from autoprune.schedule import Keep, Schedule, Stage
 from autoprune.search.space import SearchSpace
 
+_PROBES = 40
+_PROBED_SHARES = 0.05, 0.2
+
 Origin = Literal["baseline", "sweep", "probe", "sampler"]
 
 
@@ -71,13 +74,27 @@ def _sweep(num_layers: int) -> Iterator[InitialSchedule]:
 
 
 def _probes(space: SearchSpace) -> Iterator[InitialSchedule]:
-    """Every method at a quarter and at half of the depth, or nearest to it, at a small and at a middle keep."""
-    shares = [keep for keep in space.keep if keep > 0]
-    depths = dict.fromkeys((space.layers[len(space.layers) // 4], space.layers[len(space.layers) // 2]))
-    for keep in dict.fromkeys((shares[len(shares) // 2], shares[len(shares) // 4])) if shares else ():
-        for depth in depths:
-            for method in space.methods.values():
-                served = [layer for layer in space.layers if method.serves(layer)]
-                if served:
-                    layer = min(served, key=lambda served_layer: abs(served_layer - depth))
-                    yield InitialSchedule("", "probe", Schedule(stages=(method.stage(layer, Keep(ratio=keep)),)))
+    """At most `_PROBES` single stages over the whole space: every method at its first layer, then at others.
+
+    Methods that merge are probed once, at their first layer and the small share, where what is dropped weighs most.
+    """
+    shares = [share for share in space.keep if share > 0]
+    if not shares:
+        return
+    small, large = (Keep(ratio=min(shares, key=lambda share: abs(share - wanted))) for wanted in _PROBED_SHARES)
+    depth = space.layers[-1] + 1
+    first, third, thirds = 0, depth // 3, 2 * depth // 3
+    plain = [method for method in space.methods.values() if not method.merge]
+    merging = [method for method in space.methods.values() if method.merge]
+    places = [(small, first), (large, first), (small, third), (large, third)]
+    wanted = [(m, keep, layer) for keep, layer in places[:1] for m in (*plain, *merging)]
+    wanted += [(m, Keep(mass=share), third) for share in space.mass for m in plain if m.serves_mass]
+    places = [*places[1:], (large, 1), (small, 2), (large, thirds), (small, 1), (large, 2), (small, thirds)]
+    wanted += [(m, keep, layer) for keep, layer in places for m in plain or merging]
+    found: dict[Stage, None] = {}
+    for method, keep, near in wanted:
+        served = [layer for layer in space.layers if method.serves(layer)]
+        if served:
+            found.setdefault(method.stage(min(served, key=lambda layer: abs(layer - near)), keep))
+    for stage in list(found)[:_PROBES]:
+        yield InitialSchedule("", "probe", Schedule(stages=(stage,)))

@@ -32,14 +32,14 @@ class Scope:
     left_out: tuple[LeftOut, ...]
 
     @classmethod
-    def of(cls, spec: StudySpec, config: Any, num_layers: int, unavailable: Mapping[str, str] | None = None) -> Scope:
+    def of(cls, spec: StudySpec, config: Any, num_layers: int, refused: Mapping[str, str] | None = None) -> Scope:
         """The scope of a study.
 
         Args:
             spec: The study.
             config: The model's config.
             num_layers: Its decoder layers.
-            unavailable: Reasons by label of the criterion, of those that only the loaded model refuses.
+            refused: Reasons by label of the criterion, of those that only the loaded model refuses.
 
         Raises:
             StudyError: the file names a criterion that the model cannot run.
@@ -47,11 +47,11 @@ class Scope:
         named, left_out = _baselines(spec, config, num_layers)
         missing = missing_sources(config)
         used = (*spec.space.all_criteria, *(c for b in named for c in _criteria(b)))
-        reasons = {c.label: missing[c.reads] for c in used if c.reads in missing} | dict(unavailable or {})
+        reasons = {c.label: missing[c.reads] for c in used if c.reads in missing} | dict(refused or {})
         space = SearchSpace.of(spec.space, num_layers, reasons)
-        refused = {b.name: reasons[c.label] for b in named for c in _criteria(b) if c.label in reasons}
-        left_out += [LeftOut(f"baseline {name}", why) for name, why in refused.items()]
-        kept = tuple(b for b in named if b.name not in refused)
+        lost = {b.name: reasons[c.label] for b in named for c in _criteria(b) if c.label in reasons}
+        left_out += [LeftOut(f"baseline {name}", why) for name, why in lost.items()]
+        kept = tuple(b for b in named if b.name not in lost)
         return cls(space, kept, (*space.left_out, *left_out))
 
     @property

@@ -46,19 +46,19 @@ class SearchSpace:
     left_out: tuple[LeftOut, ...] = ()
 
     @classmethod
-    def of(cls, space: Space, num_layers: int, unavailable: Mapping[str, str] | None = None) -> SearchSpace:
+    def of(cls, space: Space, num_layers: int, refused: Mapping[str, str] | None = None) -> SearchSpace:
         """The space that a study file describes.
 
         Args:
             space: The section of the file. ``layers: all`` = from the first layer that a method can serve; deeper ones
                 that none can serve are for withdrawals.
             num_layers: Decoder layers of the model.
-            unavailable: Reasons by label, of criteria that the model cannot run.
+            refused: Reasons by label, of criteria that the model cannot run.
 
         Raises:
             StudyError: the file names a criterion that the model cannot run, or the model can run none.
         """
-        reasons = unavailable or {}
+        reasons = refused or {}
         able = [c for c in space.all_criteria if c.label not in reasons]
         left_out = tuple(LeftOut(c.label, reasons[c.label]) for c in space.all_criteria if c.label in reasons)
         if lost := [c.label for c in space.named_criteria if c.label in reasons]:

@@ -30,7 +30,7 @@ class Study:
     @cached_property
     def scope(self) -> Scope:
         """What it tries on this model."""
-        return Scope.of(self.spec, self.inputs.config, self.inputs.num_layers)
+        return Scope.of(self.spec, self.inputs.config, self.inputs.num_layers, self.facts.refused)
 
     @property
     def splits(self) -> dict[Split, SplitFacts]:

@@ -11,6 +11,7 @@ from typing import Any
 from transformers import AutoConfig
 
 from autoprune.data.samples import SampleSet, load_samples
+from autoprune.evaluate.abilities import refused_criteria
 from autoprune.evaluate.encoding import encode, model_inputs
 from autoprune.evaluate.evaluator import Evaluator
 from autoprune.evaluate.latency import prefills_per_arm, time_prefill
@@ -73,7 +74,9 @@ class ModelEngine:
         self._calibration = _load(spec.data.calibration)
         self._order = race_order(len(self._calibration))
         depth = ModelIdentity.from_config(self._loaded.config, section.path).num_layers
-        self._criteria = Scope.of(spec, self._loaded.config, depth).criteria
+        wanted = Scope.of(spec, self._loaded.config, depth).criteria
+        self._refused = refused_criteria(self._loaded, self._calibration, wanted)
+        self._criteria = Scope.of(spec, self._loaded.config, depth, self._refused).criteria
         self._evaluator = Evaluator(
             self._loaded,
             self._calibration,
@@ -102,6 +105,7 @@ class ModelEngine:
             details=details | self._metric.evidence,
             prompts=self._evaluator.prompts,
             number_bytes=model.dtype.itemsize,
+            refused=self._refused,
         )
 
     def evaluate(self, split: Split, schedules: Sequence[Schedule], rows: Sequence[int]) -> list[list[SampleResult]]:

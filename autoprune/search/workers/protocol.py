@@ -93,6 +93,7 @@ class EngineFacts:
         details: For the report: dtype, device, tokens per row.
         prompts: Token counts of each calibration row, so that schedules can be priced without the model.
         number_bytes: Bytes of one number in the KV cache.
+        refused: Reasons by label, of the criteria that the loaded model cannot score.
     """
 
     fingerprint: str
@@ -101,6 +102,7 @@ class EngineFacts:
     details: dict[str, Any]
     prompts: tuple[PromptCounts, ...]
     number_bytes: int
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 class Engine(Protocol):

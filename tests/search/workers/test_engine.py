@@ -91,7 +91,9 @@ def test_inputs_are_read_without_a_model(spec: StudySpec) -> None:
 
 def test_a_plan_says_what_would_happen(spec: StudySpec) -> None:
     plan = plan_study(spec).to_dict()
-    assert plan["initial_schedules"] == {"baseline": 4, "sweep": 5, "probe": 12}  # one withdrawal is VTW's
+    assert plan["initial_schedules"] == {"baseline": 10, "sweep": 5, "probe": 40}  # one withdrawal is VTW's
+    assert {"encoder + merge", "diversity", "raters"} <= set(plan["methods"])
+    assert [line.split(":")[0] for line in plan["left_out"]] == ["baseline fitprune", "baseline codebook"]
     assert (plan["num_layers"], plan["calibration_samples"], plan["validation_samples"]) == (6, 24, 20)
     assert plan["tasks"] == ("t0", "t1")
     assert not Path(spec.output).exists()

@@ -1,0 +1,39 @@
+"""Criteria that a loaded model cannot score, found by a pass over one row for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from autoprune.data.samples import SampleSet
+from autoprune.errors import ModelError, PatchError
+from autoprune.evaluate.encoding import model_inputs
+from autoprune.models.loading import LoadedModel
+from autoprune.runtime import apply
+from autoprune.schedule import Criterion, Keep, Schedule, Stage
+
+
+def refused_criteria(loaded: LoadedModel, data: SampleSet, criteria: Sequence[Criterion]) -> dict[str, str]:
+    """Reasons by label, of the criteria that the model refuses on the first row with an image.
+
+    Args:
+        loaded: The model.
+        data: The rows.
+        criteria: The criteria; each is tried before the first layer that it can serve.
+    """
+    row = next((sample for sample in data if sample.images), data[0])
+    inputs = model_inputs(loaded, [row])
+    depth = loaded.config.get_text_config(decoder=True).num_hidden_layers
+    found = {}
+    for criterion in criteria:
+        layer = next((k for k in range(depth) if criterion.problem_at(k) is None), None)
+        if layer is None:
+            continue
+        schedule = Schedule(stages=(Stage(layer=layer, keep=Keep(ratio=0.5), criterion=criterion),))
+        try:
+            with torch.no_grad(), apply(loaded.model, schedule):
+                loaded.model(**inputs)
+        except (ModelError, PatchError) as error:
+            found[criterion.label] = error.message
+    return found
