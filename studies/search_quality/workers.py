@@ -89,7 +89,7 @@ def searched(spec: StudySpec) -> Searched:
     found = Searched([], [])
 
     def listen(event: Event) -> None:
-        if event.kind == "trial" and event.data["state"] == "COMPLETE" and event.data["duplicate_of"] is None:
+        if event.kind == "trial" and event.data["state"] == "COMPLETE":
             found.finished.append(time.monotonic())
             found.schedules.append(Schedule.model_validate(event.data["schedule"]))
         elif event.kind == "phase" and found.finished:
