@@ -1,98 +1,102 @@
-"""The point of a front that a user asks for: by loss, by cost or by number."""
+"""The point of a front that a user asks for: by loss, by cost or by number; by what was measured."""
 
 from __future__ import annotations
 
-from autoprune.errors import AutopruneError, StudyError
-from autoprune.report.reading import drop_of, flops_of, point_name, pruned_points, quality_of, task_names
+from collections.abc import Mapping
+from typing import Any
+
+from autoprune.errors import AutopruneError
+from autoprune.report.reading import drop_of, flops_of, point_name, pruned_points, quality_of
+from autoprune.report.wishes import ALL_ROWS, DEFAULT_MAX_DROP, CostLimit, Wish
 from autoprune.report.words import percent
 from autoprune.search.front import FrontFile, Point
 
-DEFAULT_MAX_DROP = 0.01
+__all__ = ["DEFAULT_MAX_DROP", "NoPointError", "select_point", "wished_point"]
 
 
 class NoPointError(AutopruneError, LookupError):
     """The front holds no point that qualifies; the message names the nearest."""
 
 
-def select_point(
-    front: FrontFile,
-    *,
-    max_drop: float | None = None,
-    task: str | None = None,
-    max_flops: float | None = None,
-    trial: int | None = None,
-) -> Point:
-    """The point that one selector asks for.
+def select_point(front: FrontFile, **selector: Any) -> Point:
+    """The point that one selector asks for, by point estimates.
 
     Args:
         front: The front.
-        max_drop: The cheapest point that loses at most this much against dense on validation (point estimate, absolute;
-            0.01 = one point of accuracy). The default selector, with 0.01.
-        task: Look at the drop of this task instead of the overall one.
-        max_flops: The best point whose ``flops_ratio`` is at most this.
-        trial: Exactly this trial, a preset's too.
+        selector: At most one of `max_drop` (the cheapest point that loses at most this much against dense on
+            validation, absolute; a mapping gives each task its own bound; default 0.01), `max_flops`,
+            `max_latency_ms`, `max_kv` (the best point within the budget) and `trial` (exactly this one, a preset's
+            too), as `Wish.of` takes them.
 
     Raises:
         StudyError: more than one selector, a value out of range, or no such task.
         NoPointError: no point qualifies.
     """
-    if sum(v is not None for v in (max_drop, max_flops, trial)) > 1:
-        raise StudyError(
-            "takes exactly one of --max-drop, --max-flops, --trial", field="selector", remedy="remove the others"
-        )
-    if trial is not None:
-        return _numbered(front, trial)
-    if max_flops is not None:
-        return _best_within(front, max_flops)
-    return _cheapest(front, DEFAULT_MAX_DROP if max_drop is None else max_drop, task)
+    return wished_point(front, Wish.of(front, **selector))
 
 
-def _cheapest(front: FrontFile, max_drop: float, task: str | None) -> Point:
-    quality = quality_of(front)
-    if not (max_drop >= 0 and (max_drop <= 1 or not quality.more_is_better)):
-        raise StudyError(
-            "must be in [0, 1]", field="max_drop", value=max_drop, remedy="give a share: 0.02 is two points of accuracy"
-        )
-    if task is not None and task not in task_names(front):
-        known = ", ".join(task_names(front)) or "none"
-        raise StudyError("the study has no such task", field="max_drop", value=task, remedy=f"its tasks: {known}")
-    drops = [(drop, p) for p in pruned_points(front) if (drop := drop_of(front, p, task)) is not None]
+def wished_point(front: FrontFile, wish: Wish) -> Point:
+    """The point that a wish is for, by point estimates.
+
+    Raises:
+        NoPointError: no point qualifies.
+    """
+    if wish.trial is not None:
+        return _numbered(front, wish.trial)
+    if wish.budget is not None:
+        return _best_within(front, wish.budget, wish.limit)
+    return _cheapest(front, wish.bounds or {})
+
+
+def _drops(front: FrontFile, point: Point, bounds: Mapping[str, float]) -> list[float] | None:
+    """Drop beyond each bound; None where one was not measured."""
+    excess = []
+    for task, bound in bounds.items():
+        drop = drop_of(front, point, None if task == ALL_ROWS else task)
+        if drop is None:
+            return None
+        excess.append(drop - bound)
+    return excess
+
+
+def _cheapest(front: FrontFile, bounds: Mapping[str, float]) -> Point:
+    excess = [(max(drops), p) for p in pruned_points(front) if (drops := _drops(front, p, bounds)) is not None]
     # A float's last digit must not refuse a point that loses exactly the bound.
-    within = [p for drop, p in drops if drop <= max_drop + 1e-9]
+    within = [p for beyond, p in excess if beyond <= 1e-9]
     if within:
         return min(within, key=flops_of)
-    what = f"{quality.label} of {task}" if task else quality.label
-    if not drops:
+    quality = quality_of(front)
+    words = [f"{b:g} in {quality.label}" + ("" if t == ALL_ROWS else f" of {t}") for t, b in bounds.items()]
+    if not excess:
+        tasks = " and ".join(task for task in bounds if task != ALL_ROWS)
+        what = f"{quality.label} of {tasks}" if tasks else quality.label
         raise NoPointError(f"no pruned point has a measured {what}", remedy="run the study with more trials")
-    drop, nearest = min(drops, key=lambda item: item[0])
-    here = f"{point_name(nearest)}, which loses {quality.unit.loss(drop)} at {percent(flops_of(nearest))} of the FLOPs"
+    nearest = min(excess, key=lambda item: item[0])[1]
+    only = next(iter(bounds)) if len(bounds) == 1 else ALL_ROWS
+    loses = quality.unit.loss(drop_of(front, nearest, None if only == ALL_ROWS else only))
+    here = f"{point_name(nearest)}, which loses {loses} at {percent(flops_of(nearest))} of the FLOPs"
     raise NoPointError(
-        f"no point loses at most {max_drop:g} in {what}; the nearest is {here}",
+        f"no point loses at most {' and '.join(words)}; the nearest is {here}",
         field="max_drop",
         remedy=f"take it with --trial {nearest.trial}, or run the study with more trials",
     )
 
 
-def _best_within(front: FrontFile, max_flops: float) -> Point:
-    if not 0 < max_flops <= 1:
-        raise StudyError(
-            "must be in (0, 1]",
-            field="max_flops",
-            value=max_flops,
-            remedy="give a share of the dense prefill FLOPs, such as 0.4",
-        )
-    candidates = pruned_points(front)
-    within = [(drop, p) for p in candidates if flops_of(p) <= max_flops and (drop := drop_of(front, p)) is not None]
+def _best_within(front: FrontFile, budget: CostLimit, limit: float) -> Point:
+    known = [(cost, drop, p) for p in pruned_points(front) for cost, drop in [(budget.of(p), drop_of(front, p))]]
+    costed = [(cost, drop, p) for cost, drop, p in known if cost is not None and drop is not None]
+    within = [(drop, cost, p) for cost, drop, p in costed if cost <= limit]
     if within:
-        return min(within, key=lambda item: (item[0], flops_of(item[1])))[1]
-    if not candidates:
-        raise NoPointError("the front holds no pruned point", remedy="run the study with more trials")
-    nearest = candidates[0]
-    here = f"{point_name(nearest)} at {flops_of(nearest):.3f}"
+        return min(within, key=lambda item: item[:2])[2]
+    if not costed:
+        said = f"the front holds no pruned point with a known number {budget.what}"
+        raise NoPointError(said, field=budget.name, remedy="run the study with more trials")
+    cost, _, nearest = min(costed, key=lambda item: item[0])
+    here = f"{point_name(nearest)} at {budget.written(cost)}"
     raise NoPointError(
-        f"no point costs at most {max_flops:g} of the dense FLOPs; the nearest is {here}",
-        field="max_flops",
-        remedy=f"take it with --trial {nearest.trial}, or allow more FLOPs",
+        f"no point costs at most {limit:g} {budget.what}; the nearest is {here}",
+        field=budget.name,
+        remedy=f"take it with --trial {nearest.trial}, or allow more",
     )
 
 

@@ -9,6 +9,7 @@ from plotly.offline import get_plotlyjs
 
 from autoprune.report.answer import answer
 from autoprune.report.chart import chart_data
+from autoprune.report.choices import choice_rows, choices_note
 from autoprune.report.comparisons import control_note, control_rows, heat_note, heat_rows
 from autoprune.report.facts import facts, importances
 from autoprune.report.methods import verdict_note, verdict_rows
@@ -71,6 +72,8 @@ def render_page(front: FrontFile, run: str = "RUN") -> str:
         warnings=warnings(front),
         answer=answer(front, run),
         cards=[card(front, kind, point, run) for kind, point in shown],
+        choices=choice_rows(front),
+        choices_note=choices_note(),
         verdicts=verdict_rows(front),
         verdict_note=verdict_note(front),
         tasks=task_names(front),

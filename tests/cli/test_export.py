@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from support.fronts import typed
+from support.fronts import make_front, save_front, typed
 
 from autoprune.report.export import select_point
 from autoprune.schedule import Schedule
@@ -14,7 +14,9 @@ def test_it_writes_a_schedule_that_loads(cli, study_folder, tmp_path):
     schedule = Schedule.load(tmp_path / "s.json")
     assert schedule.key == point.schedule.key
     assert schedule.model.num_layers == 10
-    assert schedule.evidence["drop"] == point.validation.drop
+    assert schedule.evidence["drop"] == result.json["drop"]
+    assert result.json["export"] == schedule.evidence["export"]
+    assert schedule.evidence["export"]["drop_measured"] == pytest.approx(point.validation.drop)
     assert result.json["trial"] == point.trial
     assert result.json["schedule"] == schedule.to_json_dict()
 
@@ -23,8 +25,11 @@ def test_it_writes_a_schedule_that_loads(cli, study_folder, tmp_path):
     ("options", "selector"),
     [
         ([], {}),
-        (["--max-drop", "where=0.12"], {"max_drop": 0.12, "task": "where"}),
+        (["--max-drop", "where=0.12"], {"max_drop": {"where": 0.12}}),
         (["--max-flops", "0.42"], {"max_flops": 0.42}),
+        (["--max-drop", "0.06", "--max-drop", "where=0.2"], {"max_drop": {"*": 0.06, "where": 0.2}}),
+        (["--max-kv", "0.45"], {"max_kv": 0.45}),
+        (["--max-latency-ms", "15"], {"max_latency_ms": 15.0}),
         (["--trial", "2"], {"trial": 2}),
     ],
 )
@@ -54,6 +59,10 @@ def test_no_point_qualifies_is_exit_1_and_names_the_nearest(cli, study_folder, t
         ["--max-drop", "much"],
         ["--max-drop", "whre=0.1"],
         ["--max-drop", "2"],
+        ["--max-drop", "0.1", "--max-drop", "0.2"],
+        ["--max-drop", "0.1", "--confidence", "95"],
+        ["--max-flops", "0.5", "--confidence", "0.95"],
+        ["--max-flops", "0.5", "--max-kv", "0.5"],
         ["--max-flops", "x"],
         ["--trial", "1.5"],
         ["--no-such-option"],
@@ -77,3 +86,46 @@ def test_a_file_is_replaced_only_when_asked(cli, study_folder, tmp_path):
     assert target.read_text() == "mine"
     assert cli("export", study_folder, "-o", target, "--force").code == 0
     assert Schedule.load(target).stages
+
+
+def test_a_promise_is_said_recorded_and_written_into_the_schedule(cli, study_folder, tmp_path):
+    asked = ("export", study_folder, "--max-drop", "0.06", "--confidence", "0.95")
+    first = cli(*asked, "-o", tmp_path / "a.json")
+    assert first.code == 0, first.err
+    assert "promised: it keeps its bound with 95 % confidence" in first.out
+    estimate = cli("export", study_folder, "--max-drop", "0.06", "-o", tmp_path / "b.json")
+    assert "risk that it breaks its bound" in estimate.out
+    promised, estimated = Schedule.load(tmp_path / "a.json"), Schedule.load(tmp_path / "b.json")
+    assert promised.evidence["export"]["kind"] == "promise"
+    assert promised.evidence["export"]["confidence"] == 0.95
+    assert promised.evidence["export"]["drop_at_most"] <= 0.06
+    assert estimated.evidence["export"]["kind"] == "estimate"
+    assert promised.evidence["flops_ratio"] >= estimated.evidence["flops_ratio"]
+    assert "promises" not in first.err
+    again = cli(*asked, "-o", tmp_path / "a.json", "--force", "--json").json["export"]
+    assert again["promises_of_these_rows"] == 1
+    other = cli("export", study_folder, "--max-drop", "0.1", "--confidence", "0.9", "-o", tmp_path / "c.json")
+    assert "asked for 2 different promises" in other.err
+    assert "all of them hold is sure with 85 %" in other.err
+
+
+def test_nothing_can_be_promised_is_exit_1_and_says_how_many_rows_would_do(cli, study_folder, tmp_path):
+    result = cli("export", study_folder, "--max-drop", "0.002", "--confidence", "0.99", "-o", tmp_path / "s.json")
+    assert result.code == 1
+    assert "no schedule can be promised with these rows; about " in result.err
+    assert "the nearest is trial " in result.err
+    assert not (tmp_path / "s.json").exists()
+    assert (study_folder / "promises.json").exists()
+
+
+def test_a_front_without_verdicts_of_rows_says_what_is_missing(cli, tmp_path):
+    front = make_front()
+    del front["study"]["verdicts"]
+    run = save_front(tmp_path / "old", front)
+    result = cli("export", run, "--confidence", "0.95", "-o", tmp_path / "s.json")
+    assert result.code == 2
+    assert "study.verdicts.validation" in result.err
+    assert "autoprune calibrate" in result.err
+    plain = cli("export", run, "-o", tmp_path / "s.json")
+    assert plain.code == 0
+    assert "its risk is not known" in plain.out

@@ -24,7 +24,8 @@ def drops(front, task=None):
 def test_max_drop_takes_the_cheapest_point_that_qualifies(bound, task):
     front = make_front()
     within = [(flops, trial) for trial, drop, flops in drops(front, task) if drop <= bound]
-    assert select_point(typed(front), max_drop=bound, task=task).trial == min(within)[1]
+    asked = {task: bound} if task else bound
+    assert select_point(typed(front), max_drop=asked).trial == min(within)[1]
 
 
 def test_the_default_is_one_point_of_accuracy():
@@ -43,6 +44,30 @@ def test_max_flops_takes_the_best_point_within_the_budget():
     front = make_front()
     within = [(drop, trial) for trial, drop, flops in drops(front) if flops <= 0.42]
     assert select_point(typed(front), max_flops=0.42).trial == min(within)[1]
+
+
+def test_bounds_of_several_tasks_hold_together():
+    front = make_front()
+    asked = {"*": 0.06, "where": 0.2, "count": 0.04}
+    within = [{t for t, drop, _ in drops(front, None if k == "*" else k) if drop <= b} for k, b in asked.items()]
+    both = [(flops, trial) for trial, _, flops in drops(front) if all(trial in kept for kept in within)]
+    assert select_point(typed(front), max_drop=asked).trial == min(both)[1]
+    front["points"] = [p for p in front["points"] if p["validation"]["drop"] > 0.02]
+    with pytest.raises(NoPointError, match=r"0\.001 in accuracy and 0 in accuracy of where; the nearest is"):
+        select_point(typed(front), max_drop={"*": 0.001, "where": 0.0})
+
+
+def test_max_kv_and_max_latency_take_the_best_point_within_the_budget():
+    front = make_front()
+    pruned = {p["trial"]: p for p in front["points"] if p["schedule"]["stages"]}
+    lost = {trial: drop for trial, drop, _ in drops(front)}
+    small = [(lost[t], t) for t, p in pruned.items() if p["validation"]["kv_ratio"] <= 0.45]
+    assert select_point(typed(front), max_kv=0.45).trial == min(small)[1]
+    fast = [(lost[t], t) for t, p in pruned.items() if p["latency"] and p["latency"]["prefill_ms"] <= 15]
+    assert select_point(typed(front), max_latency_ms=15).trial == min(fast)[1]
+    timed = min(fast)[1]
+    pruned[timed]["latency"] = None
+    assert select_point(typed(front), max_latency_ms=15).trial != timed
 
 
 def test_drops_are_read_from_validation_not_from_calibration():
@@ -77,6 +102,10 @@ def test_nothing_qualifies_names_the_nearest():
         select_point(typed(front), max_drop=0.0)
     with pytest.raises(NoPointError, match=r"the nearest is trial \d+ at 0\.\d+"):
         select_point(typed(front), max_flops=0.01)
+    with pytest.raises(NoPointError, match=r"ms of prefill.*; the nearest is trial \d+ at \d+"):
+        select_point(typed(front), max_latency_ms=0.5)
+    with pytest.raises(NoPointError, match="of the dense KV cache; the nearest is"):
+        select_point(typed(front), max_kv=0.01)
     with pytest.raises(NoPointError, match="the nearest number"):
         select_point(typed(front), trial=10_000)
 
@@ -90,7 +119,15 @@ def test_nothing_qualifies_names_the_nearest():
         {"max_flops": 0.0},
         {"max_flops": 40.0},
         {"max_drop": 0.1, "max_flops": 0.5},
-        {"max_drop": 0.1, "task": "whre"},
+        {"max_drop": {"whre": 0.1}},
+        {"max_kv": 1.5},
+        {"max_latency_ms": 0.0},
+        {"max_latency_ms": float("inf")},
+        {"max_kv": 0.5, "max_latency_ms": 20.0},
+        {"max_drop": 0.1, "confidence": 0.5},
+        {"max_drop": 0.1, "confidence": 1.0},
+        {"max_flops": 0.5, "confidence": 0.95},
+        {"trial": 3, "confidence": 0.95},
     ],
 )
 def test_a_selector_out_of_range_is_refused(selector):

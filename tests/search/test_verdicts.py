@@ -64,7 +64,9 @@ def test_a_study_leaves_the_verdicts_of_its_points_and_baselines(tmp_path: Path)
     folder = next(tmp_path.rglob("front.json")).parent
     verdicts = FrontFile.load(folder).study.verdicts["validation"]
     assert json.loads((folder / "front.json").read_text())["study"]["verdicts"]["validation"]["dense"] == verdicts.dense
-    for point in (*front.points, *front.baselines):
+    shown = [p for p in (*front.points, *front.baselines) if p.validation]
+    assert set(verdicts.points) == {p.schedule.key for p in shown}
+    for point in shown:
         lost = verdicts.losses([point.schedule.key])[:, 0]
         assert lost.mean() == pytest.approx(point.validation.drop)
         hard = [task == "hard" for task in verdicts.tasks]

@@ -8,7 +8,9 @@ import random
 from pathlib import Path
 from typing import Any
 
+from autoprune.schedule import Schedule
 from autoprune.search.front import FrontFile
+from autoprune.search.verdicts import pack
 
 LAYERS, VISUAL, TEXT, ROWS = 10, 144, 16, 512
 TASKS = ("digit_of", "color_of", "where", "digit_at", "count", "exist", "larger", "sum", "next", "read")
@@ -60,7 +62,7 @@ def make_front(trials: int = 60, seed: int = 0, tasks: tuple[str, ...] = TASKS) 
     return {
         "format": "autoprune.front",
         "version": 1,
-        "study": _study(explored, presets, points),
+        "study": _study(explored, presets, points) | {"verdicts": _row_verdicts(dense, [*points, *presets], tasks)},
         "model": MODEL,
         "dense": _public(dense),
         "points": [_public(p) for p in points],
@@ -299,6 +301,20 @@ def _two_sided(lead: float, samples: int) -> tuple[float, float]:
     """A p-value, and half of the 95 % interval."""
     error = math.sqrt(0.06 / samples)
     return math.erfc(abs(lead) / error / math.sqrt(2)), 1.96 * error
+
+
+def _row_verdicts(dense: dict[str, Any], shown: list[dict[str, Any]], tasks: tuple[str, ...]) -> dict[str, Any]:
+    """Verdicts of single validation rows, two of an image, whose averages are the figures shown."""
+
+    def packed(entry: dict[str, Any]) -> str:
+        parts = [entry["validation"]["tasks"][task] for task in tasks]
+        rights = [(round(part["accuracy"] * part["samples"]), part["samples"]) for part in parts]
+        return pack([row < right for right, samples in rights for row in range(samples)])
+
+    names = [task for task in tasks for _ in range(dense["validation"]["tasks"][task]["samples"])]
+    points = {Schedule.model_validate(entry["schedule"]).key: packed(entry) for entry in shown}
+    groups = [row // 2 for row in range(len(names))]
+    return {"validation": {"groups": groups, "tasks": names, "dense": packed(dense), "points": points}}
 
 
 def _public(entry: dict[str, Any]) -> dict[str, Any]:
