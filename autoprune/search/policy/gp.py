@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -108,7 +108,7 @@ class GpPolicy:
     def _renewed(self) -> Pool:
         """The pool for the next while: of a small space the same, of a large one another part of it."""
         if self._pool is not None and self._problem.space.size() <= WHOLE:
-            self._pool.price_again()
+            self._pool.price_again(self._pool.estimated)
             return self._pool
         measured = [record.schedule for record in self._records.all() if record.is_begun]
         found = candidates(self._problem, measured, self._leading, self._rng)
@@ -133,8 +133,8 @@ class GpPolicy:
         """Places of those records that the pool holds."""
         return [pool.places[record.key] for record in records if record.key in pool.places]
 
-    def _front(self, pool: Pool, name: str, quality: int, reference: float) -> Staircase:
-        """The staircase of candidates with all rows that keep the bounds."""
+    def _front(self, pool: Pool, name: str, quality: int, reference: float, expected: Sequence[int] = ()) -> Staircase:
+        """The staircase of candidates with all rows that keep the bounds, and of others as they are expected."""
         costs, losses = [], []
         for record in self._records.whole():
             place = pool.places.get(record.key)
@@ -142,6 +142,9 @@ class GpPolicy:
                 continue
             costs.append(float(pool.costs[name].mean[place]))
             losses.append(float(record.losses[:, quality].mean()))
+        for place in expected:
+            costs.append(float(pool.costs[name].mean[place]))
+            losses.append(float(self._surfaces[quality].mean[place]))
         return Staircase.of(costs, losses, (1.0, reference))
 
     def _distance(self, pool: Pool, known: Known) -> dict[int, float]:
@@ -173,19 +176,17 @@ class GpPolicy:
                 surface.forget(state)
 
     def _suppose_running(self, pool: Pool) -> None:
-        for record in self._records.running:
-            place = pool.places.get(record.key)
-            if place is not None:
-                for surface in self._surfaces:
-                    surface.suppose(place, 0.0)
+        for place in self._places(pool, self._records.running):
+            for surface in self._surfaces:
+                surface.suppose(place, 0.0)
 
     def _scores(self, pool: Pool, places: np.ndarray) -> Floats:
         """FloatArray[places]: expected growth of the front for the pair of objectives whose turn it is."""
         near, name, quality = self._turns[self._turn % len(self._turns)]
         self._turn += 1
         largest = max((float(r.losses[:, quality].mean()) for r in self._records.whole()), default=1.0)
-        within = self._problem.within
-        front = self._front(pool, name, quality, within if near else max(largest, within))
+        within, running = self._problem.within, self._places(pool, self._records.running)
+        front = self._front(pool, name, quality, within if near else max(largest, within), running)
         surface, cost = self._surfaces[quality], pool.costs[name]
         scores = expected_improvement_at_uncertain_cost(
             front, cost.mean[places], cost.sd[places], surface.mean[places], surface.sd[places]

@@ -39,15 +39,18 @@ class Pool:
     def __len__(self) -> int:
         return len(self.schedules)
 
-    def price_again(self, places: Sequence[int] | None = None) -> None:
-        """Takes up what was learned about costs that are estimates; of all candidates, or of some."""
-        if places is None:
-            self.costs = self._costs(self.schedules)
-            return
+    def price_again(self, places: Sequence[int]) -> None:
+        """Takes up what was learned about the costs of some candidates."""
         new = self._costs([self.schedules[place] for place in places])
         for name, estimate in new.items():
             self.costs[name].mean[places] = estimate.mean
             self.costs[name].sd[places] = estimate.sd
+
+    @property
+    def estimated(self) -> list[int]:
+        """Places of candidates of which a cost is an estimate."""
+        open_ = np.any([estimate.sd > 0 for estimate in self.costs.values()], axis=0)
+        return [int(place) for place in np.flatnonzero(open_)]
 
     def _features(self, schedules: Sequence[Schedule]) -> Floats:
         alive = self._problem.price.alive

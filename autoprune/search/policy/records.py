@@ -127,7 +127,7 @@ class CandidateRecords:
         record = self._records.get(schedule.key)
         if self._order is None or (record is not None and record.is_begun):
             return self.rows_left(schedule)
-        return self._order.first(schedule.key)
+        return self._order.first(f"{self._problem.seed}:{schedule.key}")
 
     def learn_rows(self) -> None:
         """Learns from the whole candidates which rows are hard, once, and what rows that were not measured may hold."""

@@ -77,10 +77,10 @@ class RowOrder:
         new = set(rows)
         return RowOrder((*self.hard, *rows), tuple(r for r in self.safe if r not in new), self.centre, self.flip)
 
-    def first(self, key: str) -> tuple[int, ...]:
-        """Rows on which a new candidate is measured: the hard ones, and a share of the safe ones drawn by its key."""
+    def first(self, name: str) -> tuple[int, ...]:
+        """Rows on which a new candidate is measured: the hard ones, and a share of the safe ones drawn by its name."""
         count = round(AUDITED * len(self.safe))
-        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
+        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
         audited = sorted(rng.choice(np.array(self.safe, dtype=int), count, replace=False).tolist()) if count else []
         return (*self.hard, *audited)
 

@@ -1,0 +1,227 @@
+"""The policy on a space with known losses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from support.toy_space import GROUPS, PRICES, ROWS, TASKS, ToySpace, initial, losses_of, problem
+
+from autoprune.schedule import Schedule
+from autoprune.search.policy.gp import GpPolicy
+from autoprune.search.policy.protocol import Policy, Proposal
+from autoprune.search.policy.rows import RowOrder
+
+
+def answer(policy: Policy, proposal: Proposal) -> None:
+    losses = losses_of(proposal.schedule)
+    policy.tell(proposal.schedule, {row: float(losses[row]) for row in proposal.rows}, {})
+
+
+def played(policy: Policy, count: int) -> Iterator[Proposal]:
+    """Proposals, each answered before the next is asked for."""
+    for _ in range(count):
+        proposal = policy.ask()
+        if proposal is None:
+            return
+        yield proposal
+        answer(policy, proposal)
+
+
+def whole_after(policy: Policy, rows: int) -> list[Schedule]:
+    """Schedules with all rows once so many rows were spent."""
+    seen: dict[str, set[int]] = {}
+    schedules, spent = {}, 0
+    for proposal in played(policy, 10_000):
+        spent += len(proposal.rows)
+        seen.setdefault(proposal.schedule.key, set()).update(proposal.rows)
+        schedules[proposal.schedule.key] = proposal.schedule
+        if spent >= rows:
+            break
+    return [schedule for key, schedule in schedules.items() if len(seen[key]) == ROWS]
+
+
+def volume(schedules: list[Schedule], within: float) -> float:
+    """Hypervolume below a loss, of the cheapest first."""
+    points = sorted((float(PRICES.flops_ratios([s])[0]), float(losses_of(s).mean())) for s in schedules)
+    total, level = 0.0, within
+    for cost, loss in points:
+        if cost < 1 and loss < level:
+            total += (level - loss) * (1 - cost)
+            level = loss
+    return total
+
+
+def test_initial_schedules_come_first_on_all_rows() -> None:
+    proposals = list(played(GpPolicy(problem()), len(initial())))
+    assert [(p.schedule.key, p.origin, p.name) for p in proposals] == [
+        (i.schedule.key, i.origin, i.name) for i in initial()
+    ]
+    assert all(p.rows == tuple(range(ROWS)) for p in proposals)
+
+
+def test_a_row_is_proposed_once_and_in_the_end_everything_is_measured() -> None:
+    space = ToySpace(most=50)
+    seen: dict[str, set[int]] = {}
+    for proposal in played(GpPolicy(problem(space, initial=initial()[:6])), 10_000):
+        assert proposal.rows
+        assert not seen.setdefault(proposal.schedule.key, set()) & set(proposal.rows)
+        seen[proposal.schedule.key].update(proposal.rows)
+    assert {s.key for s in space.schedules()} <= set(seen)
+    assert all(rows == set(range(ROWS)) for rows in seen.values())
+
+
+def test_the_same_calls_give_the_same_proposals() -> None:
+    first, second = (list(played(GpPolicy(problem(seed=3)), 60)) for _ in range(2))
+    assert first == second
+
+
+def test_a_policy_that_was_told_everything_goes_on_where_the_first_stopped() -> None:
+    first = GpPolicy(problem())
+    told = list(played(first, 70))
+    again, reversed_ = GpPolicy(problem()), GpPolicy(problem())
+    for policy, order in ((again, told), (reversed_, told[::-1])):
+        for proposal in order:
+            answer(policy, proposal)
+    known = {(p.schedule.key, row) for p in told for row in p.rows}
+    for policy in (again, reversed_):
+        more = list(played(policy, 15))
+        assert not known & {(p.schedule.key, row) for p in more for row in p.rows}
+        assert all(p.origin == "sampler" for p in more)
+
+
+def test_new_candidates_are_measured_on_hard_rows_first_and_audited() -> None:
+    probes = np.array([losses_of(i.schedule) for i in initial()])
+    useful = probes[probes.mean(1) < 0.3]
+    hard = set(np.flatnonzero(useful.var(0) > 0).tolist())
+    assert 5 < len(hard) < ROWS / 2
+    first, begun = [], set()
+    for proposal in played(GpPolicy(problem()), 70):
+        if proposal.origin == "sampler":
+            if proposal.schedule.key not in begun:
+                first.append(proposal)
+            else:
+                assert hard.isdisjoint(proposal.rows)
+            begun.add(proposal.schedule.key)
+    assert first
+    for proposal in first:
+        leading = proposal.rows[: len(hard)]
+        assert set(leading) == hard
+        safe = set(range(ROWS)) - hard
+        assert round(0.1 * (len(safe) - 2)) <= len(safe & set(proposal.rows)) <= 0.2 * len(safe) + 2
+    audits = [set(p.rows) - hard for p in first]
+    assert any(a != audits[0] for a in audits), "every candidate is audited on other rows"
+
+
+def test_every_task_has_a_hard_row_though_no_probe_differs_on_it() -> None:
+    losses = np.zeros((3, ROWS))
+    losses[0, [1, 2, 3]] = losses[1, [2]] = 1.0  # row 1, 2, 3: none of task "read"
+    order = RowOrder.from_probes(losses, TASKS, GROUPS)
+    assert set(order.hard) >= {1, 2, 3}
+    assert {TASKS[row] for row in order.hard} == set(TASKS)
+    assert sorted(order.all) == list(range(ROWS))
+
+
+def test_a_flip_on_an_audited_row_makes_it_hard_for_the_next_candidate() -> None:
+    policy = GpPolicy(problem())
+    list(played(policy, len(initial())))
+    first = policy.ask()
+    assert first is not None
+    losses = dict.fromkeys(first.rows, 0.0)
+    flipped = first.rows[-1]  # the audited rows stand behind the hard ones
+    policy.tell(first.schedule, losses | {flipped: 1.0}, {})
+    starts = {p.schedule.key: p for p in reversed(list(played(policy, 12)))}
+    starts.pop(first.schedule.key, None)
+    assert starts
+    audited = round(0.1 * (ROWS - len(first.rows)))
+    assert all(flipped in p.rows[: len(p.rows) - audited] for p in starts.values())
+
+
+def test_better_than_chance_at_equal_rows() -> None:
+    space, budget = ToySpace(), 45 * ROWS
+    best = volume(list(space.schedules()), 0.15)
+    found = [volume(whole_after(GpPolicy(problem(space, seed=seed)), budget), 0.15) / best for seed in range(3)]
+    rng = np.random.default_rng(0)
+    by_chance = [volume([space.draw(rng) for _ in range(45)], 0.15) / best for _ in range(20)]
+    assert min(found) > 0.97
+    assert min(found) > max(by_chance)
+
+
+def test_what_runs_is_not_proposed_again_and_nothing_is_proposed_that_failed() -> None:
+    policy = GpPolicy(problem())
+    list(played(policy, len(initial())))
+    open_ = [policy.ask() for _ in range(6)]
+    keys = [p.schedule.key for p in open_ if p]
+    assert len(set(keys)) == 6
+    failed = open_[0]
+    assert failed is not None
+    policy.fail(failed.schedule)
+    for proposal in open_[1:]:
+        assert proposal is not None
+        answer(policy, proposal)
+    assert failed.schedule.key not in {p.schedule.key for p in played(policy, 60)}
+
+
+def test_the_first_answers_are_waited_for() -> None:
+    policy = GpPolicy(problem(initial=initial()[:2]))
+    first, second = policy.ask(), policy.ask()
+    assert policy.ask() is None
+    for proposal in (first, second):
+        assert proposal is not None
+        answer(policy, proposal)
+    assert policy.ask() is not None
+
+
+def test_without_initial_schedules_it_starts_by_chance() -> None:
+    found = list(played(GpPolicy(problem(initial=())), 20))
+    assert len(found) == 20
+
+
+def test_a_bound_on_the_flops_limits_what_is_proposed() -> None:
+    proposals = [p for p in played(GpPolicy(problem(max_flops=0.4)), 80) if p.origin == "sampler"]
+    assert proposals
+    assert PRICES.flops_ratios([p.schedule for p in proposals]).max() <= 0.4
+
+
+def test_a_floor_of_a_task_steers_to_candidates_that_keep_it() -> None:
+    def kept(bounds: dict[str, float]) -> float:
+        proposals = list(played(GpPolicy(problem(max_drop=bounds)), 60))
+        read = np.array([task == "read" for task in TASKS])
+        drops = [losses_of(p.schedule)[read].mean() for p in proposals if p.origin == "sampler"]
+        return float(np.mean(np.array(drops) <= 0.15))
+
+    assert kept({"read": 0.1}) > kept({}) + 0.2
+
+
+def test_losses_need_not_be_verdicts_and_several_pairs_take_turns() -> None:
+    policy = GpPolicy(problem(costs=("flops", "kv_bytes"), qualities=("accuracy", "kl"), within=0.15))
+    count = 0
+    while count < 70 and (proposal := policy.ask()):
+        lost = losses_of(proposal.schedule)
+        kl = 0.02 * lost + 0.001 * np.arange(ROWS) / ROWS
+        policy.tell(proposal.schedule, {row: (float(lost[row]), float(kl[row])) for row in proposal.rows}, {})
+        count += 1
+    assert count == 70
+
+
+@pytest.mark.slow
+def test_of_a_large_space_a_part_at_a_time_and_it_still_finds_the_front() -> None:
+    space = ToySpace(size=10**6)
+    best = volume(list(space.schedules()), 0.15)
+    assert volume(whole_after(GpPolicy(problem(space)), 45 * ROWS), 0.15) > 0.95 * best
+
+
+@pytest.mark.slow
+def test_ten_times_as_many_candidates_cost_little_more_time_each() -> None:
+    def seconds(policy: Any, count: int) -> float:
+        start = time.process_time()
+        assert len(list(played(policy, count))) == count
+        return (time.process_time() - start) / count
+
+    policy = GpPolicy(problem(ToySpace(size=10**6)))
+    early = seconds(policy, 100)
+    seconds(policy, 400)
+    assert seconds(policy, 300) < 6 * early
