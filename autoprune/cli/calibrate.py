@@ -62,6 +62,7 @@ def calibrate(
 
 def _summary(outcome: RunOutcome, front: FrontFile) -> dict[str, Any]:
     from autoprune.evaluate.objectives import FLOPS
+    from autoprune.report.methods import verdict_of
     from autoprune.report.overview import recommended
     from autoprune.report.reading import drop_of, flops_of
 
@@ -73,6 +74,7 @@ def _summary(outcome: RunOutcome, front: FrontFile) -> dict[str, Any]:
         "seconds": front.study.seconds,
         "points": len(front.points),
         "best": best and {"trial": best.trial, FLOPS.figure: flops_of(best), "drop": drop_of(front, best)},
+        "presets": {v.name: verdict_of(v) for v in front.study.presets},
         "presets_not_beaten": [v.name for v in front.study.presets if not v.beaten],
         "report": str(outcome.output / "report.html"),
     }
@@ -92,9 +94,6 @@ def _show_next(outcome: RunOutcome, front: FrontFile, study: str) -> None:
     from autoprune.report.page import shown_path
 
     folder = shown_path(outcome.output)
-    lost = [v.name for v in front.study.presets if not v.beaten]
-    if lost:
-        note(f"not beaten: {', '.join(lost)}")
     if outcome.interrupted:
         note(f"stopped early; to resume: autoprune calibrate {study}")
     note(f"report: {folder / 'report.html'}")

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
 
 def front_table(front: FrontFile) -> Table:
     """One row for dense, each point of the front and each published method, cheapest first."""
+    from autoprune.report.methods import verdict_words
     from autoprune.report.reading import (
+        calibration_drop,
         drop_interval,
         drop_of,
         everything,
         flops_of,
         height_of,
+        lacks_held_out,
         point_name,
         quality_of,
         worst_task,
@@ -31,10 +34,10 @@ def front_table(front: FrontFile) -> Table:
     shown = [(kind, point) for kind, point in everything(front) if kind != "control"]
     lacking = [point for _, point in shown if not point.validation]
     rows_of = "held-out figures"
-    if any(not point.left_out for point in lacking):
+    if front.dense.validation is None:
         rows_of = "figures of the calibration rows, where the validation was not reached"
     elif lacking:
-        rows_of = "held-out figures; * = of the calibration rows, as it loses too much to be of interest"
+        rows_of = "held-out figures; * = on calibration rows only"
     rows = table(f"{front.study.name}: {rows_of}, 95 % intervals", "schedule", *columns)
     rows.add_column("layer: keep")
     for column in rows.columns[1:]:
@@ -42,14 +45,21 @@ def front_table(front: FrontFile) -> Table:
     for kind, point in sorted(shown, key=lambda item: flops_of(item[1])):
         worst, stages = worst_task(front, point), point.schedule.stages
         lost = f"{quality.unit.change(drop_of(front, point))} {interval(drop_interval(front, point))}".rstrip()
-        rows.add_row(
-            f"{point_name(point)}{' *' if point.left_out else ''}",
-            percent(flops_of(point)),
+        figures = [
             quality.unit.value(height_of(front, point)),
             "–" if kind == "dense" else lost,
             f"{worst[0]} {quality.unit.change(worst[1])}" if worst and stages else "–",
+        ]
+        if lacks_held_out(front, point):
+            figures = ["–", f"{quality.unit.change(calibration_drop(front, point))} *", "–"]
+        rows.add_row(
+            point_name(point),
+            percent(flops_of(point)),
+            *figures,
             milliseconds(point.latency.prefill_ms if point.latency else None),
             "\n".join(map(stage_short, stages)) or "–",
             style="bold" if kind == "front" else None,
         )
+    if said := verdict_words(front):
+        rows.caption = f"published methods: {said}"
     return rows

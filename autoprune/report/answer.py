@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autoprune.report.comparisons import HeatCell, heat_cell
-from autoprune.report.methods import verdict_counts
+from autoprune.report.methods import verdict_words
 from autoprune.report.overview import recommended
 from autoprune.report.reading import (
     calibration_drop,
@@ -110,8 +110,7 @@ def _chance(front: FrontFile, point: Point) -> str:
 def _published(front: FrontFile, point: Point) -> str:
     better = [mark.against for mark in point.marks or () if mark.decided]
     own = f"This point costs no more than {listed(better)} and is better. " if better else ""
-    counts = verdict_counts(front)
-    said = "; ".join(f"{verdict}: {listed(names)}" for verdict, names in counts.items() if names)
+    said = verdict_words(front)
     return f"{own}The front against all of them: {said}." if said else own.strip()
 
 

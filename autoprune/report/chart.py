@@ -35,7 +35,6 @@ _RING: Trace = {
     "meta": {"colour": "ink"},
     "marker": {"symbol": "circle-open", "size": 22, "line": {"width": 2}},
 }
-_STATES = {"COMPLETE": "measured on all rows", "PRUNED": "stopped early", "FAIL": "failed"}
 
 
 def visible_range(front: FrontFile, named: list[Point]) -> tuple[float, float, int]:
@@ -160,9 +159,7 @@ def _controls(front: FrontFile, group: list[Point]) -> Trace:
 
 def _explored(front: FrontFile) -> Trace:
     trials = explored_trials(front)
-    hover = [
-        ["", f"trial {t.trial} · {_STATES.get(t.state, t.state)} · {t.samples} calibration rows"] for _, _, t in trials
-    ]
+    hover = [["", f"trial {t.trial} · {t.samples} calibration rows"] for _, _, t in trials]
     return {
         "type": "scatter",
         "name": "Explored",

@@ -61,10 +61,14 @@ def verdict_counts(front: FrontFile) -> dict[str, list[str]]:
     return found
 
 
+def verdict_words(front: FrontFile) -> str:
+    """``beaten: a and b; matched: c``; empty without published methods."""
+    return "; ".join(f"{verdict}: {listed(names)}" for verdict, names in verdict_counts(front).items() if names)
+
+
 def verdict_note(front: FrontFile) -> str:
     """The outcome in a sentence, and what the words mean."""
-    counts = verdict_counts(front)
-    said = "; ".join(f"{verdict}: {listed(names)}" for verdict, names in counts.items() if names)
+    said = verdict_words(front)
     first = f"{said[:1].upper()}{said[1:]}. "
     if not any(verdict.verdict for verdict in front.study.presets):
         return f"{first}Beaten means here: a point that the search found costs less at no lower estimate."

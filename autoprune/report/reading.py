@@ -113,11 +113,15 @@ def pruned_points(front: FrontFile) -> list[Point]:
 
 
 def explored_trials(front: FrontFile) -> list[tuple[float, float, TrialRecord]]:
-    """The trials that were measured on some rows or all, each schedule once: cost, quality and the trial."""
+    """The trials that were measured on all calibration rows, each schedule once: cost, quality and the trial.
+
+    Others have no quality that could be shown: their rows are the hardest ones, or those after which they were stopped.
+    """
     row, found = quality_of(front), []
     for trial in front.study.trials:
         cost, quality = trial.figure(FLOPS.figure), trial.figure(row.figure)
-        if trial.duplicate_of is None and cost is not None and quality is not None:
+        whole = trial.state == "COMPLETE" and trial.duplicate_of is None
+        if whole and cost is not None and quality is not None:
             found.append((cost, quality, trial))
     return found
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from autoprune.evaluate.objectives import ACCURACY, FLOPS
 from autoprune.report.reading import explored_trials, quality_of, value_of
 from autoprune.report.words import duration, percent
 from autoprune.search.costs import PhaseCost
@@ -92,13 +91,14 @@ def growth(front: FrontFile) -> Growth:
     """Hypervolume of the complete trials so far, in the order of the trials."""
     quality, within = quality_of(front), front.study.within or WITHIN
     dense = value_of(quality, front.dense)
-    worst = dense if quality == ACCURACY or quality.more_is_better else max(_losses(front), default=1.0)
+    worst = dense if quality.more_is_better else max(_losses(front), default=1.0)
     rows, seen, found = 0, [], Growth([], [], [])
+    whole = {trial.trial: (cost, value) for cost, value, trial in explored_trials(front)}
     for trial in sorted(_tried(front), key=lambda t: t.trial):
         rows += trial.samples or 0
-        cost, value = trial.figure(FLOPS.figure), trial.figure(quality.figure)
-        if trial.state != "COMPLETE" or cost is None or value is None:
+        if trial.trial not in whole:
             continue
+        cost, value = whole[trial.trial]
         seen.append((cost, quality.lost(dense, value)))
         found.row_forwards.append(rows)
         found.full.append(hypervolume(seen, (1.0, worst)))

@@ -184,3 +184,67 @@ def test_a_front_without_points_says_so():
     front = make_front()
     front["points"] = [p for p in front["points"] if not p["schedule"]["stages"]]
     assert "No pruned schedule was measured" in Page(render_page(typed(front))).text
+
+
+def beyond(limit: float = 0.15) -> dict:
+    """A front whose points that lose more than the limit were measured on calibration rows only."""
+    front = make_front()
+    for point in front["points"]:
+        if point["drop"] > limit:
+            point |= {"validation": None, "latency": None, "marks": None, "left_out": "loses too much"}
+    return front
+
+
+def test_points_without_held_out_figures_are_hollow_and_have_no_held_out_columns():
+    front = beyond()
+    far = [p["trial"] for p in front["points"] if not p["validation"]]
+    assert far
+    source = render_page(typed(front))
+    data = json.loads(Page(source).data)
+    hollow = next(t for t in data["traces"] if t["name"] == "Calibration only")
+    assert hollow["customdata"] == [f"front-{trial}" for trial in far]
+    assert hollow["marker"]["symbol"] == "circle-open"
+    assert "error_y" not in hollow
+    assert not set(hollow["customdata"]) & set(next(t for t in data["traces"] if t["name"] == "Front")["customdata"])
+    assert "Hollow: calibration rows only, as they lose more than 15.0 points on them." in data["note"]
+    row = re.search(rf'<tr data-key="front-{far[0]}".*? data-kind="front" data-drop=""(.*?)</tr>', source, re.S)
+    assert "calibration only" in row[1]
+    drop = next(p["drop"] for p in front["points"] if p["trial"] == far[0])
+    assert f"{drop * 100:.1f}" in row[1]
+    assert "flatter it" not in Page(source).text
+    assert "loses too much" in Page(source).text
+
+
+def test_a_control_arm_that_was_decided_early_shows_its_test_and_no_estimate():
+    front = make_front()
+    arm = next(c for c in front["controls"] if c["mark"]["decided"] and c["name"].startswith("random"))
+    arm |= {"validation": None, "samples": 64, "accuracy": 0.123}
+    arm["mark"]["samples"] = 64
+    source = render_page(typed(front))
+    assert "12.3 %" not in Page(source).text
+    assert "64 to 510 rows" in Page(source).text
+    shown = next(t for t in json.loads(Page(source).data)["traces"] if t["name"] == "Controls")
+    assert len(shown["x"]) == len(front["controls"]) - 1
+
+
+def test_the_calibration_drop_stands_beside_the_held_out_one(front, page):
+    rows = re.findall(r'<tr data-key="front-(\d+)"[^>]*data-kind="front".*?</tr>', render_page(typed(front)), re.S)
+    assert len(rows) == len([p for p in front["points"] if p["schedule"]["stages"]])
+    heads = [text for text in ("On calibration", "Drop (points)") if text in page.text]
+    assert len(heads) == 2
+    point = next(p for p in front["points"] if p["validation"]["drop"] > p["drop"])
+    gap = point["validation"]["drop"] - point["drop"]
+    assert f"+{gap * 100:.1f}" in page.text
+
+
+def test_a_cost_that_depends_on_the_input_shows_its_spread():
+    front = make_front()
+    front["points"][1]["spread"] = {"p10": 0.21, "p50": 0.3, "p90": 0.43, "max": 0.6}
+    assert "(inputs: 21 % to 43 %, 80 % of them)" in Page(render_page(typed(front))).text
+
+
+def test_times_are_beside_the_flops_that_they_come_from(front, page):
+    times = front["points"][0]["latency"]
+    fast = times["prefill_dense_ms"] / times["prefill_ms"]
+    assert f"{fast:.2f}×" in page.text
+    assert "FLOPs and time" in page.text
