@@ -16,7 +16,7 @@ from autoprune.evaluate.prefix import DensePrefix
 from autoprune.evaluate.refusals import check_forcing, check_full_attention, check_greedy
 from autoprune.evaluate.regroup import Regrouping
 from autoprune.evaluate.results import SampleResult
-from autoprune.evaluate.sharing import Walk
+from autoprune.evaluate.sharing import Sharing, Walk
 from autoprune.evaluate.trie import tree
 from autoprune.models.loading import LoadedModel
 from autoprune.pricing.cost import Pricer
@@ -26,7 +26,8 @@ from autoprune.schedule import Criterion, Reads, Schedule
 
 _DENSE = Schedule()
 _OPEN_ROWS = 64  # unfinished answers that are decoded on together
-_OPEN_SHARE = 4  # they may hold one part in so many of the memory for recordings
+_SHARED_SHARE = 2  # passes that candidates share may hold one part in so many of the memory for recordings
+_OPEN_SHARE = 4  # they likewise
 
 
 class Evaluator:
@@ -48,6 +49,9 @@ class Evaluator:
             batches. Default: as in `data`.
         metric: Judges the answers.
 
+    Attributes:
+        sharing: Work on candidates so far, and how much of it was shared.
+
     Raises:
         DataError: the arguments do not fit the data.
         ModelError: the model's answers are not plain greedy ones, or its structure cannot be priced.
@@ -68,6 +72,7 @@ class Evaluator:
         if batch_size < 1 or max_new_tokens < 1:
             field, value = ("batch_size", batch_size) if batch_size < 1 else ("max_new_tokens", max_new_tokens)
             raise DataError("must be at least 1", field=field, value=value)
+        self.sharing = Sharing()
         self.order = tuple(range(len(data)) if order is None else order)
         if sorted(self.order) != list(range(len(data))):
             raise DataError(f"must hold each of 0 to {len(data) - 1} once", field="order", value=len(self.order))
@@ -143,7 +148,9 @@ class Evaluator:
         runs = [CandidateRun(schedule, self._pricer, decoding) for schedule in schedules]
         trees = tree(schedules)
         for batch in self._regrouping.covering(wanted):
-            Walk(batch, runs, decoding).through(trees)
+            walk = Walk(batch, runs, decoding, self._cache_bytes // _SHARED_SHARE)
+            walk.through(trees)
+            self.sharing += walk.sharing
             self._keep(batch)
         return [[run.results[index] for index in wanted] for run in runs]
 

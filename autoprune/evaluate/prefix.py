@@ -11,6 +11,7 @@ import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import torch
@@ -35,9 +36,7 @@ class Recorded:
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors held."""
-        tensors = [_tensor(output) for output in self.outputs]
-        tensors += [tensor for layer in self.cache.layers for tensor in (layer.keys, layer.values)]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return _nbytes(self.outputs, self.cache.layers)
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,14 @@ class Node:
     layers: list[Any]
     scores: Mapping[ScoreKey, Tensor]
     standing: Standing | None = None
+
+    def nbytes_beside(self, start: Node) -> int:
+        """Bytes of what it holds and the node from which it went on does not."""
+        known = {id(part) for part in (*start.outputs, *start.layers)}
+        return _nbytes(
+            [output for output in self.outputs if id(output) not in known],
+            [layer for layer in self.layers if id(layer) not in known],
+        )
 
 
 @dataclass(frozen=True)
@@ -193,6 +200,25 @@ class DensePrefix:
         self.recorded = Recorded(outputs, cache)
         return logits
 
+    @cached_property
+    def tokens(self) -> tuple[int, int]:
+        """Tokens of the batch, padding left out, and the visual ones among them."""
+        return int(self.forced.inputs["attention_mask"].sum()), int(self.visual_mask.sum())
+
+    def token_layers(self, counts: Mapping[int, Sequence[int]], layers: range) -> int:
+        """Tokens that run through some layers, each counted once for each of them.
+
+        Args:
+            counts: {layer of a stage: visual tokens of each row alive after it}.
+            layers: The layers.
+        """
+        alive, visual = self.tokens
+        total, now = 0, alive
+        for i in range(layers.stop):
+            now = alive - visual + sum(counts[i]) if i in counts else now
+            total += now if i >= layers.start else 0
+        return total
+
     def call(self, cache: Any) -> Tensor:
         """Logits [B, width, vocabulary] of the model, called on the recorded embeddings with another cache."""
         logits: Tensor = self.model(
@@ -239,6 +265,11 @@ class Replayer:
     def depth(self) -> int:
         """Decoder layers of the model."""
         return len(self._layers)
+
+    def bytes_of(self, start: Node, schedule: Schedule, end: int) -> int:
+        """Most bytes that `extend` records."""
+        layers = max(0, end - first_layer(schedule, start))
+        return self._prefix.ensure_recorded().nbytes * layers // self.depth
 
     def run(self, schedule: Schedule, start: Node) -> Replay:
         """Runs a schedule to its end.
@@ -303,6 +334,12 @@ def first_layer(schedule: Schedule, start: Node) -> int:
 
 def _new_cache(model: Any) -> Any:
     return DynamicCache(config=model.config.get_text_config(decoder=True))
+
+
+def _nbytes(outputs: Iterable[Any], layers: Iterable[Any]) -> int:
+    tensors = [_tensor(output) for output in outputs]
+    tensors += [tensor for layer in layers for tensor in (layer.keys, layer.values)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _tensor(output: Any) -> Tensor:

@@ -6,23 +6,50 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoprune.evaluate.candidate import CandidateRun, Decoding, RecordedBatch
-from autoprune.evaluate.prefix import Node, Replay, Replayer
+from autoprune.evaluate.prefix import Node, Replay, Replayer, first_layer
 from autoprune.evaluate.trie import Branch
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """Work on candidates in token-layers: one token that runs through one decoder layer, padding and decoding left out.
+
+    Attributes:
+        run: Token-layers that ran.
+        by_prefix: Those of every candidate from its first stage on, on top of the dense pass.
+        from_scratch: Those of every candidate from the first layer on.
+    """
+
+    run: int = 0
+    by_prefix: int = 0
+    from_scratch: int = 0
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Share of the work that was taken from dense or from another candidate; None before the first candidate."""
+        return 1 - self.run / self.from_scratch if self.from_scratch else None
+
+    def __add__(self, other: Sharing) -> Sharing:
+        return Sharing(self.run + other.run, self.by_prefix + other.by_prefix, self.from_scratch + other.from_scratch)
+
+
 class Walk:
     """A walk through all stages of some schedules on one batch, depth first.
 
-    Attributes:
+    Args:
         batch: The batch.
         runs: Of the schedules.
         decoding: Answers that wait to be decoded on.
+        most_bytes: Memory for recorded passes besides the dense one; what does not fit is not shared.
+
+    Attributes:
+        sharing: Work so far.
     """
 
-    batch: RecordedBatch
-    runs: Sequence[CandidateRun]
-    decoding: Decoding
+    def __init__(self, batch: RecordedBatch, runs: Sequence[CandidateRun], decoding: Decoding, most_bytes: int) -> None:
+        self.sharing = Sharing()
+        self._batch, self._runs, self._decoding = batch, runs, decoding
+        self._spare = most_bytes
 
     def through(self, trees: Sequence[Branch]) -> None:
         """Runs all schedules of some trees.
@@ -31,28 +58,44 @@ class Walk:
             EvaluationError: non-finite logits.
             PatchError: a criterion cannot be computed on this batch.
         """
-        prefix = self.batch.dense_pass
+        prefix = self._batch.dense_pass
         for tree in trees:
             for place in tree.ends:
-                self.runs[place].add_dense(self.batch)
+                self._runs[place].add_dense(self._batch)
             if tree.branches:
                 with prefix.replaying() as replayer:
                     self._below(replayer, tree, prefix.root())
-        self.decoding.finish()
+        self._decoding.finish()
 
     def _below(self, replayer: Replayer, branch: Branch, node: Node) -> None:
         for child in branch.branches.values():
             if not child.branches:
-                self._take(replayer, child, replayer.run(child.schedule, node))
+                self._take(replayer, child, replayer.run(child.schedule, node), node)
                 continue
             end = replayer.depth if child.ends else max(stage.layer for stage in child.next_stages)
+            if replayer.bytes_of(node, child.schedule, end) > self._spare:
+                if child.ends:
+                    self._take(replayer, child, replayer.run(child.schedule, node), node)
+                self._below(replayer, child, node)
+                continue
             below, replay = replayer.extend(child.schedule, node, end, child.keys)
-            self._take(replayer, child, replay)
+            held = below.nbytes_beside(node)
+            self._take(replayer, child, replay, node, end)
+            self._spare -= held
             self._below(replayer, child, below)
+            self._spare += held
 
-    def _take(self, replayer: Replayer, branch: Branch, replay: Replay) -> None:
+    def _take(self, replayer: Replayer, branch: Branch, replay: Replay, start: Node, end: int | None = None) -> None:
+        depth, first = replayer.depth, first_layer(branch.schedule, start)
+        from_dense = branch.schedule.stages[0].layer
+
+        def work(entry: int, end: int = depth) -> int:
+            return self._batch.dense_pass.token_layers(replay.counts, range(entry, end))
+
+        copies = len(branch.ends)
+        self.sharing += Sharing(work(first, end or depth), copies * work(from_dense), copies * work(0))
         for place in branch.ends:
-            self.runs[place].add(self.batch, replay)
-        if self.decoding.is_due:
+            self._runs[place].add(self._batch, replay)
+        if self._decoding.is_due:
             with replayer.suspended():
-                self.decoding.finish()
+                self._decoding.finish()

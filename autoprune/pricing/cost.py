@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DECODER_PARTS = ("projections", "attention", "feed_forward", "scoring")
 DEFAULT_DTYPE_BYTES = 2  # half precision, where the config names no dtype
+_PRICES_KEPT = 2**14  # a schedule's samples are priced together
 CONVENTION = (
     "True FLOPs, 2 per multiply-add, of matrix products, convolutions and attention, n x n counted in full; norms, "
     "softmax, activations and rotary embedding are not counted. ratio: decoder layers over the whole prompt, text "
@@ -188,6 +189,8 @@ class Pricer:
         """
         key = (schedule.stages, counts, tuple(kept))
         if key not in self._known:
+            if len(self._known) >= _PRICES_KEPT:
+                self._known.clear()
             self._known[key] = cost(
                 self._architecture,
                 schedule,

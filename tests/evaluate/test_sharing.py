@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from autoprune.evaluate.encoding import force
 from autoprune.evaluate.evaluator import Evaluator
 from autoprune.evaluate.generate import generate_and_score
 from autoprune.evaluate.prefix import DensePrefix
-from autoprune.evaluate.sharing import Walk
+from autoprune.evaluate.sharing import Sharing, Walk
 from autoprune.evaluate.trie import tree
 from autoprune.schedule import Schedule, parse_criterion
 
@@ -42,7 +43,7 @@ def drawn(seed, depth=6, count=40):
     rng = random.Random(seed)
     found = []
     while len(found) < count:
-        begun = rng.choice(found)[: rng.randint(1, 2)] if found and rng.random() < 0.8 else []
+        begun = rng.choice(found)[: rng.randint(1, 2)] if found and rng.random() < 0.9 else []
         begun = [stage for stage in begun if stage["keep"].get("ratio") != 0]
         floor = begun[-1]["layer"] + 1 if begun else 0
         for layer in sorted(rng.sample(range(floor, depth), min(rng.randint(1, 3 - len(begun)), depth - floor))):
@@ -56,8 +57,10 @@ def drawn(seed, depth=6, count=40):
                 break
         if begun:
             found.append(begun)
-    options = ("keep", "keep", "compact")
-    schedules = [Schedule.model_validate({"stages": stages, "positions": rng.choice(options)}) for stages in found]
+    schedules = [
+        Schedule.model_validate({"stages": stages, "positions": "compact" if stages[0]["layer"] == 1 else "keep"})
+        for stages in found
+    ]
     return [s for s in schedules if all(not x.selects or x.criterion.problem_at(x.layer) is None for x in s.stages)]
 
 
@@ -82,21 +85,12 @@ def test_logits_survivors_and_caches_are_those_of_the_patched_model_to_the_bit(s
     seen = {}
 
     class Taken(Walk):
-        def _take(self, replayer, branch, replay):
+        def _take(self, replayer, branch, replay, start, end=None):
             seen.update(dict.fromkeys(branch.ends, replay))
 
-    class Nothing:
-        def finish(self):
-            pass
-
-    class Batch:
-        dense_pass = prefix
-
-    class Dense:
-        def add_dense(self, batch):
-            pass
-
-    Taken(Batch(), [Dense()] * len(schedules), Nothing()).through(tree(schedules))
+    batch = SimpleNamespace(dense_pass=prefix)
+    runs = [SimpleNamespace(add_dense=lambda batch: None)] * len(schedules)
+    Taken(batch, runs, SimpleNamespace(finish=lambda: None), 2**30).through(tree(schedules))
     assert len(seen) > 20
     for place, replay in seen.items():
         positions = zoo.model._prepare_position_ids_for_generation(forced.inputs["input_ids"], dict(forced.inputs))
@@ -139,3 +133,31 @@ def test_a_list_gives_what_its_schedules_give_alone(loaded, data):
         alone = evaluator.evaluate(schedule)
         assert [r.text for r in results] == [r.text for r in alone]
         assert [r.kl for r in results] == [r.kl for r in alone]
+
+
+def test_without_memory_for_shared_passes_results_are_the_same_and_nothing_is_shared(loaded, data):
+    schedules = drawn(5, count=30)
+    options = {"batch_size": 5, "max_new_tokens": LENGTH, "criteria": RECORDED}
+    rich, poor = Evaluator(loaded, data, **options), Evaluator(loaded, data, **options, cache_bytes=1)
+    for one, two in zip(rich.evaluate_many(schedules), poor.evaluate_many(schedules), strict=True):
+        assert [r.text for r in one] == [r.text for r in two]
+        assert [r.kl for r in one] == pytest.approx([r.kl for r in two], abs=2e-5)
+    assert rich.sharing.run < poor.sharing.run
+    assert (rich.sharing.by_prefix, rich.sharing.from_scratch) == (poor.sharing.by_prefix, poor.sharing.from_scratch)
+
+
+def test_work_is_counted_in_tokens_and_layers(loaded, data):
+    first = {"layer": 2, "keep": {"count": 4}, "criterion": {"name": "uniform"}}
+    schedules = [Schedule(stages=[first, {"layer": k, "keep": {"ratio": 0.0}}]) for k in (4, 5)]
+    evaluator = Evaluator(loaded, data, batch_size=5, max_new_tokens=LENGTH)
+    evaluator.evaluate_many(schedules)
+    tokens = visual = 0
+    for batch in evaluator._batches:
+        tokens += int(batch.forced.inputs["attention_mask"].sum())
+        visual += sum(counted.visual for counted in batch.counts)
+    text, images = tokens - visual, sum(any(s.images) for s in data)
+    below = 2 * text + text
+    shared = 3 * (text + 4 * images)
+    alone = 2 * (text + 4 * images) + 2 * text + shared + text
+    assert evaluator.sharing == Sharing(shared + below, alone, alone + 2 * 2 * tokens)
+    assert evaluator.sharing.hit_rate == pytest.approx(1 - (shared + below) / (alone + 4 * tokens))
