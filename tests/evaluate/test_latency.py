@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
+import time
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,12 +13,15 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from autoprune import presets
+from autoprune.data.samples import load_samples
 from autoprune.data.synthetic import synthetic_sample
 from autoprune.errors import DataError, PatchError
-from autoprune.evaluate.encoding import encode
+from autoprune.evaluate.encoding import encode, model_inputs
 from autoprune.evaluate.latency import Latency, time_prefill
-from autoprune.models.loading import LoadedModel
+from autoprune.evaluate.timing import milliseconds
+from autoprune.models.loading import LoadedModel, load_model
 from autoprune.runtime import apply
+from autoprune.schedule import Schedule
 
 LENGTH, VISUAL = 24, 16
 
@@ -113,3 +120,23 @@ def test_a_patch_left_on_the_model_does_not_pass_for_dense() -> None:
 def test_bad_counts_are_refused(option: str, value: int) -> None:
     with pytest.raises(DataError, match=option):
         time_prefill(_model(), _inputs(), [None], **{option: value})
+
+
+@pytest.mark.slow
+def test_a_method_that_reads_the_tower_shows_the_speed_of_a_served_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ratios of CPU time: dense over `visionzip` in turns, against one patch that stays on for many prefills."""
+    folder = Path(__file__).parents[2] / "studies/digit_scenes"
+    loaded, rows = load_model(str(folder / "model")), load_samples(str(folder / "calibration.jsonl"))
+    inputs, model = model_inputs(loaded, rows[:16]), loaded.model
+    schedule = presets.for_depth("visionzip", loaded.config.get_text_config().num_hidden_layers)
+    monkeypatch.setattr("time.perf_counter", time.process_time)
+
+    def served(stays: Schedule) -> float:
+        with apply(model, stays), torch.no_grad():
+            times = [milliseconds(model.device, partial(model, **inputs, logits_to_keep=1)) for _ in range(8)]
+        return statistics.median(times[1:])
+
+    steady = served(Schedule()) / served(schedule)
+    dense, pruned = time_prefill(model, inputs, [None, schedule], repeats=5)
+    assert steady > 1.5
+    assert dense.prefill_ms / pruned.prefill_ms > 0.75 * steady
