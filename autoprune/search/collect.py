@@ -73,12 +73,14 @@ class Collector:
         whole = held_out_schedules(self._study, dense, trials) if split == "validation" else []
         failed: dict[str, str] = {}
         self._on_event(Event("phase", "validation and control arms"))
+        behind, total = 0, self._study.splits[split].size
         for rows in race.rungs():
             if self._stopping():
                 break
             arms = race.open(lambda schedule: self._results(split, schedule))
             wanted = [s for s in (*whole, *arms) if s.key not in failed]
-            failed |= self._measurer.measure(split, wanted, rows, self._chunk(len(rows)))
+            failed |= self._measurer.measure(split, wanted, rows, self._chunk(len(rows)), behind=behind, total=total)
+            behind += len(rows)
         for reason in dict.fromkeys(failed.values()):
             self._on_event(Event("warning", f"a schedule of the front could not be measured: {reason}"))
 

@@ -33,8 +33,25 @@ class Measurer:
         self._study, self._executor, self._ledger = study, executor, ledger
         self._on_event, self._stopping = on_event, stopping
 
-    def measure(self, split: Split, schedules: Sequence[Schedule], rows: Sequence[int], chunk: int) -> dict[str, str]:
+    def measure(
+        self,
+        split: Split,
+        schedules: Sequence[Schedule],
+        rows: Sequence[int],
+        chunk: int,
+        *,
+        behind: int = 0,
+        total: int | None = None,
+    ) -> dict[str, str]:
         """Measures every schedule on these rows of a data set; one task holds a chunk of rows and all schedules.
+
+        Args:
+            split: Data set.
+            schedules: The candidates.
+            rows: Rows to measure.
+            chunk: Rows of one task.
+            behind: Rows that were measured before, for the progress shown.
+            total: Rows of the whole phase, for the progress shown; default: `behind` and these rows.
 
         Returns:
             Why a schedule has no whole results, by its key.
@@ -48,7 +65,9 @@ class Measurer:
             lacking = tuple(row for row in here if any(row not in known[s.key] for s in missing))
             if missing:
                 waiting.append(_Chunk(Task(0, "evaluate", missing, split, lacking)))
-        return self._work_off(waiting)
+        to_do = sum(len(chunk.task.rows) for chunk in waiting)
+        behind += len(rows) - to_do
+        return self._work_off(waiting, behind, behind + to_do if total is None else total)
 
     def on_one_worker(self, task: Task) -> TaskResult | None:
         """Result of a task, tried again if the worker dies; None if Ctrl-C came first."""
@@ -65,16 +84,16 @@ class Measurer:
                 break
         return result
 
-    def _work_off(self, waiting: deque[_Chunk]) -> dict[str, str]:
+    def _work_off(self, waiting: deque[_Chunk], behind: int, total: int) -> dict[str, str]:
         running: dict[int, _Chunk] = {}
         failed: dict[str, str] = {}
-        numbers, total, finished = 0, len(waiting), 0
+        done: set[int] = set()
+        numbers = 0
         while waiting or running:
             while waiting and self._executor.free() and not self._stopping():
                 chunk = waiting.popleft()
                 able = tuple(s for s in chunk.task.schedules if s.key not in failed)
                 if not able:
-                    total -= 1
                     continue
                 numbers += 1
                 running[numbers] = replace(chunk, task=replace(chunk.task, number=numbers, schedules=able))
@@ -82,11 +101,11 @@ class Measurer:
             if not running and (self._stopping() or not waiting):
                 break
             for result in self._executor.wait(timeout=1.0):
-                again = self._settle(running.pop(result.task.number), result, failed)
+                chunk = running.pop(result.task.number)
+                again = self._settle(chunk, result, failed)
                 waiting.extendleft(again)
-                total += max(0, len(again) - 1)
-                finished += not again
-                self._on_event(Event("progress", "measured", finished, total))
+                done |= set() if again else set(chunk.task.rows)
+                self._on_event(Event("progress", "rows", behind + len(done), total))
         return failed
 
     def _settle(self, chunk: _Chunk, result: TaskResult, failed: dict[str, str]) -> list[_Chunk]:

@@ -141,7 +141,7 @@ def test_a_resumed_study_reports_the_cost_of_all_its_runs(tmp_path: Path) -> Non
 
 def test_an_interrupted_validation_goes_on_where_it_stopped(tmp_path: Path) -> None:
     def listen(event: Event) -> None:
-        if event.message == "measured" and (tmp_path / "tasks.log").read_text().count("validation") == 1:
+        if event.kind == "progress" and (tmp_path / "tasks.log").read_text().count("validation") == 1:
             raise KeyboardInterrupt
 
     spec = tiny_spec(tmp_path / "whole", search={"trials": 24})
