@@ -7,51 +7,16 @@ from pathlib import Path
 
 import benchmark
 import fronts
-import numpy as np
 import pytest
-from grid import space_of
 from replay import replay
 from samplers import SAMPLERS
-from verdicts import Preset, Table
-
-from autoprune.schedule import Schedule, parse_criterion
-from autoprune.search.methods import Method
-
-ROWS, VISUAL, LAYERS = 32, 100, 8
-
-
-def _table(layers: int = LAYERS) -> Table:
-    """A space of one and two stages before the first layers; schedules that keep more, and later, answer more rows."""
-    methods = [Method(parse_criterion(name)) for name in ("text", "diversity")]
-    space = space_of(range(1, layers), (0.0, 0.1, 0.5), methods)
-    schedules = tuple(space.schedules())
-    kept = np.array([_alive(schedule) for schedule in schedules])
-    hardness = np.linspace(0, 1, ROWS)
-    verdicts = np.array([_skill(schedule) for schedule in schedules])[:, None] > hardness
-    dense = np.ones(ROWS, bool)
-    presets = (Preset("vtw", schedules[0], verdicts[0], float(kept[0])),)
-    return Table(
-        space, schedules, verdicts, (kept * 10**6).astype(np.int64), dense, 10**6, ("a", "b") * (ROWS // 2),
-        tuple(str(row // 2) for row in range(ROWS)), presets, LAYERS, VISUAL, {},
-    )  # fmt: skip
-
-
-def _alive(schedule: Schedule) -> float:
-    """Mean share of the tokens over the layers."""
-    shares = np.ones(LAYERS)
-    for stage in schedule.stages:
-        shares[stage.layer :] = stage.keep.value
-    return float(0.1 + 0.9 * shares.mean())
-
-
-def _skill(schedule: Schedule) -> float:
-    bonus = 0.15 * sum(stage.criterion is not None and stage.criterion.name == "diversity" for stage in schedule.stages)
-    return min(1.01, _alive(schedule) ** 0.5 + bonus)
+from synthetic_table import ROWS, synthetic_table
+from verdicts import Table
 
 
 @pytest.fixture(scope="module")
 def table() -> Table:
-    return _table()
+    return synthetic_table()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -68,7 +33,7 @@ def test_a_search_pays_for_every_row_once(table: Table, sampler: str, workers: i
 
 
 def test_a_space_that_is_used_up_ends_the_search():
-    table = _table(layers=4)
+    table = synthetic_table(layers=4)
     trajectory = replay(table, SAMPLERS["gp"], seed=0, budget=10**9)
     everything = len(table.schedules)
     assert trajectory.steps[-1].spent == everything * ROWS
@@ -85,7 +50,7 @@ def test_what_is_found_grows_with_the_budget_and_counts_whole_schedules_only(tab
 
 
 def test_the_benchmark_tells_shares_of_the_exhaustive_front(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    _table(layers=4).save(tmp_path / "small.npz")
+    synthetic_table(layers=4).save(tmp_path / "small.npz")
     monkeypatch.setattr(benchmark, "HERE", tmp_path)
     monkeypatch.setattr(benchmark, "SHARES", (0.1, 0.5, 1.0))
     monkeypatch.setattr(benchmark, "SHOWN", 1.0)
