@@ -166,7 +166,8 @@ def for_depth(name: str, num_layers: int) -> Schedule:
 def mapped(schedule: Schedule, num_layers: int) -> Schedule:
     """A schedule of one model with its layers at the same relative depth of another one.
 
-    Layer k of L becomes ``max(1, round(k * num_layers / L))``, and 0 stays 0; stages that fall on one layer move up.
+    Layer k of L becomes ``max(1, round(k * num_layers / L))``, at most the last one, and 0 stays 0; stages that fall on
+    one layer move up.
     Where it came from is noted in `evidence`, and what was measured there is left behind.
 
     Args:
@@ -191,7 +192,7 @@ def _at_depth(schedule: Schedule, depth: int, num_layers: int, field: str, name:
     """The schedule with layers of `num_layers` in place of `depth`; `field` and `name` are those of an error."""
     layers: list[int] = []
     for stage in schedule.stages:
-        layer = max(1, round(stage.layer * num_layers / depth)) if stage.layer else 0
+        layer = min(max(1, round(stage.layer * num_layers / depth)), num_layers - 1) if stage.layer else 0
         layers.append(max(layer, layers[-1] + 1) if layers else layer)
     if layers and layers[-1] >= num_layers:
         raise ScheduleError(

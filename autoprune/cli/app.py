@@ -24,6 +24,7 @@ from autoprune.cli.output import note
 from autoprune.cli.presets import presets
 from autoprune.cli.report import report
 from autoprune.cli.sweep import sweep
+from autoprune.cli.transfer import transfer
 from autoprune.cli.verify import verify
 
 app = typer.Typer(
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "report": report,
     "export": export,
     "apply-check": apply_check,
+    "transfer": transfer,
     "verify": verify,
     "doctor": doctor,
     "bench": bench,
