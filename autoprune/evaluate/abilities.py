@@ -15,15 +15,14 @@ from autoprune.schedule import Criterion, Keep, Schedule, Stage
 
 
 def refused_criteria(loaded: LoadedModel, data: SampleSet, criteria: Sequence[Criterion]) -> dict[str, str]:
-    """Reasons by label, of the criteria that the model refuses on the first row with an image.
+    """Reasons by label, of the criteria that the model refuses on the first row.
 
     Args:
         loaded: The model.
         data: The rows.
         criteria: The criteria; each is tried before the first layer that it can serve.
     """
-    row = next((sample for sample in data if sample.images), data[0])
-    inputs = model_inputs(loaded, [row])
+    inputs = model_inputs(loaded, [data[0]])
     depth = loaded.config.get_text_config(decoder=True).num_hidden_layers
     found = {}
     for criterion in criteria:

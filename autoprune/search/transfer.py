@@ -10,7 +10,7 @@ import numpy as np
 
 from autoprune import presets
 from autoprune.data.samples import SampleSet
-from autoprune.errors import DataError, ModelError, ScheduleError
+from autoprune.errors import ModelError, ScheduleError
 from autoprune.evaluate.abilities import refused_criteria
 from autoprune.evaluate.evaluator import Evaluator
 from autoprune.evaluate.metrics import evidence_metric
@@ -117,22 +117,19 @@ def transfer_schedule(
 
     Raises:
         ScheduleError: the model is too shallow for it, or it prunes nothing.
-        DataError: no row has an image.
         ModelError: the model cannot run a criterion of it, or its answers cannot be checked by teacher forcing.
     """
     identity = ModelIdentity.from_config(loaded.config, name)
     if not any(stage.keep.ratio != 1 for stage in schedule.stages):
         raise ScheduleError("prunes nothing", field="schedule", remedy="give one with a stage that drops tokens")
     mapped = presets.mapped(schedule, identity.num_layers)
-    if not any(row.images for row in data):
-        raise DataError("no row has an image", field="data", value=data.name, remedy="give rows with images")
     space = _space_around(loaded, data, mapped, identity.num_layers)
     metric = evidence_metric(schedule.evidence)
     evaluator = Evaluator(loaded, data, batch_size=batch_size, criteria=space.criteria, metric=metric)
     on_step(f"answering {len(data)} rows with the dense model")
     dense = evaluator.dense()
     on_step("measuring the schedule at the same relative depth")
-    start = _Measured(mapped, evaluator.evaluate(mapped))
+    start = _OnRows(mapped, evaluator.evaluate(mapped))
     end, tried, steps = _walked(evaluator, space, start, tries, np.random.default_rng(seed), on_step)
     note = None
     if tries and not space.holds(mapped):
@@ -159,7 +156,7 @@ def transfer_schedule(
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _OnRows:
     schedule: Schedule
     results: Sequence[SampleResult]
 
@@ -183,11 +180,11 @@ class _Measured:
 def _walked(
     evaluator: Evaluator,
     space: SearchSpace,
-    start: _Measured,
+    start: _OnRows,
     tries: int,
     rng: np.random.Generator,
     on_step: Callable[[str], None],
-) -> tuple[_Measured, int, int]:
+) -> tuple[_OnRows, int, int]:
     """The end of a walk to better neighbours, how many schedules it measured, and how many steps it took."""
     here, seen, steps = start, {start.schedule.key}, 0
     waiting = space.neighbours(here.schedule, rng)
@@ -197,7 +194,7 @@ def _walked(
         batch = [schedule for schedule in batch if schedule.key not in seen]
         seen.update(schedule.key for schedule in batch)
         on_step(f"local search: schedule {len(seen) - 1} of at most {tries}, {steps} steps taken")
-        found = map(_Measured, batch, evaluator.evaluate_many(batch))
+        found = map(_OnRows, batch, evaluator.evaluate_many(batch))
         better = [one for one in found if _is_better(one, here)]
         if better:
             # The most rows right, then the cheapest, then the one closest to the dense answers.
@@ -206,7 +203,7 @@ def _walked(
     return here, len(seen) - 1, steps
 
 
-def _is_better(one: _Measured, here: _Measured) -> bool:
+def _is_better(one: _OnRows, here: _OnRows) -> bool:
     """Whether it costs no more and is better with confidence, or costs less and is right on as many rows."""
     if one.flops > here.flops:
         return False

@@ -9,7 +9,7 @@ import pytest
 from support.scenes import save_rows, save_tiny
 
 from autoprune.data.samples import SampleSet, load_samples
-from autoprune.errors import DataError, ModelError, ScheduleError
+from autoprune.errors import ModelError, ScheduleError
 from autoprune.evaluate.generate import generate_and_score
 from autoprune.models.loading import LoadedModel, load_model
 from autoprune.schedule import Keep, ModelIdentity, Schedule, Stage, parse_criterion
@@ -88,7 +88,3 @@ def test_what_cannot_be_carried_over_is_refused(loaded: LoadedModel, data: Sampl
     stage = Stage(layer=0, keep=Keep(ratio=0.5), criterion=gone)
     with pytest.raises(ModelError, match="this model cannot run it: there is no such codebook"):
         transfer_schedule(loaded, Schedule(stages=(stage,)), data)
-    blind = tmp_path / "blind.jsonl"
-    blind.write_text('{"prompt": "what?", "answers": ["1"]}\n')
-    with pytest.raises(DataError, match="no row has an image"):
-        transfer_schedule(loaded, made(8), load_samples(str(blind)))
