@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from autoprune.report.choices import Choice
 from autoprune.report.comparisons import HeatCell, heat_cell
 from autoprune.report.methods import verdict_words
 from autoprune.report.overview import recommended
@@ -54,8 +56,14 @@ class Recommendation:
     certainty: list[tuple[str, str]]
 
 
-def answer(front: FrontFile, run: str) -> Recommendation | None:
-    """The recommended schedule in detail; None on an empty front."""
+def answer(front: FrontFile, run: str, choices: Sequence[Choice] = ()) -> Recommendation | None:
+    """The recommended schedule in detail; None on an empty front.
+
+    Args:
+        front: The front.
+        run: The output folder as the commands on the page name it.
+        choices: What an export would take, the default loss first.
+    """
     point = recommended(front)
     if point is None:
         return None
@@ -63,13 +71,19 @@ def answer(front: FrontFile, run: str) -> Recommendation | None:
     shown = ranked[: _TASKS_SHOWN if len(ranked) > _TASKS_SHOWN + 1 else len(ranked)]
     rows = [_task_row(front, point, task) for task, _ in shown]
     others = _others(front, ranked[len(shown) :])
-    return Recommendation(card(front, "front", point, run), rows, others, certainty(front, point))
+    return Recommendation(card(front, "front", point, run), rows, others, certainty(front, point, choices))
 
 
-def certainty(front: FrontFile, point: Point) -> list[tuple[str, str]]:
-    """What is known of a point's claim: interval, luck of the choice, chance, published methods."""
-    found = [("Loss", _loss(front, point)), ("Choice", _choice(front, point)), ("Chance", _chance(front, point))]
-    return [(name, said) for name, said in [*found, ("Published", _published(front, point))] if said]
+def certainty(front: FrontFile, point: Point, choices: Sequence[Choice]) -> list[tuple[str, str]]:
+    """What is known of a point's claim: interval, risk, luck of the choice, chance, published methods."""
+    found = [
+        ("Loss", _loss(front, point)),
+        ("Risk", _risk(choices)),
+        ("Choice", _choice(front, point)),
+        ("Chance", _chance(front, point)),
+        ("Published", _published(front, point)),
+    ]
+    return [(name, said) for name, said in found if said]
 
 
 def _loss(front: FrontFile, point: Point) -> str:
@@ -78,6 +92,18 @@ def _loss(front: FrontFile, point: Point) -> str:
     sure = f", 95 % interval {ends(row.unit, low_high)}" if low_high else ", without an interval"
     where = "held-out rows" if point.validation else "calibration rows: the study did not get to the held-out ones"
     return f"{row.unit.loss(drop)}{sure}, on {held_out(point).samples} {where}."
+
+
+def _risk(choices: Sequence[Choice]) -> str:
+    """The default export by its estimate, and what can be promised of the same loss."""
+    estimate, promised = choices[:2] if len(choices) > 1 else (None, None)
+    if estimate is None or promised is None or not estimate.cells:
+        return ""
+    said = (
+        f"Corrected for being picked by these rows it loses {estimate.cells[2]} points; the risk that it is more than"
+    )
+    sure = f"{promised.cells[0]} at {promised.cells[1]} of the FLOPs" if promised.cells else promised.reason
+    return f"{said} {estimate.bound} is {estimate.cells[3]}. With {promised.sure}: {sure}."
 
 
 def _choice(front: FrontFile, point: Point) -> str:

@@ -51,7 +51,7 @@ def render_page(front: FrontFile, run: str = "RUN") -> str:
         front: The front.
         run: The output folder as the commands on the page name it.
     """
-    shown, best = cards(front), recommended(front)
+    shown, best, choices = cards(front), recommended(front), choice_rows(front)
     start = key_of("front", best) if best else key_of("dense", front.dense)
     data = chart_data(front) | {
         "start": start,
@@ -70,9 +70,9 @@ def render_page(front: FrontFile, run: str = "RUN") -> str:
         lead=lead(front),
         tiles=tiles(front),
         warnings=warnings(front),
-        answer=answer(front, run),
+        answer=answer(front, run, choices),
         cards=[card(front, kind, point, run) for kind, point in shown],
-        choices=choice_rows(front),
+        choices=choices,
         choices_note=choices_note(),
         verdicts=verdict_rows(front),
         verdict_note=verdict_note(front),

@@ -3,6 +3,7 @@ from __future__ import annotations
 from support.fronts import make_front, typed
 
 from autoprune.report.answer import answer
+from autoprune.report.choices import choice_rows
 from autoprune.report.overview import recommended, tiles
 
 
@@ -37,6 +38,14 @@ def test_it_is_said_that_the_rows_that_chose_a_point_flatter_it():
     for point in front["points"]:
         point["validation"] = None
     assert "flatters it" in dict(answer(typed(front), "x").certainty)["Choice"]
+
+
+def test_the_risk_is_that_of_the_default_export():
+    front = typed()
+    choices = choice_rows(front)
+    said = dict(answer(front, "x", choices).certainty)["Risk"]
+    assert f"is {choices[0].cells[3]}. With 95 % confidence" in said
+    assert "Risk" not in dict(answer(front, "x").certainty)
 
 
 def test_a_choice_that_chance_could_have_made_is_called_so():
