@@ -9,7 +9,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.importance import PedAnovaImportanceEvaluator
 
 from autoprune.evaluate.objectives import Direction
-from autoprune.schedule import Schedule
+from autoprune.schedule import Schedule, Stage
+from autoprune.search.methods import Method
 
 LEAST_TRIALS = 16
 """With fewer trials the figures would be noise."""
@@ -59,8 +60,15 @@ def _features(schedule: Schedule) -> dict[str, float | int | str]:
         "last layer": last.layer,
         "first keep": 0.5 if ratios[0] is None else ratios[0],
         "last keep": 0.5 if ratios[1] is None else ratios[1],
-        "first criterion": first.criterion.label if first.selects and first.criterion else "none (withdraw)",
+        "first criterion": _method(first),
     }
+
+
+def _method(stage: Stage) -> str:
+    """What chooses the tokens of a stage: ``text``, ``encoder + merge``."""
+    if not stage.selects or stage.criterion is None:
+        return "none (withdraw)"
+    return Method(stage.criterion, stage.merge is not None).label
 
 
 def _distributions(features: Sequence[dict[str, float | int | str]]) -> dict[str, BaseDistribution]:

@@ -17,6 +17,7 @@ from autoprune.search.spec import StudySpec
 
 _COLUMNS = (*(row.figure for row in FIGURES), "samples", "drop", "drop_se")
 _TIMES = ("prefill_ms", "prefill_dense_ms", "end_to_end_ms", "end_to_end_dense_ms")
+_SPREAD = ("p10", "p90")
 _ENDS = (f"{ACCURACY.figure}_low", f"{ACCURACY.figure}_high")
 
 
@@ -44,14 +45,16 @@ def _all(front: FrontFile) -> Iterator[tuple[str, Point]]:
 
 
 def _columns() -> list[str]:
-    figures = [*_COLUMNS, *_ENDS]
-    return ["kind", "trial", "name", "of", "stages", *figures, *(f"validation_{f}" for f in figures), *_TIMES]
+    figures, notes = [*_COLUMNS, *_ENDS], ["measured_on", "left_out", *(f"flops_{q}" for q in _SPREAD)]
+    return ["kind", "trial", "name", "of", "stages", *figures, *(f"validation_{f}" for f in figures), *notes, *_TIMES]
 
 
 def _row(point: Point) -> dict[str, Any]:
-    row: dict[str, Any] = {"of": point.of if isinstance(point, Control) else None}
+    row: dict[str, Any] = {"of": point.of, "measured_on": point.measured_on} if isinstance(point, Control) else {}
     row["stages"] = " > ".join(_stage(s) for s in point.schedule.stages)
     row |= _figures(point, "")
+    row["left_out"] = point.left_out
+    row |= {f"flops_{q}": getattr(point.spread, q) for q in _SPREAD} if point.spread else {}
     if point.validation:
         row |= _figures(point.validation, "validation_")
     return row | ({name: getattr(point.latency, name) for name in _TIMES} if point.latency else {})

@@ -138,5 +138,6 @@ def test_the_sheet_has_a_line_for_every_point_and_the_figures_of_the_table(tmp_p
         "kind,trial,name,of,stages,flops_ratio,flops_ratio_end_to_end,kv_ratio,accuracy,agreement,kl,kl_p90,samples,"
         "drop,drop_se,accuracy_low,accuracy_high,validation_flops_ratio,"
     )
+    assert ",measured_on,left_out,flops_p10,flops_p90," in lines[0]
     assert lines[0].endswith("prefill_ms,prefill_dense_ms,end_to_end_ms,end_to_end_dense_ms")
     assert len(lines) == 2 + len(front.points) + len(front.baselines) + len(front.controls)

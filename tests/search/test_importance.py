@@ -26,3 +26,17 @@ def test_the_feature_that_decides_comes_first() -> None:
 def test_few_trials_give_none() -> None:
     tried = schedules(LEAST_TRIALS - 1)
     assert importances(["flops"], ["minimize"], tried, [[0.5]] * len(tried)) == {}
+
+
+def test_merging_is_a_method_of_its_own() -> None:
+    rng, tried = random.Random(0), []
+    for _ in range(60):
+        stage = Stage(
+            layer=rng.randint(1, 7),
+            keep=Keep(ratio=0.5),
+            criterion=parse_criterion("text"),
+            merge=rng.choice((None, "mean")),
+        )
+        tried.append(Schedule(stages=(stage,)))
+    found = importances(["kl"], ["minimize"], tried, [[float(s.stages[0].merge is None)] for s in tried])
+    assert max(found["kl"], key=lambda k: found["kl"][k]) == "first criterion"
