@@ -25,7 +25,7 @@ from autoprune.search.spec import StudySpec
 from autoprune.search.stopping import noticing_interrupts
 from autoprune.search.storage import Database
 from autoprune.search.study import RunFacts, Study
-from autoprune.search.trials import Trials
+from autoprune.search.trials import Trials, resumed
 from autoprune.search.workers.local import LocalExecutor
 from autoprune.search.workers.protocol import Event, Executor, OnEvent, Times, ignore
 from autoprune.search.workers.ray import RayExecutor
@@ -71,12 +71,13 @@ def run_study(
     started = time.time()
     on_event(Event("phase", "reading data"))
     inputs = read_inputs(spec, backend)
-    scope = Scope.of(spec, inputs.config, inputs.num_layers)
     with ExitStack() as stack:
         stack.enter_context(claimed_folder(spec.output_path, spec.name))
         database = Database(spec.storage_url, on_event)
         stack.callback(database.close)
+        spec = resumed(spec, database)
         ledger = Ledger(database)
+        scope = Scope.of(spec, inputs.config, inputs.num_layers)
         trials = Trials(spec, inputs, database, scope.space)
         stop = stack.enter_context(noticing_interrupts(on_event))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -14,6 +15,7 @@ from pydantic import (
     Field,
     Strict,
     Tag,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -206,6 +208,18 @@ class Space(StudySection):
         """What distinguishes spaces, for the database: without keys whose value means what there was before them."""
         values = self.model_dump(mode="json")
         return {key: value for key, value in values.items() if key not in ("mass", "also", "merge") or value}
+
+    def as_begun(self, known: Mapping[str, Any]) -> Space:
+        """The space that a study began with, where its file leaves keys open: defaults may change, its trials do not.
+
+        Args:
+            known: `identity` of the space in the database.
+        """
+        given = {key: getattr(self, key) for key in self.model_fields_set}
+        try:
+            return self if known == self.identity() else Space.model_validate({**known, **given})
+        except ValidationError:  # what the file does say contradicts it: another space
+            return self
 
     @field_validator("layers", "keep", "criteria")
     @classmethod

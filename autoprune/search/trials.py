@@ -232,6 +232,20 @@ class Trials:
         return dict(fixed.params), dict(fixed.distributions)
 
 
+def resumed(spec: StudySpec, database: Database) -> StudySpec:
+    """The study with the space that it began with, where its file leaves the space open."""
+
+    def known() -> Mapping[str, Any]:
+        with contextlib.suppress(KeyError):  # it has not begun
+            study = database.optuna.get_study_id_from_name(spec.name)
+            begun: Mapping[str, Any] = database.optuna.get_study_user_attrs(study).get("space", {})
+            return begun
+        return {}
+
+    space = database.patiently(known)
+    return spec.model_copy(update={"space": spec.space.as_begun(space)}) if space else spec
+
+
 def _identity(spec: StudySpec, inputs: Inputs) -> dict[str, Any]:
     """Identity that every trial of a study shares, besides the model."""
     identity: dict[str, Any] = {

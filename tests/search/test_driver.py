@@ -282,6 +282,18 @@ def test_a_resumed_sampler_does_not_repeat_its_draws(tmp_path: Path) -> None:
     assert first[0] not in second
 
 
+def test_a_study_keeps_the_space_that_it_began_with_where_its_file_leaves_it_open(tmp_path: Path) -> None:
+    """A study file without a section `space`, begun when other criteria were the default."""
+    run(tiny_spec(tmp_path, search={"trials": 5}))
+    run(tiny_spec(tmp_path, space={"max_stages": 3}, search={"trials": 8}))
+    later = tiny_spec(tmp_path, space=None, search={"trials": 30})
+    outcome = run(later)
+    assert outcome.counts["COMPLETE"] + outcome.counts["PRUNED"] == 30
+    tried = {s["criterion"]["rows"] for t in stored(later) for s in t.user_attrs["candidate"]["schedule"]["stages"]
+             if "criterion" in s and t.user_attrs["candidate"]["origin"] != "baseline"}  # fmt: skip
+    assert tried == {"last", "text", "visual"}
+
+
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
