@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from autoprune.evaluate.losses import Array, GroupedLosses, resampled_groups
 
-_RESAMPLES = 2000
+RESAMPLES = 2000
 NONE = -1
 """Stands for "no schedule qualifies"."""
 
@@ -40,9 +40,13 @@ class Selected:
 
 
 def selected(
-    choose: Choose, losses: GroupedLosses, bounds: Sequence[tuple[GroupedLosses, float]] = (), seed: int = 0
+    choose: Choose,
+    losses: GroupedLosses,
+    bounds: Sequence[tuple[GroupedLosses, float]] = (),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Selected | None:
-    """Makes a choice, and makes it again on 2,000 draws of the groups.
+    """Makes a choice, and makes it again on many draws of the groups.
 
     A draw shows an error of the rule: what the schedule chosen on it loses on all rows, less what it seems to lose on
     the draw. Their mean is the optimism; added to what the schedule chosen on all rows seems to lose, the share beyond
@@ -52,6 +56,7 @@ def selected(
         choose: The choice.
         losses: Of the schedules on all rows.
         bounds: What the choice is meant to keep: losses on all rows or on those of a task, with the bound.
+        resamples: Number of draws.
         seed: Of the draws.
 
     Returns:
@@ -60,7 +65,7 @@ def selected(
     chosen = int(choose(np.ones((1, len(losses.sizes))))[0])
     if chosen == NONE:
         return None
-    drawn = resampled_groups(len(losses.sizes), _RESAMPLES, seed)
+    drawn = resampled_groups(len(losses.sizes), resamples, seed)
     again = choose(drawn)
     some = np.flatnonzero(again != NONE)
     if not len(some):

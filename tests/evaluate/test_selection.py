@@ -36,7 +36,7 @@ def test_the_claim_of_a_chosen_schedule_is_corrected_and_its_risk_said():
     for draw in range(120):
         bound = (0.008, 0.012, 0.02, 0.04)[draw % 4]
         losses = GroupedLosses.of(front_losses(rng, 256), group_names(256))
-        found = selected(cheapest_within([(losses, bound)], FLOPS), losses, [(losses, bound)])
+        found = selected(cheapest_within([(losses, bound)], FLOPS), losses, [(losses, bound)], resamples=500)
         assert found is not None
         off = losses.drops()[0, found.schedule] - DROPS[found.schedule]
         seeming.append(off)
