@@ -17,7 +17,7 @@ from autoprune.search.finalists import front_trials, held_out_schedules, near_de
 from autoprune.search.ledger import Ledger
 from autoprune.search.measuring import Measurer
 from autoprune.search.study import DENSE, Measurements, Study
-from autoprune.search.trials import candidate_of, is_distinct, schedule_of
+from autoprune.search.trials import candidate_of, is_distinct, measured_of, schedule_of
 from autoprune.search.workers.protocol import Event, Executor, OnEvent, Split, Task, Times
 
 _CHUNK, _LEAST_CHUNK = 64, 16
@@ -114,15 +114,18 @@ class Collector:
         """Cost of each phase, from what the ledger has: the same after a resume as in one run."""
         whole = held_out_schedules(self._study, dense, trials)[1:]
         arms = [arm.schedule for arm in self._race(trials, dense).arms]
-        searched = [schedule_of(t) for t in trials if is_distinct(t) and candidate_of(t)]
-        timed = {s.key: s for s in searched if s.key in times}
+        distinct = [t for t in trials if is_distinct(t) and candidate_of(t)]
+        searched = [schedule_of(t) for t in distinct]
+        # A study that searches for times has timed its candidates during the search, too.
+        timed = [*times.items(), *((candidate_of(t)["key"], known) for t in distinct if (known := _times(t)))]
+        each = {s.key: self._cost("calibration", [s]) for s in searched if any(s.key == key for key, _ in timed)}
         validated = [] if self._split == "calibration" else whole
         return {
             "dense": sum((self._cost(split, [DENSE]) for split in self._study.splits), PhaseCost()),
             "search": self._cost("calibration", searched),
             "validation": self._cost(self._split, validated),
             "controls": self._cost(self._split, arms, besides=validated if validated else searched),
-            "latency": timing_cost(times, {key: self._cost("calibration", [s]) for key, s in timed.items()}),
+            "latency": timing_cost([(known, each[key]) for key, known in timed]),
         }
 
     def _cost(self, split: Split, schedules: Sequence[Schedule], besides: Sequence[Schedule] = ()) -> PhaseCost:
@@ -146,3 +149,8 @@ class Collector:
         """Rows of one task, so that every worker has some."""
         each = -(-rows // max(1, self._study.spec.workers.count))
         return min(_CHUNK, max(_LEAST_CHUNK, each))
+
+
+def _times(trial: FrozenTrial) -> Times | None:
+    times: Times | None = measured_of(trial).get("latency")
+    return times

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,14 +35,16 @@ def cost_of(results: Iterable[SampleResult]) -> PhaseCost:
     return PhaseCost(len(ratios), sum(ratios))
 
 
-def timing_cost(times: Mapping[str, Mapping[str, Any]], measured: Mapping[str, PhaseCost]) -> PhaseCost:
-    """Cost of timing schedules beside the dense model.
+def timing_cost(timed: Sequence[tuple[Mapping[str, Any], PhaseCost]]) -> PhaseCost:
+    """Cost of timing schedules, and the dense model beside them.
 
     Args:
-        times: By schedule key: rows of a ``batch`` and ``prefills`` of it, those before the timed ones included.
-        measured: By schedule key the cost of its results on any rows, for the FLOPs of one row.
+        timed: For each schedule its times and the cost of its results on any rows, for the FLOPs of one row. Times hold
+            the rows of a ``batch``, ``prefills`` of it, those before the timed ones included, and how many schedules
+            were timed ``together``; those of databases from before these were noted count as nothing.
     """
-    rows = {key: int(known["batch"]) * int(known["prefills"]) for key, known in times.items()}
-    each = {key: measured[key].dense_equivalents / measured[key].row_forwards for key in rows}
-    dense = next(iter(rows.values()), 0)  # the dense model is one more arm
-    return PhaseCost(sum(rows.values()) + dense, sum(count * each[key] for key, count in rows.items()) + dense)
+    rows = [int(times["batch"]) * int(times.get("prefills", 0)) for times, _ in timed]
+    dense = round(sum(count / int(times.get("together", 1)) for count, (times, _) in zip(rows, timed, strict=True)))
+    each = [cost.dense_equivalents / max(1, cost.row_forwards) for _, cost in timed]
+    weighed = sum(count * ratio for count, ratio in zip(rows, each, strict=True))
+    return PhaseCost(sum(rows) + dense, weighed + dense)

@@ -131,6 +131,15 @@ def test_costs_are_the_rows_that_were_run(finished: Finished) -> None:
     assert costs["controls"].dense_equivalents == pytest.approx(spent, rel=1e-3)
 
 
+def test_a_study_that_searches_for_times_counts_them(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path, objectives=["latency", "accuracy"], search={"trials": 12})
+    front = run(spec).front
+    lines = [line.split() for line in (tmp_path / "tasks.log").read_text().splitlines()]
+    arms = sum(len(keys) + 1 for _, verb, *keys in lines if verb == "latency")
+    assert arms > 12
+    assert front.study.costs["latency"].row_forwards == 16 * 15 * arms
+
+
 def test_a_resumed_study_reports_the_cost_of_all_its_runs(tmp_path: Path) -> None:
     spec = tiny_spec(tmp_path, search={"trials": 16})
     once = run(spec).front

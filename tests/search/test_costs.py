@@ -14,7 +14,9 @@ def test_a_row_counts_once_and_weighs_what_it_costs() -> None:
     assert found + found == PhaseCost(20, 2 * found.dense_equivalents)
 
 
-def test_timing_counts_every_prefill_and_the_dense_arm() -> None:
-    times = {FASTV.key: {"batch": 4, "prefills": 10}}
-    assert timing_cost(times, {FASTV.key: PhaseCost(8, 2.0)}) == PhaseCost(80, 40 * 0.25 + 40)
-    assert timing_cost({}, {}) == PhaseCost()
+def test_timing_counts_every_prefill_and_a_share_of_the_dense_one() -> None:
+    times = {"batch": 4, "prefills": 10, "together": 3}
+    each = [PhaseCost(8, 2.0), PhaseCost(10, 5.0), PhaseCost(1, 0.25)]
+    assert timing_cost([(times, cost) for cost in each]) == PhaseCost(160, 40 * (0.25 + 0.5 + 0.25) + 40)
+    older = {"batch": 4, "prefill_ms": 1.0}
+    assert timing_cost([(older, PhaseCost(8, 2.0))]) == timing_cost([]) == PhaseCost()

@@ -59,7 +59,8 @@ class FakeEngine:
         self._steer(schedules, "latency")
         return [
             {"prefill_ms": 10 * cost(s), "prefill_dense_ms": 10.0, "end_to_end_ms": 5 + 10 * cost(s),
-             "end_to_end_dense_ms": 15.0, "batch": 16, "prefills": 15, "new_tokens": 8} for s in schedules
+             "end_to_end_dense_ms": 15.0, "batch": 16, "prefills": 15, "together": len(schedules),
+             "new_tokens": 8} for s in schedules
         ]  # fmt: skip
 
     def _steer(self, schedules: Sequence[Schedule], what: str) -> None:

@@ -145,6 +145,7 @@ class ModelEngine:
                 "end_to_end_dense_ms": dense.end_to_end_ms,
                 "batch": len(samples),
                 "prefills": prefills,
+                "together": len(schedules),
                 "new_tokens": _TIMED_TOKENS,
             }
             for one in pruned
