@@ -12,15 +12,15 @@ from autoprune.evaluate.objectives import FLOPS
 from autoprune.schedule import Schedule
 from autoprune.search.policy.acquisition import Staircase, expected_improvement_at_uncertain_cost
 from autoprune.search.policy.kernel import Profiles
-from autoprune.search.policy.pool import WHOLE, Pool, candidates, methods_of
+from autoprune.search.policy.pool import WHOLE, Pool, around, candidates, methods_of
 from autoprune.search.policy.protocol import Floats, Losses, Proposal, SearchProblem
 from autoprune.search.policy.records import CandidateRecord, CandidateRecords
 from autoprune.search.policy.surface import Known, Surface
 
-_BEGUN = 2.0
-"""A candidate that was begun costs about half as many rows as a new one."""
+_BEGUN = 3.0
+"""Weight of finishing a candidate against beginning one: fewer rows are left, and only a whole one counts."""
 _NOTHING = 1e-9
-_LEADING = 30
+_LEADING, _RENEWAL = 12, 6
 _FIRST_DRAWS = 200
 
 
@@ -45,7 +45,7 @@ class GpPolicy:
         self._surfaces: list[Surface] = []
         self._leading: list[Schedule] = []
         self._turns = list(product((True, False), problem.costs, range(len(problem.qualities))))
-        self._turn = 0
+        self._turn = self._asked = 0
 
     def ask(self) -> Proposal | None:
         """What to measure next; None while the first initial schedules run, and when nothing is left."""
@@ -95,23 +95,46 @@ class GpPolicy:
         if self._pool is not None:
             known = self._known(self._pool)
             if not any(surface.is_due(seen) for surface, seen in zip(self._surfaces, known, strict=True)):
-                for surface, seen in zip(self._surfaces, known, strict=True):
-                    surface.update(seen)
+                self._moved(self._pool, known)
                 return self._pool
         self._records.learn_rows()
         self._pool = pool = self._renewed()
         known = self._known(pool)
+        distance = self._distance(pool, known[0])
         for surface, seen in zip(self._surfaces, known, strict=True):
-            surface.refit(pool.x, seen, self._distance(pool, known[0]))
+            surface.refit(pool.x, seen, distance)
+        self._follow(pool, distance)
         return pool
+
+    def _moved(self, pool: Pool, known: Sequence[Known]) -> None:
+        """Tells the surfaces what is new; the pool of a large space follows the front every few proposals."""
+        self._asked += 1
+        if self._asked % _RENEWAL == 0 and not self._holds_all:
+            self._follow(pool, self._distance(pool, known[0]))
+            return
+        for surface, seen in zip(self._surfaces, known, strict=True):
+            surface.update(seen)
+
+    def _follow(self, pool: Pool, distance: Mapping[int, float]) -> None:
+        """Takes neighbours of what leads into the pool of a large space: of the front, and of the last best scores."""
+        if self._holds_all:
+            return
+        front = [pool.schedules[place] for place, behind in distance.items() if behind <= 0]
+        pool.add(around(self._problem, [*front, *self._leading], self._rng))
+        for surface, seen in zip(self._surfaces, self._known(pool), strict=True):
+            surface.solve(pool.x, seen, distance)
+
+    @property
+    def _holds_all(self) -> bool:
+        return self._problem.space.size() <= WHOLE
 
     def _renewed(self) -> Pool:
         """The pool for the next while: of a small space the same, of a large one another part of it."""
-        if self._pool is not None and self._problem.space.size() <= WHOLE:
+        if self._pool is not None and self._holds_all:
             self._pool.price_again(self._pool.estimated)
             return self._pool
         measured = [record.schedule for record in self._records.all() if record.is_begun]
-        found = candidates(self._problem, measured, self._leading, self._rng)
+        found = candidates(self._problem, [*measured, *self._leading], self._rng)
         if self._profiles is None:
             self._profiles = Profiles(self._problem.num_layers, methods_of(found))
             count = len(self._problem.qualities) + bool(self._problem.max_drop)
@@ -168,7 +191,7 @@ class GpPolicy:
                 best = int(scores.argmax())
                 if scores[best] > _NOTHING:
                     order = np.argsort(-scores, kind="stable")[:_LEADING]
-                    self._leading = [pool.schedules[places[i]] for i in order]
+                    self._leading = [*(pool.schedules[places[i]] for i in order), *self._leading[:_LEADING]]
                     return int(places[best])
             return int(places[self._surfaces[0].sd[places].argmax()])
         finally:

@@ -13,7 +13,7 @@ from autoprune.search.policy.protocol import CostEstimate, Floats, SearchProblem
 
 WHOLE = 25_000
 """Largest space of which all schedules are candidates."""
-_DRAWN, _BINS, _SPARE = 3_000, 20, 3
+_DRAWN, _BINS, _SPARE, _NEAR = 2_000, 20, 3, 12
 
 
 class Pool:
@@ -39,6 +39,22 @@ class Pool:
     def __len__(self) -> int:
         return len(self.schedules)
 
+    def add(self, schedules: Iterable[Schedule]) -> None:
+        """Takes in further candidates, behind the others."""
+        by_key = {schedule.key: schedule for schedule in schedules}
+        new = {key: schedule for key, schedule in by_key.items() if key not in self.places}
+        if not new:
+            return
+        self.places |= {key: place for place, key in enumerate(new, start=len(self.schedules))}
+        self.schedules += new.values()
+        self.x = np.concatenate([self.x, self._features(list(new.values()))])
+        self.costs = {
+            name: CostEstimate(
+                np.concatenate([self.costs[name].mean, more.mean]), np.concatenate([self.costs[name].sd, more.sd])
+            )
+            for name, more in self._costs(list(new.values())).items()
+        }
+
     def price_again(self, places: Sequence[int]) -> None:
         """Takes up what was learned about the costs of some candidates."""
         new = self._costs([self.schedules[place] for place in places])
@@ -61,29 +77,31 @@ class Pool:
         return {name: self._problem.price.estimate(name, schedules) for name in self._names}
 
 
-def candidates(
-    problem: SearchProblem, known: Sequence[Schedule], leading: Sequence[Schedule], rng: np.random.Generator
-) -> list[Schedule]:
-    """Candidates for a pool: all that a small space has; of a large one a part.
-
-    That part: neighbours of the schedules that lead now, and random draws spread evenly over the costs.
+def candidates(problem: SearchProblem, measured: Sequence[Schedule], rng: np.random.Generator) -> list[Schedule]:
+    """Candidates for a new pool: all that a small space has, of a large one random draws spread over the costs.
 
     Args:
         problem: What is searched.
-        known: Schedules with measurements.
-        leading: Schedules around which to look.
+        measured: Schedules that the pool must hold.
         rng: Of the draws.
     """
     space = problem.space
-    if space.size() <= WHOLE:
-        found = [*known, *space.schedules()]
-    else:
-        near = [neighbour for schedule in leading for neighbour in space.neighbours(schedule, rng)]
-        found = [*known, *leading, *near, *spread_draws(problem, _DRAWN, rng)]
+    new = list(space.schedules()) if space.size() <= WHOLE else spread_draws(problem, _DRAWN, rng)
+    return [*measured, *affordable(problem, new)]
+
+
+def around(problem: SearchProblem, leading: Iterable[Schedule], rng: np.random.Generator) -> list[Schedule]:
+    """Neighbours of the schedules that lead, a few of each."""
+    near = [other for schedule in leading for other in problem.space.neighbours(schedule, rng)[:_NEAR]]
+    return affordable(problem, near)
+
+
+def affordable(problem: SearchProblem, schedules: Sequence[Schedule]) -> list[Schedule]:
+    """The schedules within the study's bound on the FLOPs."""
     if problem.max_flops is None:
-        return found
-    flops = problem.price.estimate(FLOPS.name, found).mean
-    return [s for s, cost in zip(found, flops, strict=True) if cost <= problem.max_flops]
+        return list(schedules)
+    flops = problem.price.estimate(FLOPS.name, schedules).mean
+    return [s for s, cost in zip(schedules, flops, strict=True) if cost <= problem.max_flops]
 
 
 def spread_draws(problem: SearchProblem, count: int, rng: np.random.Generator) -> list[Schedule]:

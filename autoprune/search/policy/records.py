@@ -70,6 +70,8 @@ class CandidateRecords:
         self._closed: set[str] = set()
         self._order: RowOrder | None = None
         self._unseen: list[tuple[Floats, Floats]] = []
+        self._known: dict[tuple[str, int | None], LossEstimate] = {}
+        """By candidate and quality, None = violation: estimates that are not out of date."""
         size = len(problem.tasks)
         self._parts = {
             name: np.array([name in ("*", task) for task in problem.tasks], dtype=bool) for name in problem.max_drop
@@ -82,6 +84,8 @@ class CandidateRecords:
         rows = list(losses)
         record.losses[rows] = np.array(list(losses.values()), dtype=float).reshape(len(rows), -1)
         record.running.difference_update(rows)
+        for quality in (None, *range(record.losses.shape[1])):
+            self._known.pop((record.key, quality), None)
         if self._order is not None:
             self._audit(record)
 
@@ -140,6 +144,7 @@ class CandidateRecords:
         useful = useful if len(useful) else losses
         hard, safe = list(self._order.hard), list(self._order.safe)
         self._unseen = []
+        self._known.clear()
         for quality in range(losses.shape[2]):
             mean, variance = np.zeros(losses.shape[1]), np.zeros(losses.shape[1])
             for rows in (hard, safe):
@@ -150,10 +155,19 @@ class CandidateRecords:
 
     def loss(self, record: CandidateRecord, quality: int) -> LossEstimate:
         """Loss over all rows; rows that were not measured count with their mean over the whole candidates."""
-        return self._over(record.losses[:, quality], quality, slice(None))
+        key = record.key, quality
+        if key not in self._known:
+            self._known[key] = self._over(record.losses[:, quality], quality, slice(None))
+        return self._known[key]
 
     def violation(self, record: CandidateRecord) -> LossEstimate:
         """By how much the worst of the bounds on the loss is exceeded; ≤ 0 = all are kept."""
+        key = record.key, None
+        if key not in self._known:
+            self._known[key] = self._violation(record)
+        return self._known[key]
+
+    def _violation(self, record: CandidateRecord) -> LossEstimate:
         worst = LossEstimate(-1.0, 0.0)
         for name, part in self._parts.items():
             if part.any():

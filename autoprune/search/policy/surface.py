@@ -59,12 +59,16 @@ class Surface:
             known: Observations.
             priority: How little each place matters; the first few hundred are enough.
         """
-        places = sorted(known, key=lambda place: (priority[place], place))
-        self._fitted = len(places)
-        few = places[:_MOST_FITTED]
+        few = sorted(known, key=lambda place: (priority[place], place))[:_MOST_FITTED]
         y, noise = self._arrays(few, known)
         self._fit = fit(self._profiles, Observations(pool[few], y, noise), self._fit)
-        kept = places[:_MOST_KEPT]
+        self._fitted = len(known)
+        self.solve(pool, known, priority)
+
+    def solve(self, pool: Floats, known: Known, priority: Mapping[int, float]) -> None:
+        """Solves for another pool with the parameters as they are; arguments as of `refit`."""
+        assert self._fit is not None, "refit() comes first"
+        kept = sorted(known, key=lambda place: (priority[place], place))[:_MOST_KEPT]
         y, noise = self._arrays(kept, known)
         self._posterior = Posterior(self._fit, pool, np.array(kept, dtype=np.intp), y, noise)
         self._inside = dict(known)  # those left out are far off: they stay out until the next fit
