@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from autoprune.report.choices import Choice
 from autoprune.report.comparisons import HeatCell, heat_cell
 from autoprune.report.methods import verdict_words
-from autoprune.report.overview import recommended
+from autoprune.report.overview import default_bound, is_default, recommended
 from autoprune.report.reading import (
     calibration_drop,
     drop_interval,
@@ -44,13 +44,17 @@ class Recommendation:
     """The recommended schedule.
 
     Attributes:
-        card: Its drawing, its stages and how to take it.
+        card: Its drawing and its stages.
+        taken: How an export comes to take it.
+        command: That export.
         tasks: The tasks that lose most, worst first.
         others: The tasks that are not listed, in a sentence.
         certainty: What the claim rests on, each with its name.
     """
 
     card: Card
+    taken: str
+    command: str
     tasks: list[TaskRow]
     others: str
     certainty: list[tuple[str, str]]
@@ -71,7 +75,11 @@ def answer(front: FrontFile, run: str, choices: Sequence[Choice] = ()) -> Recomm
     shown = ranked[: _TASKS_SHOWN if len(ranked) > _TASKS_SHOWN + 1 else len(ranked)]
     rows = [_task_row(front, point, task) for task, _ in shown]
     others = _others(front, ranked[len(shown) :])
-    return Recommendation(card(front, "front", point, run), rows, others, certainty(front, point, choices))
+    shape, default = card(front, "front", point, run), is_default(front, point)
+    bound = f"within {default_bound(front)} of dense"
+    taken = f"the cheapest {bound}" if default else f"loses least: none is {bound}"
+    command = f"autoprune export {run} -o schedule.json" if default else shape.command
+    return Recommendation(shape, taken, command, rows, others, certainty(front, point, choices))
 
 
 def certainty(front: FrontFile, point: Point, choices: Sequence[Choice]) -> list[tuple[str, str]]:

@@ -24,6 +24,7 @@ from autoprune.search.front import FrontFile, Point
 
 BELOW = 0.35
 """Points that lose more than this against the best start outside the frame: a front is read near dense."""
+_LETTER = 0.014  # width of a letter on the cost axis
 Trace = dict[str, Any]
 _RING: Trace = {
     "type": "scatter",
@@ -47,11 +48,22 @@ def visible_range(front: FrontFile, named: list[Point]) -> tuple[float, float, i
     return floor, min(max(*heights, *tops) + 0.015, 1.012), sum(h < floor for h in heights)
 
 
-def below_frame(front: FrontFile, presets: list[Point], low: float) -> list[tuple[float, str]]:
-    """Notes at the bottom edge for published methods that lie below it: their cost and a text."""
+def below_frame(front: FrontFile, presets: list[Point], low: float) -> list[tuple[float, int, str]]:
+    """Notes at the bottom edge for published methods that lie below it: their cost, the line they stand on, a text.
+
+    Notes of close neighbours stand on different lines, counted from the edge.
+    """
     unit = quality_of(front).unit
-    cut = [(flops_of(p), height_of(front, p), p.name) for p in presets]
-    return [(x, f"▼ {name} {unit.value(y, 0)}") for x, y, name in cut if y < low]
+    cut = sorted(
+        (flops_of(p), f"▼ {p.name} {unit.value(height_of(front, p), 0)}") for p in presets if height_of(front, p) < low
+    )
+    ends: list[float] = []
+    found = []
+    for x, text in cut:
+        line = next((i for i, end in enumerate(ends) if end < x), len(ends))
+        ends[line : line + 1] = [x + _LETTER * len(text)]
+        found.append((x, line, text))
+    return found
 
 
 def label_sides(places: list[tuple[float, float]]) -> list[str]:
@@ -105,7 +117,10 @@ def chart_data(front: FrontFile) -> dict[str, Any]:
         "layout": _layout(front, low, high),
         "places": {key_of(k, p): [flops_of(p), height_of(front, p)] for k in groups for p in groups[k]},
         "ring": _RING,
-        "below": [{"x": x, "y": low, "text": text} for x, text in below_frame(front, groups["preset"], low)],
+        "below": [
+            {"x": x, "y": low, "yshift": 15 * line, "text": text}
+            for x, line, text in below_frame(front, groups["preset"], low)
+        ],
         "note": _note(front, cut),
     }
 

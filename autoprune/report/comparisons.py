@@ -78,6 +78,13 @@ def control_rows(front: FrontFile) -> list[ControlRow]:
     return [_control_row(front, p, arms[p.trial]) for p in points if p.trial is not None]
 
 
+def control_heads(rows: list[ControlRow]) -> tuple[list[str], list[int]]:
+    """Heads of the columns that hold a figure in some row, and their places among the cells."""
+    names = ["FLOPs", "Criterion", "Random", "Even", "Ahead of random by"]
+    places = [place for place in range(len(names)) if any(row.cells[place] != "–" for row in rows)]
+    return [names[place] for place in places], places
+
+
 def control_note(front: FrontFile) -> str:
     """What was compared, and how often the point was better."""
     rows = control_rows(front)

@@ -53,6 +53,17 @@ def recommended(front: FrontFile) -> Point | None:
         return min(known, key=lambda item: item[0])[1] if known else None
 
 
+def is_default(front: FrontFile, point: Point) -> bool:
+    """Whether a point is within the loss that an export accepts by default."""
+    return _is_within(drop_of(front, point) or 0.0)
+
+
+def default_bound(front: FrontFile) -> str:
+    """The loss that an export accepts by default, in words."""
+    row = quality_of(front)
+    return "1 point" if row.more_is_better else f"{DEFAULT_MAX_DROP:g} {row.unit.difference}"
+
+
 def headline(front: FrontFile) -> list[Span]:
     """The study in one sentence."""
     point = recommended(front)
@@ -63,7 +74,7 @@ def headline(front: FrontFile) -> list[Span]:
     if not _is_within(drop):
         lost = Span(_loss(row, drop), "strong")
         return [
-            Span(f"No schedule stays within {_bound(row)} of dense: the nearest loses "),
+            Span(f"No schedule stays within {default_bound(front)} of dense: the nearest loses "),
             lost,
             Span(" at "),
             *flops,
@@ -91,7 +102,7 @@ def lead(front: FrontFile) -> list[Span]:
     against = f"{row.unit.value(value_of(row, figures))} against {row.unit.value(value_of(row, dense))}{sure}"
     said = Span(f"{_named(point)} {moves} ({against}) on {figures.samples} {where}. ")
     if _is_within(drop):
-        cheapest = f": the cheapest schedule within {_bound(row)} of dense."
+        cheapest = f": the cheapest schedule within {default_bound(front)} of dense."
         return [said, Span("It is the default of "), Span("autoprune export", "code"), Span(cheapest)]
     more = Span(" takes a larger loss; more trials may find better schedules.")
     return [said, Span("autoprune export --max-drop", "code"), more]
@@ -154,7 +165,3 @@ def _named(point: Point) -> str:
 
 def _loss(row: Objective, drop: float) -> str:
     return f"{row.unit.loss(drop)} of {row.label}" if row.more_is_better else row.unit.loss(drop)
-
-
-def _bound(row: Objective) -> str:
-    return "1 point" if row.more_is_better else f"{DEFAULT_MAX_DROP:g} {row.unit.difference}"

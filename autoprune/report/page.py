@@ -10,7 +10,7 @@ from plotly.offline import get_plotlyjs
 from autoprune.report.answer import answer
 from autoprune.report.chart import chart_data
 from autoprune.report.choices import choice_rows, choices_note
-from autoprune.report.comparisons import control_note, control_rows, heat_note, heat_rows
+from autoprune.report.comparisons import control_heads, control_note, control_rows, heat_note, heat_rows
 from autoprune.report.facts import facts, importances
 from autoprune.report.methods import verdict_note, verdict_rows
 from autoprune.report.overview import headline, lead, recommended, tiles, warnings
@@ -51,7 +51,7 @@ def render_page(front: FrontFile, run: str = "RUN") -> str:
         front: The front.
         run: The output folder as the commands on the page name it.
     """
-    shown, best, choices = cards(front), recommended(front), choice_rows(front)
+    shown, best, choices, arms = cards(front), recommended(front), choice_rows(front), control_rows(front)
     start = key_of("front", best) if best else key_of("dense", front.dense)
     data = chart_data(front) | {
         "start": start,
@@ -79,7 +79,8 @@ def render_page(front: FrontFile, run: str = "RUN") -> str:
         tasks=task_names(front),
         heat=heat_rows(front),
         heat_note=heat_note(front),
-        controls=control_rows(front),
+        controls=arms,
+        control_heads=control_heads(arms),
         control_note=control_note(front),
         times=time_rows(front),
         time_heads=HEADS,

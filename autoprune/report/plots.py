@@ -91,8 +91,9 @@ def _names(axes: Axes, front: FrontFile, presets: list[Point], low: float) -> No
         align = "left" if side.endswith("right") else "right"
         name = point.name
         axes.annotate(name, place, textcoords="offset points", xytext=offset, ha=align, color=_PRESET, fontsize=9)
-    for x, text in below_frame(front, presets, low):
-        axes.annotate(text, (x, low), textcoords="offset points", xytext=(-4, 4), color=_PRESET, fontsize=9)
+    for x, line, text in below_frame(front, presets, low):
+        place = (-4, 4 + 11 * line)
+        axes.annotate(text, (x, low), textcoords="offset points", xytext=place, color=_PRESET, fontsize=9)
 
 
 def _marks(

@@ -63,3 +63,14 @@ def test_a_front_without_points_has_no_recommendation():
     front = make_front()
     front["points"] = []
     assert answer(typed(front), "x") is None
+
+
+def test_a_point_beyond_the_default_loss_is_taken_by_its_number():
+    front = make_front()
+    found = answer(typed(front), "runs/x")
+    assert found.taken == "the cheapest within 1 point of dense"
+    assert found.command == "autoprune export runs/x -o schedule.json"
+    front["points"] = [p for p in front["points"] if p["validation"]["drop"] > 0.02]
+    found = answer(typed(front), "runs/x")
+    assert found.taken == "loses least: none is within 1 point of dense"
+    assert f"--trial {recommended(typed(front)).trial}" in found.command

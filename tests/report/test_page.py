@@ -248,3 +248,24 @@ def test_times_are_beside_the_flops_that_they_come_from(front, page):
     fast = times["prefill_dense_ms"] / times["prefill_ms"]
     assert f"{fast:.2f}×" in page.text
     assert "FLOPs and time" in page.text
+
+
+def test_names_of_methods_below_the_frame_do_not_cover_each_other():
+    front = make_front()
+    for preset, cost in zip(front["baselines"], (0.5, 0.52, 0.9, 0.51), strict=True):
+        preset["validation"] |= {"accuracy": 0.1, "flops_ratio": cost}
+    below = json.loads(Page(render_page(typed(front))).data)["below"]
+    assert len(below) == 4
+    lines = {note["x"]: note["yshift"] for note in below}
+    assert len({lines[cost] for cost in (0.5, 0.51, 0.52)}) == 3
+    assert lines[0.9] == min(lines.values())
+
+
+def test_columns_of_control_arms_that_hold_nothing_are_left_out():
+    front = make_front()
+    assert "Ahead of random by" in Page(render_page(typed(front))).text
+    for arm in front["controls"]:
+        arm |= {"validation": None, "samples": 64}
+    text = Page(render_page(typed(front))).text
+    assert "Ahead of random by" not in text
+    assert "Better than every arm?" in text
