@@ -324,7 +324,7 @@ class Search(StudySection):
         racing: Whether candidates that are beaten with confidence are stopped.
     """
 
-    sampler: Literal["gp", "tpe", "nsga2", "random"] = "tpe"
+    sampler: Literal["gp", "tpe", "nsga2", "random"] = "gp"
     trials: Annotated[Int, Field(ge=1)] = 200
     row_forwards: Annotated[Int, Field(ge=1)] | None = None
     minutes: Annotated[Float, Field(gt=0)] | None = None

@@ -184,7 +184,7 @@ def test_no_schedule_is_measured_twice(tmp_path: Path) -> None:
             seen.add(piece)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
+@pytest.mark.parametrize("sampler", ["gp", "tpe", "nsga2", "random"])
 def test_nothing_is_drawn_twice(tmp_path: Path, sampler: str) -> None:
     space = {"layers": [2, 4], "keep": [0.0, 0.3, 0.5], "criteria": ["text"], "max_stages": 2}
     spec = tiny_spec(tmp_path, space=space, baselines=[], search={"trials": 14, "sampler": sampler})

@@ -32,7 +32,7 @@ def test_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
     assert spec.space.max_stages == 3
     assert spec.baselines == "all"
     assert spec.search.model_dump() == {
-        "sampler": "tpe", "trials": 200, "row_forwards": None, "minutes": None, "within": 0.15, "seed": 0,
+        "sampler": "gp", "trials": 200, "row_forwards": None, "minutes": None, "within": 0.15, "seed": 0,
         "racing": True,
     }  # fmt: skip
     assert spec.constraints.model_dump() == {"max_drop": {}, "max_flops": None}
