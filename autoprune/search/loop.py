@@ -156,9 +156,12 @@ class SearchLoop:
         if key not in self._open:
             earlier = self._outcomes.number_of(key)
             candidate = self._trials.enqueue(proposal.schedule, proposal.name, proposal.origin, continues=earlier)
-            self._open[key] = OpenCandidate(candidate)
-            self._budget.spent += len(known)
-            self._learn(key, known)
+            if new:
+                self._open[key] = OpenCandidate(candidate)
+                self._budget.spent += len(known)
+                self._learn(key, known)
+            else:  # the policy was told already
+                self._open[key] = OpenCandidate(candidate, known, looked=len(known))
             if key not in self._open:
                 return None
         self._budget.spent += len(rows)

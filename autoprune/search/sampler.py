@@ -11,7 +11,6 @@ import optuna
 from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.search_space import intersection_search_space
 from optuna.trial import FrozenTrial
 
 CONSTRAINTS = "constraints"
@@ -44,23 +43,20 @@ def make_sampler(
         )
 
 
-def _common(study: Study) -> dict[str, BaseDistribution]:
-    """The parameters of all trials that have any: baselines that the space does not hold have none.
-
-    They would leave nothing that all trials have in common, and so nothing to model jointly.
-    """
-    drawn = [t for t in study.get_trials(deepcopy=False) if t.params]
-    return {name: d for name, d in sorted(intersection_search_space(drawn).items()) if not d.single()}
+def _parameters(study: Study) -> dict[str, BaseDistribution]:
+    """The parameters that every trial has: a space is the same numbers in all of its draws."""
+    drawn = next((t for t in study.get_trials(deepcopy=False) if t.params), None)
+    return {name: d for name, d in sorted(drawn.distributions.items()) if not d.single()} if drawn else {}
 
 
 class _FixedNsga2(NSGAIISampler):
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return _common(study)
+        return _parameters(study)
 
 
 class _FixedTpe(TPESampler):
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return _common(study)
+        return _parameters(study)
 
 
 def feasible(trial: FrozenTrial) -> bool:
