@@ -29,7 +29,8 @@ class Verification:
         drop: Dense minus pruned.
         drop_ci: Its 95 % interval, paired bootstrap over groups of rows.
         drop_se: Its standard error.
-        claimed_drop: The drop that the schedule's evidence states, measured on validation rows; None without evidence.
+        claimed_drop: The drop that the schedule's evidence states, from validation rows and corrected for the choice
+            that they made; None without evidence.
         allowed: ``1.96 * sqrt(se_validation**2 + se_here**2)``: how far the two drops may be apart.
         holds: Whether they are no further apart; None without evidence.
         flops_ratio: Prefill FLOPs over dense, summed over the rows.

@@ -107,10 +107,10 @@ def shortfall_words(found: Shortfall, confidence: float) -> str:
     """Why nothing can be promised, and how many rows would help."""
     if found.nearest is None:
         return "no schedule can be promised: no pruned point was measured on all validation rows"
-    lost = found.nearest.validation.drop if found.nearest.validation else None
+    of_task = f" in {found.task}" if found.task else ""
     here = (
         f"the nearest is {point_name(found.nearest)} at {percent(flops_of(found.nearest))} of the FLOPs, which loses "
-        f"{points(lost)} points, at most {points(found.most)} at {100 * confidence:g} % confidence"
+        f"{points(found.lost)} points{of_task}, at most {points(found.most)} at {100 * confidence:g} % confidence"
     )
     if found.more is None:
         return f"no schedule can be promised with these rows, and more would hardly help: {here}"
@@ -128,7 +128,7 @@ def _promised(front: FrontFile, wish: Wish, confidence: float, record: str | Pat
         near = found.nearest
         take = f"take it with --trial {near.trial}, add" if near else "add"
         raise NoPointError(
-            shortfall_words(found, confidence), field="confidence", value=confidence,
+            shortfall_words(found, confidence), field="max_drop",
             remedy=f"{take} validation rows, or allow a larger loss",
         )  # fmt: skip
     measured = drop_of(front, found.point) or 0.0

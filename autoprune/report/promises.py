@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from autoprune.search.front import FrontFile, Point
 from autoprune.search.pareto import non_dominated
 from autoprune.search.verdicts import RowVerdicts
 
+_HOPELESS = 1000
+"""Nobody measures so many times the rows."""
 Parts = dict[str, GroupedLosses]
 """Losses on all rows and on those of tasks."""
 
@@ -43,15 +46,17 @@ class Shortfall:
 
     Attributes:
         nearest: The first point in the order of the tests.
-        most: The loss on all rows that its own test excludes at the confidence.
-        more: About how many more rows would do; None where it is measured to lose the bound itself.
-        task: The task that these rows must be of; None for any.
+        task: The task whose bound it cannot be promised to keep; None for the bound on all rows.
+        lost: What it loses there, as measured.
+        most: The loss there that its own test excludes at the confidence.
+        more: About how many more such rows would do; None where more would hardly help.
     """
 
     nearest: Point | None
-    most: float
-    more: int | None
-    task: str | None
+    task: str | None = None
+    lost: float = 0.0
+    most: float = 1.0
+    more: int | None = None
 
 
 def held_out_verdicts(front: FrontFile) -> RowVerdicts | None:
@@ -97,7 +102,7 @@ def promise_of(front: FrontFile, bounds: Mapping[str, float], confidence: float)
     verdicts = _checked_verdicts(front, confidence)
     order = sequence_of(front)
     if not order:
-        return Shortfall(None, 1.0, None, None)
+        return Shortfall(None)
     parts = losses_by_part(verdicts, order, bounds)
     tested = [(parts[task], bound) for task, bound in bounds.items()]
 
@@ -113,18 +118,16 @@ def promise_of(front: FrontFile, bounds: Mapping[str, float], confidence: float)
 
 
 def _shortfall(nearest: Point, parts: Parts, bounds: Mapping[str, float], confidence: float) -> Shortfall:
-    most = upper_bound(parts[ALL_ROWS], 0, confidence)
-    short: list[tuple[float, int, str]] = []
+    short: list[tuple[float, str]] = []
     for task, bound in bounds.items():
-        part = parts[task]
-        if p_values(part.statistics(), bound)[0, 0] <= 1 - confidence + 1e-12:
-            continue
-        needed = rows_needed(part, 0, bound, confidence)
-        if needed is None:
-            return Shortfall(nearest, most, None, None)
-        short.append((needed / max(part.rows, 1), max(needed - part.rows, 1), task))
-    _, more, task = max(short)
-    return Shortfall(nearest, most, more, None if task == ALL_ROWS else task)
+        if p_values(parts[task].statistics(), bound)[0, 0] > 1 - confidence + 1e-12:
+            needed = rows_needed(parts[task], 0, bound, confidence)
+            short.append((math.inf if needed is None else needed / max(parts[task].rows, 1), task))
+    times, task = max(short)
+    part = parts[task]
+    more = None if times > _HOPELESS else max(math.ceil((times - 1) * part.rows), 1)
+    most = upper_bound(part, 0, confidence)
+    return Shortfall(nearest, None if task == ALL_ROWS else task, float(part.drops()[0, 0]), most, more)
 
 
 def _checked_verdicts(front: FrontFile, confidence: float) -> RowVerdicts:

@@ -80,7 +80,13 @@ def test_where_nothing_can_be_promised_the_rows_that_would_do_are_counted():
     assert found.more is None or found.more > 100
     by_task = promise_of(front, {"*": 0.5, "digit_of": 0.03}, 0.95)
     assert isinstance(by_task, Shortfall)
-    assert by_task.task == "digit_of" or by_task.more is None
+    assert by_task.task == "digit_of"
+    assert by_task.most > 0.03
+    drop = first.validation.tasks["digit_of"].drop
+    assert by_task.lost == pytest.approx(drop)
+    hopeless = promise_of(front, {"*": 0.0}, 0.95)
+    assert isinstance(hopeless, Shortfall)
+    assert hopeless.more is None
 
 
 def test_a_study_that_was_not_judged_by_accuracy_cannot_be_promised():
