@@ -5,7 +5,7 @@
 RUN is the output folder of a study that is finished; several seeds of the same study file on each side, for example
 old_space.yaml under two versions of the package. The cost is counted from what the database holds, so studies of
 earlier versions can be compared. A row-forward is one row run through one schedule; weighted by FLOPs, it counts as the
-share of a dense prefill that it computes.
+share of a dense prefill that it computes. Timing of the front is on neither side.
 """
 
 from __future__ import annotations

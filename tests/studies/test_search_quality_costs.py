@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from pathlib import Path
 
+import against_grid
+import numpy as np
 import pytest
 import savings
 import workers
 from support.studies import BACKEND, tiny_spec
+from synthetic_table import synthetic_table
 
 from autoprune.data.samples import load_samples
 from autoprune.search.driver import run_study
+from autoprune.search.pareto import hypervolume
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +76,21 @@ def test_a_search_ends_before_its_final_measurements(tmp_path: Path, monkeypatch
 def test_the_study_of_the_workers_can_be_run(tmp_path: Path):
     spec = workers.study(workers.repeated(1, tmp_path, rows=4), 2, 5, tmp_path)
     assert (spec.workers.count, spec.search.trials, spec.search.racing, spec.baselines) == (2, 5, False, ())
+
+
+def test_a_front_is_judged_on_the_rows_of_the_table(run_folder: Path):
+    front = json.loads((run_folder / "front.json").read_text())
+    table = dataclasses.replace(
+        synthetic_table(), dense=np.ones(128, bool), groups=tuple(f"image{row // 2}" for row in range(128))
+    )
+    share = against_grid.run_share(run_folder, table, 1.0, 1.0)  # the fake study has as many rows, so nothing is lost
+    points = [(point["flops_ratio"], 1 - point["accuracy"]) for point in front["points"]]
+    assert share.full == pytest.approx(hypervolume(points, (1.0, 1.0)))
+    assert share.evaluations == pytest.approx(front["study"]["costs"]["search"]["row_forwards"] / 128)
+    assert share.minutes > 0
+    assert "| median |" in against_grid.shown([share])
+
+
+def test_rows_of_another_file_are_no_rows_of_the_table(run_folder: Path):
+    with pytest.raises(SystemExit, match="not measured on the rows of the table"):
+        against_grid.run_share(run_folder, dataclasses.replace(synthetic_table(), groups=("x",) * 32), 1.0, 1.0)
