@@ -12,7 +12,7 @@ from autoprune.evaluate.batch import PreparedBatch, plan_batches
 from autoprune.evaluate.candidate import CandidateRun, Decoding, RecordedBatch
 from autoprune.evaluate.encoding import shared_features
 from autoprune.evaluate.metrics import EXACT_MATCH, Metric
-from autoprune.evaluate.prefix import DensePrefix
+from autoprune.evaluate.prefix import DensePrefix, Replayer
 from autoprune.evaluate.refusals import check_forcing, check_full_attention, check_greedy
 from autoprune.evaluate.regroup import Regrouping
 from autoprune.evaluate.results import SampleResult
@@ -147,11 +147,14 @@ class Evaluator:
             schedule.check_model(self._loaded.config)
         runs = [CandidateRun(schedule, self._pricer, decoding) for schedule in schedules]
         trees = tree(schedules)
-        for batch in self._regrouping.covering(wanted):
-            walk = Walk(batch, runs, decoding, self._cache_bytes // _SHARED_SHARE)
-            walk.through(trees)
-            self.sharing += walk.sharing
-            self._keep(batch)
+        batches = self._regrouping.covering(wanted)
+        with Replayer(self._loaded.model) as replayer:
+            for batch in batches:
+                walk = Walk(batch, replayer, runs, decoding, self._cache_bytes // _SHARED_SHARE)
+                walk.through(trees)
+                self.sharing += walk.sharing
+                self._keep(batch)
+        decoding.finish()
         return [[run.results[index] for index in wanted] for run in runs]
 
     def _recorded_batch(self, indices: Sequence[int]) -> RecordedBatch:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from types import TracebackType
 from typing import Any, Self
 
 import torch
@@ -21,7 +22,7 @@ from transformers import DynamicCache
 from autoprune.evaluate.encoding import Forced
 from autoprune.runtime import Replays, ScoreKey, record, replaying
 from autoprune.runtime.decoder import decoder_layers, find_decoder
-from autoprune.runtime.replay import captured_call, collected_outputs, recorded_outputs, substituted_call
+from autoprune.runtime.replay import captured_call, collected_outputs, handed_on, recorded_outputs, substituted_call
 from autoprune.runtime.standing import Standing
 from autoprune.schedule import Reads, Schedule, Stage
 
@@ -102,6 +103,7 @@ class DensePrefix:
         logits: [B, width, vocabulary], dense logits.
         scores: Scores that a first stage would use, for each of the keys.
         visual_mask: BoolTensor[B, S], visual tokens of the prompts.
+        handed: Layers whose hidden states are the very output of the layer before.
         recorded: Layer outputs and cache; None after `forget`.
     """
 
@@ -112,6 +114,7 @@ class DensePrefix:
     logits: Tensor
     scores: dict[ScoreKey, Tensor]
     visual_mask: Tensor
+    handed: frozenset[int]
     recorded: Recorded | None = None
 
     @classmethod
@@ -130,6 +133,7 @@ class DensePrefix:
             torch.no_grad(),
             captured_call(decoder) as call,
             record(model, keys) as recording,
+            handed_on(decoder_layers(decoder)) as handed,
             collected_outputs(decoder_layers(decoder)) as outputs,
             recording.prompt(forced.ends),
         ):
@@ -141,7 +145,7 @@ class DensePrefix:
                 logits_to_keep=forced.width,
             ).logits[:, -forced.width :]  # some models give all columns
         scores, visual = dict(recording.scores), recording.visual_mask
-        return cls(model, forced, positions, call, logits, scores, visual, Recorded(outputs, cache))
+        return cls(model, forced, positions, call, logits, scores, visual, frozenset(handed), Recorded(outputs, cache))
 
     @property
     def layers(self) -> Sequence[nn.Module]:
@@ -161,22 +165,6 @@ class DensePrefix:
         """The dense pass as the node from which all schedules start."""
         recorded = self.ensure_recorded()
         return Node((), recorded.outputs, recorded.cache.layers, self.scores)
-
-    @contextmanager
-    def replaying(self) -> Iterator[Replayer]:
-        """Within the block, schedules run on the batch."""
-        with ExitStack() as stack:
-            yield Replayer(self, stack)
-
-    @contextmanager
-    def prepared_model(self, call: Mapping[str, Any]) -> Iterator[Replays]:
-        """Within the block, the model runs over the batch, its text model called with `call` whatever it is given."""
-        with (
-            # Before the patch, so that its own hooks see the recorded call.
-            substituted_call(find_decoder(self.model), call),
-            replaying(self.model, self.visual_mask, self.forced.ends) as passes,
-        ):
-            yield passes
 
     def rerun(self, entry: int) -> Tensor:
         """Logits [B, width, vocabulary] with the layers from `entry` on run again, with the hooks they carry."""
@@ -241,25 +229,47 @@ class DensePrefix:
 
 
 class Replayer:
-    """Runs schedules on a recorded batch, each from a node on.
+    """Runs schedules on recorded batches, each from a node on; a context manager that leaves no trace on the model.
 
     Args:
-        prefix: The batch.
-        stack: Takes what is to be undone on the model at the end.
+        model: The model.
     """
 
-    def __init__(self, prefix: DensePrefix, stack: ExitStack) -> None:
-        self._prefix, self._stack = prefix, stack
-        self._layers = prefix.layers
-        self._call = dict(prefix.text_call)
-        self._passes = stack.enter_context(prefix.prepared_model(self._call))
+    def __init__(self, model: Any) -> None:
+        self._model, self._decoder = model, find_decoder(model)
+        self._layers = decoder_layers(self._decoder)
+        self._call: dict[str, Any] = {}
+        self._stack = ExitStack()
+        self._prefix: DensePrefix
+        self._passes: Replays
+
+    def __enter__(self) -> Self:
+        # Before the patch, so that its own hooks see the recorded call.
+        self._stack.enter_context(substituted_call(self._decoder, self._call))
+        self._passes = self._stack.enter_context(replaying(self._model))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
         """Within the block, the model is as it was before."""
         self._stack.close()
         yield
-        self._passes = self._stack.enter_context(self._prefix.prepared_model(self._call))
+        self.__enter__()
+
+    def over(self, prefix: DensePrefix) -> Node:
+        """Turns to a batch; the node from which all schedules start."""
+        if prefix.recorded is None:
+            with self.suspended():
+                prefix.ensure_recorded()
+        self._prefix = prefix
+        self._call.clear()
+        self._call.update(prefix.text_call)
+        return prefix.root()
 
     @property
     def depth(self) -> int:
@@ -281,7 +291,7 @@ class Replayer:
         Raises:
             PatchError: a criterion cannot be computed on this batch.
         """
-        logits, cache, entry = self._pass(schedule, start, len(self._layers), ())
+        logits, cache, entry = self._pass(schedule, start, self.depth, (), self._prefix.handed)
         return Replay(logits, self._passes.standing.counts, [*start.layers[:entry], *cache.layers[entry:]])
 
     def extend(self, schedule: Schedule, start: Node, end: int, keys: Collection[ScoreKey]) -> tuple[Node, Replay]:
@@ -311,14 +321,22 @@ class Replayer:
         )
         return node, Replay(logits, standing.counts, layers)
 
-    def _pass(self, schedule: Schedule, start: Node, end: int, keys: Collection[ScoreKey]) -> tuple[Tensor, Any, int]:
+    def _pass(
+        self,
+        schedule: Schedule,
+        start: Node,
+        end: int,
+        keys: Collection[ScoreKey],
+        handed: Collection[int] = (),
+    ) -> tuple[Tensor, Any, int]:
         entry, cache = first_layer(schedule, start), self._prefix.new_cache()
         self._call["past_key_values"] = cache
         # What the layers behind the last one return is not used: any output of the right shape does.
         outputs = self._prefix.ensure_recorded().outputs
         still = [*zip(self._layers, start.outputs[:entry], strict=False)]
         still += zip(self._layers[end:], outputs[end:], strict=True)
-        self._passes.follow(schedule, start.scores, start.standing, range(entry, end), keys)
+        self._passes.over(self._prefix.visual_mask, self._prefix.forced.ends)
+        self._passes.follow(schedule, start.scores, start.standing, range(entry, end), keys, handed)
         with torch.no_grad(), recorded_outputs(still):
             return self._prefix.call(cache), cache, entry
 

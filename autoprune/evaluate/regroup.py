@@ -109,6 +109,7 @@ def joined(parts: Sequence[Part]) -> RecordedBatch | None:
         logits=_stacked([p.logits for p in passes], rows, width),
         scores={key: along([p.scores[key] for p in passes]) for key in passes[0].scores},
         visual_mask=along([p.visual_mask for p in passes]),
+        handed=passes[0].handed,
     )
     if not _same(prefix.record_again(), prefix.logits, forced.valid):
         return None

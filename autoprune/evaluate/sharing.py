@@ -38,6 +38,7 @@ class Walk:
 
     Args:
         batch: The batch.
+        replayer: Runs the schedules.
         runs: Of the schedules.
         decoding: Answers that wait to be decoded on.
         most_bytes: Memory for recorded passes besides the dense one; what does not fit is not shared.
@@ -46,13 +47,20 @@ class Walk:
         sharing: Work so far.
     """
 
-    def __init__(self, batch: RecordedBatch, runs: Sequence[CandidateRun], decoding: Decoding, most_bytes: int) -> None:
+    def __init__(
+        self,
+        batch: RecordedBatch,
+        replayer: Replayer,
+        runs: Sequence[CandidateRun],
+        decoding: Decoding,
+        most_bytes: int,
+    ) -> None:
         self.sharing = Sharing()
-        self._batch, self._runs, self._decoding = batch, runs, decoding
+        self._batch, self._replayer, self._runs, self._decoding = batch, replayer, runs, decoding
         self._spare = most_bytes
 
     def through(self, trees: Sequence[Branch]) -> None:
-        """Runs all schedules of some trees.
+        """Runs all schedules of some trees; unfinished answers are left to `decoding`.
 
         Raises:
             EvaluationError: non-finite logits.
@@ -63,30 +71,28 @@ class Walk:
             for place in tree.ends:
                 self._runs[place].add_dense(self._batch)
             if tree.branches:
-                with prefix.replaying() as replayer:
-                    self._below(replayer, tree, prefix.root())
-        self._decoding.finish()
+                self._below(tree, self._replayer.over(prefix))
 
-    def _below(self, replayer: Replayer, branch: Branch, node: Node) -> None:
+    def _below(self, branch: Branch, node: Node) -> None:
         for child in branch.branches.values():
             if not child.branches:
-                self._take(replayer, child, replayer.run(child.schedule, node), node)
+                self._take(child, self._replayer.run(child.schedule, node), node)
                 continue
-            end = replayer.depth if child.ends else max(stage.layer for stage in child.next_stages)
-            if replayer.bytes_of(node, child.schedule, end) > self._spare:
+            end = self._replayer.depth if child.ends else max(stage.layer for stage in child.next_stages)
+            if self._replayer.bytes_of(node, child.schedule, end) > self._spare:
                 if child.ends:
-                    self._take(replayer, child, replayer.run(child.schedule, node), node)
-                self._below(replayer, child, node)
+                    self._take(child, self._replayer.run(child.schedule, node), node)
+                self._below(child, node)
                 continue
-            below, replay = replayer.extend(child.schedule, node, end, child.keys)
+            below, replay = self._replayer.extend(child.schedule, node, end, child.keys)
             held = below.nbytes_beside(node)
-            self._take(replayer, child, replay, node, end)
+            self._take(child, replay, node, end)
             self._spare -= held
-            self._below(replayer, child, below)
+            self._below(child, below)
             self._spare += held
 
-    def _take(self, replayer: Replayer, branch: Branch, replay: Replay, start: Node, end: int | None = None) -> None:
-        depth, first = replayer.depth, first_layer(branch.schedule, start)
+    def _take(self, branch: Branch, replay: Replay, start: Node, end: int | None = None) -> None:
+        depth, first = self._replayer.depth, first_layer(branch.schedule, start)
         from_dense = branch.schedule.stages[0].layer
 
         def work(entry: int, end: int = depth) -> int:
@@ -97,5 +103,5 @@ class Walk:
         for place in branch.ends:
             self._runs[place].add(self._batch, replay)
         if self._decoding.is_due:
-            with replayer.suspended():
+            with self._replayer.suspended():
                 self._decoding.finish()

@@ -6,7 +6,7 @@ From a schedule to a shortened layer: ``schedule/schedule.py`` (the file), ``pat
 """
 
 from autoprune.runtime.patch import Patch, apply
-from autoprune.runtime.pruner import ScoreKey
+from autoprune.runtime.plan import ScoreKey
 from autoprune.runtime.recording import Recording, Replays, apply_recorded, record, replaying
 from autoprune.runtime.report import Report
 

@@ -33,8 +33,9 @@ from autoprune.runtime.call import (
 )
 from autoprune.runtime.decoder import decoder_layers, find_decoder, visual_mask_names, visual_token_ids
 from autoprune.runtime.encoder import Encoder, EncoderPass
+from autoprune.runtime.plan import Plan, ScoreKey, make_plan
 from autoprune.runtime.positions import Renumberer
-from autoprune.runtime.pruner import Plan, Pruner, ScoreKey, make_plan
+from autoprune.runtime.pruner import Pruner
 from autoprune.runtime.refusals import (
     REFUSED_METHODS,
     check_attention,
@@ -192,9 +193,10 @@ class Patch:
         finally:
             self._calls.lengths = outer
 
-    def follow(self, schedule: Schedule, plan: Plan) -> None:
-        """Run the passes that come next by another plan; the hooks stay where they are."""
+    def follow(self, schedule: Schedule, plan: Plan, visual_mask: VisualMask, lengths: Tensor) -> None:
+        """Run the passes that come next by another plan, over another batch; the hooks stay where they are."""
         self.schedule, self._plan, self._stages = schedule, plan, plan.stages
+        self._visual_mask, self._calls.lengths = visual_mask, lengths
 
     # -- hooks ----------------------------------------------------------------------------------------------------
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from autoprune.errors import ModelError, PatchError
 from autoprune.runtime.call import VisualMask
 from autoprune.runtime.decoder import attention_of, decoder_layers, find_decoder
 from autoprune.runtime.patch import Patch, active_patch
-from autoprune.runtime.pruner import Plan, ScoreKey, make_plan
+from autoprune.runtime.plan import Plan, ScoreKey, make_plan
 from autoprune.runtime.standing import Standing
 from autoprune.schedule import Reads, Schedule
 
@@ -107,11 +108,20 @@ def apply_recorded(
 
 
 class Replays:
-    """Passes over one batch under one schedule after another, each of which runs some of the layers."""
+    """Passes over recorded batches under one schedule after another, each of which runs some of the layers."""
 
-    def __init__(self, model: nn.Module, patch: Patch) -> None:
-        self._model, self._patch = model, patch
-        self._decoder = find_decoder(model)
+    def __init__(self, model: nn.Module, decoder: nn.Module, patch: Patch) -> None:
+        self._model, self._decoder, self._patch = model, decoder, patch
+        self._visual = self._ends = torch.zeros(0)
+
+    def over(self, visual_mask: Tensor, ends: Tensor) -> None:
+        """Set the batch of the passes that come next.
+
+        Args:
+            visual_mask: BoolTensor[B, S], visual tokens of the prompts.
+            ends: LongTensor[B], columns at which the prompts end.
+        """
+        self._visual, self._ends = visual_mask, ends
 
     def follow(
         self,
@@ -120,6 +130,7 @@ class Replays:
         start: Standing | None,
         layers: range,
         keys: Iterable[ScoreKey] = (),
+        handed: Collection[int] = (),
     ) -> None:
         """Set what the next pass does.
 
@@ -129,6 +140,7 @@ class Replays:
             start: Tokens alive behind those stages; None = all.
             layers: The layers that run.
             keys: (stage layer, criterion): scores to record for stages behind all of `schedule`.
+            handed: Layers whose hidden states are the very output of the layer before, which nothing else reads.
 
         Raises:
             ModelError: the schedule was made for another model.
@@ -143,8 +155,10 @@ class Replays:
             if attention_of(self._decoder, layers_of[k - 1]) is None:
                 continue  # the stage that asks for it will say so
             observed[k - 1] = (*observed.get(k - 1, ()), (k, criterion))
-        plan = replace(plan, observed=observed, start=start, first=layers.start, end=layers.stop)
-        self._patch.follow(schedule, plan)
+        plan = replace(
+            plan, observed=observed, start=start, first=layers.start, end=layers.stop, handed=frozenset(handed)
+        )
+        self._patch.follow(schedule, plan, self._visual, self._ends)
 
     @property
     def standing(self) -> Standing:
@@ -163,17 +177,15 @@ def _keys(schedule: Schedule) -> list[ScoreKey]:
 
 
 @contextmanager
-def replaying(model: nn.Module, visual_mask: Tensor, ends: Tensor) -> Iterator[Replays]:
-    """Run passes over one batch, part of whose layers return what an earlier pass recorded.
+def replaying(model: nn.Module) -> Iterator[Replays]:
+    """Run passes part of whose layers return what an earlier pass over the same batch recorded.
 
     Args:
         model: The model; a patch that it carries is removed.
-        visual_mask: BoolTensor[B, S], visual tokens of the prompts.
-        ends: LongTensor[B], columns at which the prompts end.
     """
-    patch = Patch(model, Schedule(), visual_mask, Plan(find_decoder(model)))
+    decoder = find_decoder(model)
+    patch = Patch(model, Schedule(), None, Plan(decoder))
     try:
-        with patch.prompt(ends):
-            yield Replays(model, patch)
+        yield Replays(model, decoder, patch)
     finally:
         patch.remove()

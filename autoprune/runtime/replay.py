@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -84,6 +84,33 @@ def collected_outputs(modules: Iterable[nn.Module]) -> Iterator[list[Any]]:
         for module in modules:
             stack.enter_context(hooked(module, after=collect))
         yield outputs
+
+
+@contextmanager
+def handed_on(modules: Sequence[nn.Module]) -> Iterator[set[int]]:
+    """Places of modules whose first argument is the very output of the module before, unchanged.
+
+    A model that adds something between its layers, in place or not, hands on another value.
+    """
+    places: set[int] = set()
+    last: list[Any] = [None, 0]
+
+    def enter(i: int) -> Before:
+        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            hidden = args[0] if args else kwargs.get("hidden_states")
+            if hidden is not None and hidden is last[0] and hidden._version == last[1]:
+                places.add(i)
+
+        return before
+
+    def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        first = output[0] if isinstance(output, tuple) else output
+        last[:] = [first, first._version]
+
+    with ExitStack() as stack:
+        for i, module in enumerate(modules):
+            stack.enter_context(hooked(module, before=enter(i), after=leave))
+        yield places
 
 
 @contextmanager

@@ -40,6 +40,11 @@ class ShortenedCalls:
     ) -> None:
         self._state, self._recurrent, self._bidirectional = state, recurrent, bidirectional
         self._renumberer, self._compact = renumberer, compact
+        self._held: Tensor | None = None
+
+    def hold(self, shortened: Tensor) -> None:
+        """Keep the survivors' rows [B, n, d] for the next layer, which then need not be gathered."""
+        self._held = shortened
 
     def arguments(self, i: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """The arguments of layer `i` with every sequence in them cut down to the survivors."""
@@ -63,9 +68,11 @@ class ShortenedCalls:
         recurrent = i in self._recurrent
         base = kwargs.get("attention_mask")
         new["attention_mask"] = recurrent_mask(survivors, state.past) if recurrent else self._mask(i, base)
+        held, self._held = self._held, None
+        hidden = survivors.rows_of(hidden_of(args, kwargs)) if held is None else held
         if "hidden_states" in kwargs:
-            new["hidden_states"] = survivors.rows_of(kwargs["hidden_states"])
-        return tuple(survivors.rows_of(a) if self._is_sequence(a) else a for a in args), new
+            new["hidden_states"] = hidden
+        return ((hidden, *args[1:]) if args else args), new
 
     def mark_cache(self, i: int, survivors: Survivors) -> None:
         """Tell cache layer `i` which columns it holds now."""
