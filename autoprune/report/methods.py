@@ -62,8 +62,10 @@ def verdict_counts(front: FrontFile) -> dict[str, list[str]]:
 
 
 def verdict_words(front: FrontFile) -> str:
-    """``beaten: a and b; matched: c``; empty without published methods."""
-    return "; ".join(f"{verdict}: {listed(names)}" for verdict, names in verdict_counts(front).items() if names)
+    """``beaten: a and b; matched: c``; empty without published methods. Older files say that no test was made."""
+    said = "; ".join(f"{verdict}: {listed(names)}" for verdict, names in verdict_counts(front).items() if names)
+    tested = any(verdict.verdict for verdict in front.study.presets)
+    return said if tested or not said else f"{said} (by estimates, no test was made)"
 
 
 def verdict_note(front: FrontFile) -> str:

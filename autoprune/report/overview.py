@@ -136,7 +136,11 @@ def tiles(front: FrontFile) -> list[Tile]:
         counts = verdict_counts(front)
         all_of = sum(map(len, counts.values()))
         others = [f"{len(names)} {verdict}" for verdict, names in counts.items() if names and verdict != "beaten"]
-        beside = ", ".join([*others, "95 %, held out"]) if any(v.verdict for v in front.study.presets) else ""
+        beside = (
+            ", ".join([*others, "95 %, held out"])
+            if any(v.verdict for v in front.study.presets)
+            else "by estimates, no test"
+        )
         found.append(Tile("Methods beaten", f"{len(counts['beaten'])} of {all_of}", beside))
     return found
 

@@ -107,6 +107,7 @@ def test_a_file_from_before_intervals_says_what_beaten_meant(front):
     older["study"]["presets"] = [{k: v[k] for k in keys} for v in older["study"]["presets"]]
     text = Page(render_page(typed(older))).text
     assert "costs less at no lower estimate" in text
+    assert "by estimates, no test" in text
     assert "Holm" not in text.split("Published methods")[-1].split("Task by task")[0]
 
 

@@ -211,6 +211,7 @@ def test_a_failing_candidate_is_a_failed_trial_and_the_study_goes_on(tmp_path: P
     failed = next(t for t in stored(spec) if t.state == FAIL)
     assert failed.user_attrs["measured"]["reason"] == "non-finite logits"
     assert [v.name for v in outcome.front.study.presets if not v.beaten and v.name == "fastv"] == ["fastv"]
+    assert outcome.front.study.stopped["failed"] == 1
     assert {t.trial: t.reason for t in outcome.front.study.trials}[failed.number] == "non-finite logits"
 
 
