@@ -118,7 +118,7 @@ class SampledPolicy:
     def _draw(self) -> Proposal | None:
         """A schedule that is new and within the bound on the FLOPs; None if there seems to be none."""
         for draws in range(_EXHAUSTED_DRAWS):
-            if self._is_new or draws == _RESTLESS_DRAWS:
+            if (self._is_new and draws == 0) or draws == _RESTLESS_DRAWS:
                 # A sampler that repeats itself is left for draws at random.
                 kind = self._kind if draws < _RESTLESS_DRAWS else "random"
                 seed, told = self._problem.seed, len(self._states) + draws
