@@ -92,8 +92,9 @@ class SearchLoop:
         self._again: list[tuple[Offer, ...]] = []
         self._running: dict[int, tuple[Offer, ...]] = {}
         self._tasks = 0
-        self._idle = self._exhausted = False
-        """Whether the policy is asked again only once it is told something, and whether it had nothing left."""
+        self._idle = self._exhausted = self._is_full = False
+        """Whether the policy is asked again only once it is told something, whether it had nothing left, and whether
+        the budget has no room for a new candidate, so that only those that were begun are finished."""
         self._take_up()
 
     def run(self) -> None:
@@ -136,8 +137,12 @@ class SearchLoop:
     def _ask(self) -> Offer | None:
         """What the policy wants measured next and the ledger does not have; None if there is nothing for now."""
         while not self._idle and not self._budget.is_over():
-            proposal = self._policy.ask()
-            self._idle = self._exhausted = proposal is None
+            full = self._is_full or self._tried() >= self._budget.trials
+            if full and not self._tasks and not self._open:
+                return None  # an earlier run came to this end
+            proposal = self._policy.ask(begun_only=full)
+            self._idle = proposal is None
+            self._exhausted = self._idle and not full
             if proposal is not None and (offer := self._offered(proposal)):
                 return offer
         return None
@@ -151,7 +156,8 @@ class SearchLoop:
         rows = tuple(row for row in wanted if row not in known)
         new = key not in self._open and key not in self._outcomes
         if not self._budget.allows(len(rows), self._tried() + new):
-            self._idle = True
+            self._is_full = True
+            self._policy.fail(proposal.schedule)
             return None
         if key not in self._open:
             earlier = self._outcomes.number_of(key)

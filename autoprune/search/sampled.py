@@ -68,12 +68,14 @@ class SampledPolicy:
         self._study = optuna.create_study(directions=["minimize"] * (len(problem.costs) + len(problem.qualities)))
         self._is_new = True
 
-    def ask(self) -> Proposal | None:
+    def ask(self, *, begun_only: bool = False) -> Proposal | None:
         """The next rows of a candidate that was begun, else an initial schedule, else a draw."""
         while self._ready:
             state = self._states[self._ready.popleft()]
             if not state.closed and not state.wanted:
                 return self._next(state)
+        if begun_only:
+            return None
         while self._initial:
             initial = self._initial.popleft()
             if initial.schedule.key not in self._states:

@@ -33,7 +33,7 @@ class Script:
         self.told: list[tuple[str, dict[int, Any], dict[str, float]]] = []
         self.failed: list[str] = []
 
-    def ask(self) -> Proposal | None:
+    def ask(self, *, begun_only: bool = False) -> Proposal | None:
         return Proposal(*self.asked.pop(0)) if self.asked else None
 
     def tell(self, schedule: Schedule, losses: Losses, cost: Mapping[str, float]) -> None:
@@ -78,6 +78,16 @@ def test_what_was_begun_and_not_completed_ends_with_the_search_and_shows_no_qual
     assert not {"accuracy", "agreement", "kl"} & begun.user_attrs["measured"].keys()
     record = next(t for t in front.study.trials if t.trial == begun.number)
     assert record.figure("accuracy") is None
+
+
+def test_a_budget_of_candidates_ends_with_finishing_those_that_would_be_points(tmp_path: Path) -> None:
+    front = run_study(tiny_spec(tmp_path, search={"sampler": "gp", "trials": 40}), backend=BACKEND).front
+    drawn = [trial for trial in front.study.trials if (trial.model_extra or {}).get("origin") == "sampler"]
+    assert any(trial.state == "COMPLETE" for trial in drawn)
+    tasks = len((tmp_path / "tasks.log").read_text().splitlines())
+    run_study(tiny_spec(tmp_path, search={"sampler": "gp", "trials": 40}), backend=BACKEND)
+    again = (tmp_path / "tasks.log").read_text().splitlines()[tasks:]
+    assert not [line for line in again if line.split()[1] == "calibration"], "a search that ended has nothing left"
 
 
 def test_a_later_search_takes_it_up_again_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

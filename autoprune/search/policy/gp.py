@@ -47,17 +47,17 @@ class GpPolicy:
         self._turns = list(product((True, False), problem.costs, range(len(problem.qualities))))
         self._turn = self._asked = 0
 
-    def ask(self) -> Proposal | None:
+    def ask(self, *, begun_only: bool = False) -> Proposal | None:
         """What to measure next; None while the first initial schedules run, and when nothing is left."""
-        while self._waiting:
+        while self._waiting and not begun_only:
             initial = self._waiting.pop(0)
             rows = self._records.rows_left(initial.schedule)
             if rows:
                 return self._proposed(Proposal(initial.schedule, rows, initial.origin, initial.name))
         if not self._records.whole():
-            return None if self._records.running else self._first_draw()
+            return None if self._records.running or begun_only else self._first_draw()
         pool = self._updated()
-        place = self._best(pool)
+        place = self._best(pool, begun_only)
         if place is None:
             return None
         schedule = pool.schedules[place]
@@ -177,10 +177,13 @@ class GpPolicy:
         levels = front.level_at(pool.costs[name].mean)
         return {place: estimate.loss - min(float(levels[place]), 1e9) for place, estimate in known.items()}
 
-    def _best(self, pool: Pool) -> int | None:
+    def _best(self, pool: Pool, begun_only: bool) -> int | None:
         """Place of the candidate that is measured next."""
-        taken = self._places(pool, (record for record in self._records.all() if not self._records.is_open(record)))
+        records = self._records.all()
+        taken = self._places(pool, (record for record in records if not self._records.is_open(record)))
         places = np.delete(np.arange(len(pool)), taken)
+        if begun_only:
+            places = np.intersect1d(places, self._places(pool, (record for record in records if record.is_begun)))
         if not len(places):
             return None
         states = [surface.state() for surface in self._surfaces]
@@ -193,6 +196,8 @@ class GpPolicy:
                     order = np.argsort(-scores, kind="stable")[:_LEADING]
                     self._leading = [*(pool.schedules[places[i]] for i in order), *self._leading[:_LEADING]]
                     return int(places[best])
+            if begun_only:  # none of them would be a point
+                return None
             return int(places[self._surfaces[0].sd[places].argmax()])
         finally:
             for surface, state in zip(self._surfaces, states, strict=True):

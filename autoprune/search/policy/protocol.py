@@ -46,8 +46,12 @@ class Policy(Protocol):
     were measured first are those on which schedules differ most.
     """
 
-    def ask(self) -> Proposal | None:
-        """What to measure next; None = nothing for now, and nothing at all if no proposal is open."""
+    def ask(self, *, begun_only: bool = False) -> Proposal | None:
+        """What to measure next; None = nothing for now, and nothing at all if no proposal is open.
+
+        Args:
+            begun_only: Only further rows of candidates that were begun, for the end of a budget.
+        """
 
     def tell(self, schedule: Schedule, losses: Losses, cost: Mapping[str, float]) -> None:
         """Losses by row, of any schedule and any rows, in one call or in parts.

@@ -115,6 +115,26 @@ def test_new_candidates_are_measured_on_hard_rows_first_and_audited() -> None:
     assert any(a != audits[0] for a in audits), "every candidate is audited on other rows"
 
 
+def test_at_the_end_of_a_budget_candidates_that_were_begun_become_whole() -> None:
+    policy = GpPolicy(problem())
+    assert list(played(policy, len(initial())))
+    first = [proposal for _ in range(6) if (proposal := policy.ask())]
+    for proposal in first:
+        answer(policy, proposal)
+    seen = {proposal.schedule.key: set(proposal.rows) for proposal in first}
+    begun = {key for key, rows in seen.items() if len(rows) < ROWS}
+    assert begun
+    finished = set()
+    while (last := policy.ask(begun_only=True)) is not None:
+        assert last.schedule.key in begun
+        assert not seen[last.schedule.key] & set(last.rows)
+        seen[last.schedule.key].update(last.rows)
+        finished.add(last.schedule.key)
+        answer(policy, last)
+    assert finished
+    assert all(len(seen[key]) == ROWS for key in finished)
+
+
 def test_every_task_has_a_hard_row_though_no_probe_differs_on_it() -> None:
     losses = np.zeros((3, ROWS))
     losses[0, [1, 2, 3]] = losses[1, [2]] = 1.0  # row 1, 2, 3: none of task "read"
