@@ -14,6 +14,7 @@ from autoprune.errors import ModelError, ScheduleError
 from autoprune.evaluate.abilities import refused_criteria
 from autoprune.evaluate.evaluator import Evaluator
 from autoprune.evaluate.metrics import evidence_metric
+from autoprune.evaluate.objectives import ACCURACY, FLOPS
 from autoprune.evaluate.paired import signs
 from autoprune.evaluate.results import SampleResult, Summary, summarise
 from autoprune.models.environment import versions
@@ -51,9 +52,7 @@ class Placed:
             "keep": [s.keep.model_dump(exclude_none=True) for s in stages],
             "criteria": [s.criterion.label if s.selects and s.criterion else None for s in stages],
             "merge": [s.merge for s in stages],
-            "flops_ratio": self.summary.flops_ratio,
-            "accuracy": self.summary.accuracy,
-            "drop": self.summary.drop,
+            **{name: getattr(self.summary, name) for name in (FLOPS.figure, ACCURACY.figure, "drop")},
         }
 
 
@@ -243,5 +242,5 @@ def _space_around(loaded: LoadedModel, data: SampleSet, schedule: Schedule, num_
 
 def _figures(summary: Summary) -> dict[str, Any]:
     """The figures that evidence has, whichever command made it."""
-    names = ("flops_ratio", "accuracy", "drop", "drop_ci", "drop_se")
+    names = (FLOPS.figure, ACCURACY.figure, "drop", "drop_ci", "drop_se")
     return {name: getattr(summary, name) for name in names}
