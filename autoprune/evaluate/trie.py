@@ -62,14 +62,3 @@ def _without_passages(branch: Branch) -> Branch:
             (child,) = child.branches.values()
         below[stage] = _without_passages(child)
     return Branch(branch.schedule, branch.ends, below)
-
-
-def shared_order(schedules: Sequence[Schedule]) -> list[int]:
-    """Places of schedules, so that those with common first stages stand side by side."""
-
-    def places(branch: Branch) -> Iterable[int]:
-        yield from branch.ends
-        for child in branch.branches.values():
-            yield from places(child)
-
-    return [place for root in tree(schedules) for place in places(root)]

@@ -7,7 +7,7 @@ From a schedule to a shortened layer: ``schedule/schedule.py`` (the file), ``pat
 
 from autoprune.runtime.patch import Patch, apply
 from autoprune.runtime.plan import ScoreKey
-from autoprune.runtime.recording import Recording, Replays, apply_recorded, record, replaying
+from autoprune.runtime.recording import Recording, Replays, record, replaying
 from autoprune.runtime.report import Report
 
-__all__ = ["Patch", "Recording", "Replays", "Report", "ScoreKey", "apply", "apply_recorded", "record", "replaying"]
+__all__ = ["Patch", "Recording", "Replays", "Report", "ScoreKey", "apply", "record", "replaying"]

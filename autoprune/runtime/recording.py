@@ -86,27 +86,6 @@ def record(model: nn.Module, keys: Iterable[ScoreKey], visual_mask: VisualMask |
         patch.remove()
 
 
-def apply_recorded(
-    model: nn.Module, schedule: Schedule, visual_mask: VisualMask | None, scores: Mapping[ScoreKey, Tensor]
-) -> Patch:
-    """As `apply`, for one batch whose scores were recorded in a dense pass.
-
-    Args:
-        model: The model.
-        schedule: What to prune.
-        visual_mask: As in `apply`.
-        scores: Scores {(stage layer, criterion): FloatTensor[batch, seq]}; used instead of observing, for stages before
-            which nothing was dropped.
-
-    Raises:
-        ModelError: as `apply`.
-        PatchError: as `apply`; or scores that do not fit a prefill.
-    """
-    decoder = find_decoder(model)
-    schedule.check_model(model.config)
-    return Patch(model, schedule, visual_mask, make_plan(model, decoder, schedule, scores))
-
-
 class Replays:
     """Passes over recorded batches under one schedule after another, each of which runs some of the layers."""
 

@@ -17,6 +17,7 @@ from autoprune.evaluate.objectives import Objective
 from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Criterion, RandomCriterion, Schedule, UniformCriterion
 from autoprune.search.marks import Looks, Mark, Pair, marks, open_pairs
+from autoprune.search.racing import looks
 from autoprune.search.trials import schedule_of
 
 SEEDS = (0, 1, 2)
@@ -81,7 +82,7 @@ class ControlRace:
             for point in (schedule_of(trial),)
             for name, arm in control_arms(point).items()
         ]
-        return cls(arms, Looks(_order(groups), _rungs(len(groups)), groups), quality)
+        return cls(arms, Looks(_order(groups), looks(len(groups), _FIRST_RUNG), groups), quality)
 
     def rungs(self) -> list[list[int]]:
         """The rows that each rung adds."""
@@ -132,12 +133,3 @@ def _order(groups: Sequence[Hashable]) -> list[int]:
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     place = {group: hashlib.sha256(f"rung:{number}".encode()).digest() for group, number in numbers.items()}
     return sorted(range(len(groups)), key=lambda row: place[groups[row]])
-
-
-def _rungs(rows: int) -> list[int]:
-    """Numbers of rows after which arms are looked at: 64, 128, 256 …, all."""
-    counts, count = [], _FIRST_RUNG
-    while count < rows:
-        counts.append(count)
-        count *= 2
-    return [*counts, rows]

@@ -27,9 +27,9 @@ RISK = 0.05
 """Largest probability that a candidate as good as the incumbent is stopped at any look."""
 
 
-def looks(rows: int) -> list[int]:
-    """Numbers of rows after which a candidate is looked at; the last one is all of them."""
-    counts, count = [], FIRST_LOOK
+def looks(rows: int, first: int = FIRST_LOOK) -> list[int]:
+    """Numbers of rows after which a candidate is looked at, each twice the one before; the last one is all of them."""
+    counts, count = [], first
     while count < rows:
         counts.append(count)
         count *= 2

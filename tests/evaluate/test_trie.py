@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoprune.evaluate.trie import Branch, shared_order, tree
+from autoprune.evaluate.trie import Branch, tree
 from autoprune.schedule import Schedule
 
 TEXT = {"name": "attention", "rows": "text"}
@@ -52,9 +52,3 @@ def test_only_scores_that_do_not_depend_on_what_stays_are_recorded_ahead():
     (root,) = tree([Schedule(stages=[first, diverse]), schedule((2, 0.5), (5, 0.2)), schedule((2, 0.5), (5, 0.1))])
     (shared,) = root.branches.values()
     assert [layer for layer, _ in shared.keys] == [5]
-
-
-def test_schedules_of_one_branch_stand_side_by_side():
-    mixed = [schedule((k, 0.5), (k + last, 0.2)) for last in (2, 1) for k in (1, 3, 5)]
-    assert shared_order(mixed) == [0, 3, 1, 4, 2, 5]
-    assert shared_order([schedule((2, 0.5), (4, 0.0)), schedule()]) == [1, 0]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.recorded import apply_recorded
 from support.zoo import FAMILIES, llava
 from support.zoo.base import CLIP
 from torch import Tensor
@@ -17,7 +18,7 @@ from transformers import DynamicCache
 import autoprune
 from autoprune import Schedule
 from autoprune.errors import PatchError
-from autoprune.runtime import apply_recorded, record
+from autoprune.runtime import record
 from autoprune.schedule import EncoderCriterion
 
 ENCODER = {"name": "encoder"}

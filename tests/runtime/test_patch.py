@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.recorded import apply_recorded
 from support.reference import MaskedReference
 from support.zoo import IMAGE, llama, llava
 from torch import nn
@@ -19,7 +20,6 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 import autoprune
 from autoprune import Schedule, presets
 from autoprune.errors import ModelError, PatchError, ScheduleError
-from autoprune.runtime import apply_recorded
 from autoprune.schedule import ModelIdentity
 
 HIMAP = presets.himap((1, 3), (0.5, 0.25))
