@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,16 @@ WITHDRAWALS = [presets.vtw(layer) for layer in range(1, fake_backend.LAYERS)]
 class Script:
     """A policy that asks for what it was given, and remembers what it is told."""
 
-    def __init__(self, *asked: tuple[Schedule, tuple[int, ...]]) -> None:
-        self.asked = list(asked)
+    def __init__(
+        self, *asked: tuple[Schedule, tuple[int, ...]], begun: Sequence[tuple[Schedule, tuple[int, ...]]] = ()
+    ) -> None:
+        self.asked, self.begun = list(asked), list(begun)
         self.told: list[tuple[str, dict[int, Any], dict[str, float]]] = []
         self.failed: list[str] = []
 
     def ask(self, *, begun_only: bool = False) -> Proposal | None:
-        return Proposal(*self.asked.pop(0)) if self.asked else None
+        left = self.begun if begun_only else self.asked
+        return Proposal(*left.pop(0)) if left else None
 
     def tell(self, schedule: Schedule, losses: Losses, cost: Mapping[str, float]) -> None:
         self.told.append((schedule.key, dict(losses), dict(cost)))
@@ -80,14 +83,21 @@ def test_what_was_begun_and_not_completed_ends_with_the_search_and_shows_no_qual
     assert record.figure("accuracy") is None
 
 
-def test_a_budget_of_candidates_ends_with_finishing_those_that_would_be_points(tmp_path: Path) -> None:
-    front = run_study(tiny_spec(tmp_path, search={"sampler": "gp", "trials": 40}), backend=BACKEND).front
-    drawn = [trial for trial in front.study.trials if (trial.model_extra or {}).get("origin") == "sampler"]
-    assert any(trial.state == "COMPLETE" for trial in drawn)
-    tasks = len((tmp_path / "tasks.log").read_text().splitlines())
-    run_study(tiny_spec(tmp_path, search={"sampler": "gp", "trials": 40}), backend=BACKEND)
-    again = (tmp_path / "tasks.log").read_text().splitlines()[tasks:]
-    assert not [line for line in again if line.split()[1] == "calibration"], "a search that ended has nothing left"
+@pytest.mark.parametrize("search", [{"trials": 1}, {"trials": 9, "row_forwards": SIZE}])
+def test_a_budget_ends_with_finishing_what_was_begun_and_then_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, search: dict[str, Any]
+) -> None:
+    rest = tuple(row for row in range(SIZE) if row not in (5, 3))
+
+    def script() -> Script:
+        new = (WITHDRAWALS[1], tuple(range(SIZE)))
+        return Script((WITHDRAWALS[0], (5, 3)), new, begun=[(WITHDRAWALS[0], rest), (WITHDRAWALS[1], rest)])
+
+    outcome = run(tmp_path, script(), monkeypatch, search=search)
+    assert outcome.counts["COMPLETE"] == 1
+    assert searched(tmp_path) == [((5, 3), [WITHDRAWALS[0].key]), (rest, [WITHDRAWALS[0].key])]
+    run(tmp_path, Script(new := (WITHDRAWALS[2], rest), begun=[new]), monkeypatch, search=search)
+    assert len(searched(tmp_path)) == 2, "the search ended before"
 
 
 def test_a_later_search_takes_it_up_again_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
