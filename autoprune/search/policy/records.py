@@ -12,6 +12,11 @@ from autoprune.schedule import Schedule
 from autoprune.search.policy.protocol import Floats, Losses, SearchProblem
 from autoprune.search.policy.rows import HARD_LOSS, RowOrder
 
+FIRST = 10
+"""Hard rows on which a new candidate is measured; so few already order candidates much as all rows do."""
+_FEW = 6
+"""Fewer rows than that are not worth a proposal of their own."""
+_NO_LOSS = 1e-9
 _SAFE_TO_HARD = 30.0
 """Least ratio of the variance of a hard row to that of a safe one: no row is certain."""
 
@@ -127,11 +132,15 @@ class CandidateRecords:
         return tuple(row for row in rows if not seen[row] and row not in record.running)
 
     def next_rows(self, schedule: Schedule) -> tuple[int, ...]:
-        """Rows for a proposal: of a new candidate the first ones, of one begun all that are left."""
-        record = self._records.get(schedule.key)
-        if self._order is None or (record is not None and record.is_begun):
-            return self.rows_left(schedule)
-        return self._order.first(f"{self._problem.seed}:{schedule.key}")
+        """Rows for a proposal: the hardest ones, then the other hard ones and an audit of the safe, then all others."""
+        left = self.rows_left(schedule)
+        if self._order is None:
+            return left
+        first = self._order.first(f"{self._problem.seed}:{schedule.key}")
+        hard = tuple(row for row in first if row in set(left))
+        if schedule.key not in self._records:
+            return hard[:FIRST]
+        return hard if len(hard) >= _FEW else left
 
     def learn_rows(self) -> None:
         """Learns from the whole candidates which rows are hard, once, and what rows that were not measured may hold."""
@@ -147,14 +156,15 @@ class CandidateRecords:
         self._known.clear()
         for quality in range(losses.shape[2]):
             mean, variance = np.zeros(losses.shape[1]), np.zeros(losses.shape[1])
-            for rows in (hard, safe):
-                mean[rows] = useful[:, rows, quality].mean() if rows else 0.0
-                variance[rows] = useful[:, rows, quality].var() if rows else 0.0
+            for rows in filter(None, (hard, safe)):
+                own = useful[:, rows, quality]
+                mean[rows] = np.maximum(own.sum(0) + own.mean(), 0.0) / (len(own) + 1)
+                variance[rows] = own.var()
             variance[safe] = np.maximum(variance[safe], variance[hard].max(initial=0.0) / _SAFE_TO_HARD)
             self._unseen.append((mean, variance))
 
     def loss(self, record: CandidateRecord, quality: int) -> LossEstimate:
-        """Loss over all rows; rows that were not measured count with their mean over the whole candidates."""
+        """Loss over all rows; as expected where it was not measured."""
         key = record.key, quality
         if key not in self._known:
             self._known[key] = self._over(record.losses[:, quality], quality, slice(None))
@@ -177,11 +187,20 @@ class CandidateRecords:
         return worst
 
     def _over(self, losses: Floats, quality: int, part: slice | NDArray[np.bool_]) -> LossEstimate:
-        mean, variance = self._unseen[quality]
-        own = losses[part]
-        unknown = np.isnan(own)
-        known = np.where(unknown, mean[part], own)
-        return LossEstimate(float(known.mean()), float(variance[part][unknown].sum()) / len(own) ** 2)
+        """Rows that were not measured are expected to lose what they do on average, times the candidate's own share.
+
+        The share is that of what it lost on its measured rows in what is lost there on average; it begins at 1, with
+        the weight of the hardest row.
+        """
+        own, (mean, variance) = losses[part], (values[part] for values in self._unseen[quality])
+        seen = ~np.isnan(own)
+        if seen.all():
+            return LossEstimate(float(own.mean()), 0.0)
+        prior = max(float(mean.max()), _NO_LOSS)
+        lost, average = prior + max(float(own[seen].sum()), 0.0), prior + float(mean[seen].sum())
+        share, rest = lost / average, float(mean[~seen].sum())
+        noise = share * float(variance[~seen].sum()) + rest * rest * prior * lost / average**2
+        return LossEstimate((float(own[seen].sum()) + share * rest) / len(own), noise / len(own) ** 2)
 
     def _audit(self, record: CandidateRecord) -> None:
         """A safe row on which a useful candidate differs becomes a hard one."""

@@ -12,6 +12,7 @@ from support.toy_space import GROUPS, PRICES, ROWS, TASKS, ToySpace, initial, lo
 from autoprune.schedule import Schedule
 from autoprune.search.policy.gp import GpPolicy
 from autoprune.search.policy.protocol import Policy, Proposal
+from autoprune.search.policy.records import FIRST, CandidateRecords
 from autoprune.search.policy.rows import RowOrder
 
 
@@ -41,6 +42,15 @@ def whole_after(policy: Policy, rows: int) -> list[Schedule]:
         if spent >= rows:
             break
     return [schedule for key, schedule in schedules.items() if len(seen[key]) == ROWS]
+
+
+def probed() -> CandidateRecords:
+    """Records of all initial schedules, from which the hard rows were learned."""
+    records = CandidateRecords(problem())
+    for one in initial():
+        records.add(one.schedule, dict(enumerate(losses_of(one.schedule))))
+    records.learn_rows()
+    return records
 
 
 def volume(schedules: list[Schedule], within: float) -> float:
@@ -97,22 +107,36 @@ def test_new_candidates_are_measured_on_hard_rows_first_and_audited() -> None:
     useful = probes[probes.mean(1) < 0.3]
     hard = set(np.flatnonzero(useful.var(0) > 0).tolist())
     assert 5 < len(hard) < ROWS / 2
-    first, begun = [], set()
-    for proposal in played(GpPolicy(problem()), 70):
+    by_key: dict[str, list[tuple[int, ...]]] = {}
+    for proposal in played(GpPolicy(problem()), 90):
         if proposal.origin == "sampler":
-            if proposal.schedule.key not in begun:
-                first.append(proposal)
-            else:
-                assert hard.isdisjoint(proposal.rows)
-            begun.add(proposal.schedule.key)
-    assert first
-    for proposal in first:
-        leading = proposal.rows[: len(hard)]
-        assert set(leading) == hard
-        safe = set(range(ROWS)) - hard
-        assert round(0.1 * (len(safe) - 2)) <= len(safe & set(proposal.rows)) <= 0.2 * len(safe) + 2
-    audits = [set(p.rows) - hard for p in first]
+            by_key.setdefault(proposal.schedule.key, []).append(proposal.rows)
+    assert all(len(rows[0]) == FIRST and set(rows[0]) <= hard for rows in by_key.values())
+    second = {key: {*rows[0], *rows[1]} for key, rows in by_key.items() if len(rows) > 1}
+    assert 0 < len(second) < len(by_key), "only those that still promise most are measured on more"
+    safe = set(range(ROWS)) - hard
+    for rows in second.values():
+        assert hard <= rows
+        assert round(0.1 * (len(safe) - 2)) <= len(safe & rows) <= 0.2 * len(safe) + 2
+    audits = [rows - hard for rows in second.values()]
     assert any(a != audits[0] for a in audits), "every candidate is audited on other rows"
+    assert any(len(rows) == 3 and sum(map(len, rows)) == ROWS for rows in by_key.values())
+
+
+def test_what_a_candidate_lost_on_few_rows_says_what_it_loses_on_the_others() -> None:
+    records = probed()
+    others = [s for s in ToySpace().schedules() if 0 < losses_of(s).mean() < 0.3]
+    expected, true = [], []
+    for schedule in others:
+        if rows := records.next_rows(schedule):
+            records.add(schedule, {row: losses_of(schedule)[row] for row in rows[:FIRST]})
+            found = records.loss(next(r for r in records.all() if r.key == schedule.key), 0)
+            expected.append(found)
+            true.append(losses_of(schedule).mean())
+    errors = np.array([e.loss for e in expected]) - np.array(true)
+    blind = np.mean(true) - np.array(true)
+    assert np.abs(errors).mean() < 0.6 * np.abs(blind).mean()
+    assert np.mean(np.abs(errors) <= 2 * np.sqrt([e.noise for e in expected])) > 0.9
 
 
 def test_at_the_end_of_a_budget_candidates_that_were_begun_become_whole() -> None:
@@ -145,18 +169,17 @@ def test_every_task_has_a_hard_row_though_no_probe_differs_on_it() -> None:
 
 
 def test_a_flip_on_an_audited_row_makes_it_hard_for_the_next_candidate() -> None:
-    policy = GpPolicy(problem())
-    list(played(policy, len(initial())))
-    first = policy.ask()
-    assert first is not None
-    losses = dict.fromkeys(first.rows, 0.0)
-    flipped = first.rows[-1]  # the audited rows stand behind the hard ones
-    policy.tell(first.schedule, losses | {flipped: 1.0}, {})
-    starts = {p.schedule.key: p for p in reversed(list(played(policy, 12)))}
-    starts.pop(first.schedule.key, None)
-    assert starts
-    audited = round(0.1 * (ROWS - len(first.rows)))
-    assert all(flipped in p.rows[: len(p.rows) - audited] for p in starts.values())
+    records = probed()
+    one, other = (s for s in list(ToySpace().schedules())[-2:])
+    for _ in range(2):
+        rows = records.next_rows(one)
+        flipped = rows[-1]  # the audited rows stand behind the hard ones
+        audited = round(0.1 * (ROWS - FIRST - len(rows)))
+        records.add(one, dict.fromkeys(rows, 0.0))
+    before = records.next_rows(other)
+    records.add(other, dict.fromkeys(before, 0.0))
+    records.add(one, {flipped: 1.0})
+    assert flipped in records.next_rows(other)[:-audited]
 
 
 def test_better_than_chance_at_equal_rows() -> None:
