@@ -46,13 +46,13 @@ def test_what_is_found_grows_with_the_budget_and_counts_whole_schedules_only(tab
     for small, large in ((5 * ROWS, 30 * ROWS), (0, ROWS)):
         assert set(trajectory.whole_at(small)) <= set(trajectory.whole_at(large))
     assert len(trajectory.whole_at(10 * ROWS)) <= 10
-    assert len(trajectory.whole_after(12)) <= 12
 
 
 def test_the_benchmark_tells_shares_of_the_exhaustive_front(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     synthetic_table(layers=4).save(tmp_path / "small.npz")
     monkeypatch.setattr(benchmark, "HERE", tmp_path)
     monkeypatch.setattr(benchmark, "SHARES", (0.1, 0.5, 1.0))
+    monkeypatch.setattr(benchmark, "EVALUATIONS", (5, 10))
     monkeypatch.setattr(benchmark, "SHOWN", 1.0)
     found = [benchmark.search(benchmark.Job("small", "gp", seed)) for seed in (0, 1)]
     results = tmp_path / "results.jsonl"

@@ -12,9 +12,10 @@ from scipy.optimize import minimize
 from autoprune.search.policy.kernel import Matern, Profiles
 from autoprune.search.policy.protocol import Floats
 
-_PRIOR_SPREAD = np.array([1.0, 1.5, 1.0, 1.0, 1.5, 1.5])
+_PRIOR_SPREAD = np.array([1.0, 1.5, 1.0, 1.0, 1.5, 1.5, 2.0])
 _PRIOR_WEIGHTS = (-2.0, 0.0, 0.0, -3.0)
 _NUGGET_SHARE = 1e-3
+_LINEAR_SHARE = 0.1
 _JITTER = 1e-8
 _STEPS = 40
 _ROOM = 32
@@ -57,7 +58,9 @@ def fit(profiles: Profiles, data: Observations, start: ProcessFit | None = None)
         start: An earlier fit, whose parameters are near.
     """
     variance = max(float(np.var(data.y)), 1e-6)
-    prior = np.array([np.log(variance), *_PRIOR_WEIGHTS, np.log(_NUGGET_SHARE * variance)])
+    prior = np.array(
+        [np.log(variance), *_PRIOR_WEIGHTS, np.log(_NUGGET_SHARE * variance), np.log(_LINEAR_SHARE * variance)]
+    )
 
     def objective(parameters: Floats) -> tuple[float, Floats]:
         value, slope = _negative_log_likelihood(Matern(profiles, parameters), data)
@@ -119,8 +122,9 @@ class Posterior:
     def __init__(self, fit: ProcessFit, pool: Floats, places: NDArray[np.intp], y: Floats, noise: Floats) -> None:
         kernel = fit.kernel
         self._kernel, self._level = kernel, fit.mean
-        self._prior = kernel.signal + kernel.nugget
         self._scaled = kernel.scaled(pool)
+        prior = kernel.variances(self._scaled)
+        self._prior = prior
         seen = self._scaled[places]
         size = len(places)
         covariances = kernel.between(seen, self._scaled)
@@ -132,7 +136,7 @@ class Posterior:
         self._whitened[:size] = solve_triangular(factor, y - self._level, lower=True)
         self._size = size
         self.mean: Floats = self._level + self._whitened[:size] @ self._rows[:size]
-        self.variance: Floats = self._prior - np.einsum("ij,ij->j", self._rows[:size], self._rows[:size])
+        self.variance: Floats = prior - np.einsum("ij,ij->j", self._rows[:size], self._rows[:size])
 
     @property
     def sd(self) -> Floats:
@@ -146,7 +150,7 @@ class Posterior:
             self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
             self._whitened = np.concatenate([self._whitened, np.empty_like(self._whitened)])
         column = self._rows[:size, place]
-        spread = self._prior + noise - float(column @ column)
+        spread = float(self._prior[place]) + noise - float(column @ column)
         root = np.sqrt(max(spread, _JITTER * self._kernel.signal))
         covariance = self._kernel.between(self._scaled[place : place + 1], self._scaled)[0]
         covariance[place] += self._kernel.nugget

@@ -39,7 +39,7 @@ class Profiles:
         return self.num_layers + len(self.methods) + 1
 
     def of(self, schedule: Schedule, alive: Sequence[float]) -> Floats:
-        """FloatArray[size]: log2 of the visual tokens alive in each layer, then per method the log2 reduction.
+        """FloatArray[size]: log2 of the share of visual tokens alive in each layer, then per method the log2 reduction.
 
         Args:
             schedule: The schedule.
@@ -47,9 +47,8 @@ class Profiles:
         """
         levels = np.log2(np.asarray(alive, dtype=float) + _OFFSET)
         x = np.zeros(self.size)
-        x[: self.num_layers] = levels[0]
         for stage, before, after in zip(schedule.stages, levels, levels[1:], strict=False):
-            x[stage.layer : self.num_layers] = after
+            x[stage.layer : self.num_layers] = after - levels[0]
             method = method_of(stage)
             if method is not None:
                 place = self.methods.index(method) if method in self.methods else len(self.methods)
@@ -63,12 +62,15 @@ class Profiles:
 
 @dataclass(frozen=True)
 class Matern:
-    """A Matern 5/2 kernel whose weights of layers follow a curve: its logarithm is quadratic in depth.
+    """A Matern 5/2 kernel and a linear one, on features with one weight each.
+
+    The linear part holds what effects add up to, so that what is known of single stages carries over to schedules of
+    several. The weights of layers follow a curve: their logarithm is quadratic in depth.
 
     Attributes:
-        profiles: The features.
-        parameters: FloatArray[6]: log signal variance, three coefficients of the log weight of layers, the log weight
-            of methods, log variance of what the features do not explain.
+        profiles: The features; all are 0 for the dense model.
+        parameters: FloatArray[7]: log signal variance, three coefficients of the log weight of layers, the log weight
+            of methods, log variance of what the features do not explain, log variance of the linear slopes.
     """
 
     profiles: Profiles
@@ -85,10 +87,15 @@ class Matern:
         return float(np.exp(self.parameters[5]))
 
     @property
+    def linear(self) -> float:
+        """Variance of the slope of the loss, per unit of the scaled features."""
+        return float(np.exp(self.parameters[6]))
+
+    @property
     def weights(self) -> Floats:
         """FloatArray[features]."""
         depth = self.profiles.depths()
-        _, a, b, c, methods, _ = self.parameters
+        a, b, c, methods = self.parameters[1:5]
         layers = np.exp(a + b * depth + c * depth * depth) / self.profiles.num_layers
         rest = np.full(self.profiles.size - self.profiles.num_layers, np.exp(methods))
         return np.concatenate([layers, rest])
@@ -100,8 +107,13 @@ class Matern:
 
     def between(self, a: Floats, b: Floats) -> Floats:
         """FloatArray[n, m]: covariances of two sets of `scaled` points."""
-        covariances: Floats = self.signal * matern(squared_distances(a, b))
+        covariances: Floats = self.signal * matern(squared_distances(a, b)) + self.linear * (a @ b.T)
         return covariances
+
+    def variances(self, a: Floats) -> Floats:
+        """FloatArray[n]: variances of `scaled` points before anything is known, nugget included."""
+        found: Floats = self.signal + self.nugget + self.linear * (a * a).sum(1)
+        return found
 
     def covariance_and_slopes(self, x: Floats) -> tuple[Floats, list[Floats]]:
         """Covariance [n, n] of points, nugget included, and its derivative by each parameter."""
@@ -116,10 +128,13 @@ class Matern:
         for power in (0, 1, 2):
             # A weight of either sign: the distance is the difference of two sums of squares.
             own = x[:, layers] * np.sqrt(weights[layers])
-            by_layer.append(slope * _weighted_squares(own, profiles.depths() ** power))
+            by_depth = profiles.depths() ** power
+            by_layer.append(slope * _weighted_squares(own, by_depth) + self.linear * ((own * by_depth) @ own.T))
         methods = x[:, profiles.num_layers :] * np.sqrt(weights[profiles.num_layers :])
+        by_method = slope * squared_distances(methods, methods) + self.linear * (methods @ methods.T)
+        linear = self.linear * (scaled @ scaled.T)
         identity = self.nugget * np.eye(len(x))
-        return k + identity, [k, *by_layer, slope * squared_distances(methods, methods), identity]
+        return k + linear + identity, [k, *by_layer, by_method, identity, linear]
 
 
 def matern(square: Floats) -> Floats:

@@ -13,7 +13,7 @@ from autoprune.search.policy.protocol import CostEstimate, Floats, SearchProblem
 
 WHOLE = 25_000
 """Largest space of which all schedules are candidates."""
-_DRAWN, _BINS, _SPARE, _NEAR = 2_000, 20, 3, 12
+_DRAWN, _BINS, _SPARE, _NEAR = 2_000, 20, 3, 30
 
 
 class Pool:

@@ -13,7 +13,7 @@ from autoprune.search.policy.kernel import Matern, Profiles, method_of
 from autoprune.search.policy.protocol import Floats
 
 PROFILES = Profiles(4, ("text", "diversity + merge"))
-PARAMETERS = np.array([-1.0, -0.5, 0.3, -0.2, -1.5, -4.0])
+PARAMETERS = np.array([-1.0, -0.5, 0.3, -0.2, -1.5, -4.0, -3.0])
 
 
 def points(count: int, seed: int = 0) -> Floats:
@@ -27,6 +27,7 @@ def direct(kernel: Matern, a: Floats, b: Floats) -> Floats:
         for j, q in enumerate(b):
             r = np.sqrt(5 * (kernel.weights * (p - q) ** 2).sum())
             found[i, j] = kernel.signal * (1 + r + r * r / 3) * np.exp(-r)
+            found[i, j] += kernel.linear * (kernel.weights * p * q).sum()
     return found
 
 
@@ -39,9 +40,19 @@ def test_features_tell_where_tokens_leave_and_who_drops_them() -> None:
     )
     assert [method_of(stage) for stage in stages] == ["diversity + merge", "text", None]
     x = PROFILES.of(Schedule(stages=stages), [56, 24, 8, 0])
-    assert x == pytest.approx([6, 5, 4, 3, 1, 1, 0])
+    assert x == pytest.approx([0, -1, -2, -3, 1, 1, 0])
     other = Stage(layer=1, keep=Keep(ratio=0.5), criterion=parse_criterion("last"))
     assert PROFILES.of(Schedule(stages=(other,)), [56, 24])[-3:] == pytest.approx([0, 0, 1])
+
+
+def test_effects_that_add_up_carry_over_to_combinations_of_them() -> None:
+    x = np.zeros((4, PROFILES.size))
+    x[1, 0], x[2, 3] = -4, -4
+    x[3] = x[1] + x[2]  # both at once: never seen
+    process = fit(PROFILES, Observations(x[:3], np.array([0.0, 0.3, 0.02]), np.full(3, 1e-6)))
+    found = Posterior(process, x, np.arange(3), np.array([0.0, 0.3, 0.02]), np.full(3, 1e-6))
+    assert abs(found.mean[3] - 0.32) < 0.1
+    assert found.sd[3] > 3 * found.sd[1]
 
 
 def test_slopes_of_the_covariance() -> None:
