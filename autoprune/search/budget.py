@@ -6,6 +6,14 @@ import time
 from dataclasses import dataclass
 
 from autoprune.search.sections import Search
+from autoprune.search.workers.protocol import Event
+
+
+def searching(search: Search) -> Event:
+    """The phase of the search, measured in rows where the study bounds them, else in candidates."""
+    if search.row_forwards is None:
+        return Event("phase", "searching", 0, search.trials)
+    return Event("phase", "searching, rows", 0, search.row_forwards)
 
 
 @dataclass

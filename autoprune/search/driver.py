@@ -11,6 +11,7 @@ from pathlib import Path
 
 from autoprune.models.environment import hardware, versions
 from autoprune.search.assembly import assemble
+from autoprune.search.budget import searching
 from autoprune.search.collect import Collector
 from autoprune.search.costs import Phase, PhaseCost
 from autoprune.search.front import FrontFile
@@ -93,7 +94,7 @@ def run_study(
 
         problem = search_problem(study)
         policy = make_policy(study, problem)
-        on_event(Event("phase", "searching", 0, spec.search.trials))
+        on_event(searching(spec.search))
         keys = [candidate.schedule.key for candidate in problem.initial]
         SearchLoop(study, policy, keys, trials, executor, ledger, dense, on_event, stop).run()
         searched, ended = time.time(), tuple(trials.all())

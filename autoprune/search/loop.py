@@ -223,6 +223,8 @@ class SearchLoop:
                 self._note_attempt(result, offer, "done")
                 self._ledger.add(self._key, offer.schedule, results)
                 self._learn(offer.schedule.key, {r.index: r for r in results})
+            if self._budget.rows is not None:
+                self._on_event(Event("progress", "rows", self._budget.spent, self._budget.rows))
 
     def _handle_failure(self, offer: Offer, result: TaskResult, reason: str) -> None:
         key = offer.schedule.key

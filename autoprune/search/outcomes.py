@@ -110,7 +110,9 @@ class Outcomes:
             **spent,
         }
         message = f"trial {candidate.number} {ended.state.name}" + (f": {ended.reason}" if ended.reason else "")
-        self._on_event(Event("trial", message, len(self.counted()), self._spec.search.trials, data))
+        rows, budget = spent["row_forwards"], spent["row_budget"]
+        done, total = (len(self.counted()), self._spec.search.trials) if budget is None else (rows or 0, budget)
+        self._on_event(Event("trial", message, done, total, data))
 
     def _check_failures(self, last: str) -> None:
         others = len(self.counted())
