@@ -213,6 +213,22 @@ class EncoderPass:
         self._taps.close()
 
 
+def tower_scores(watched: EncoderPass | None, visual: Tensor, n_visual: Sequence[int]) -> Tensor:
+    """FloatTensor[B, S]: attention received in the vision tower, as `EncoderPass.scores` gives it.
+
+    Raises:
+        PatchError: no pass of the tower was watched in this call.
+    """
+    if watched is None:
+        raise PatchError(
+            "the vision tower did not run in this call, so that its attention is not known",
+            field="criterion.name",
+            value="encoder",
+            remedy="call the model with images, not with embeddings, or use attention or diversity",
+        )
+    return watched.scores(visual, n_visual)
+
+
 def token_scores(patches: Patches, scores: list[Tensor], visual: Tensor, n_visual: int) -> Tensor:
     """Scores of visual tokens: the mean over the patches that they are made of.
 

@@ -32,7 +32,7 @@ from autoprune.runtime.call import (
     without_first,
 )
 from autoprune.runtime.decoder import decoder_layers, find_decoder, visual_mask_names, visual_token_ids
-from autoprune.runtime.encoder import Encoder, EncoderPass
+from autoprune.runtime.encoder import Encoder, EncoderPass, tower_scores
 from autoprune.runtime.plan import Plan, ScoreKey, make_plan
 from autoprune.runtime.positions import Renumberer
 from autoprune.runtime.pruner import Pruner
@@ -62,7 +62,8 @@ def apply(
     """Prune visual tokens in a stock transformers model, as a schedule says.
 
     Works on any model whose ``get_decoder()`` has ``.layers``, also on a text-only decoder fed with `inputs_embeds`.
-    Replaces an earlier patch of the same model. The result is a handle and a context manager.
+    Replaces an earlier patch of the same model, which prunes again when a ``with`` block of the new one ends. The
+    result is a handle and a context manager.
 
     Args:
         model: The model; its weights and code are not touched.
@@ -143,11 +144,13 @@ class Patch:
                 value=type(model).__name__,
                 remedy="give visual_mask, a bool tensor [batch, seq] or a callable",
             )
-        earlier = active_patch(model)
-        if earlier is not None:
-            earlier.remove()
+        self._entered = self._removed = False
+        self._replaced = active_patch(model)
+        if self._replaced is not None:
+            self._replaced._uninstall()
+            if not self._replaced._entered:  # it ends no block: what it replaced in its turn need not be kept
+                self._replaced._replaced = None
         self._install()
-        _ACTIVE[self._decoder] = weakref.ref(self)
 
     # -- handle ---------------------------------------------------------------------------------------------------
 
@@ -157,15 +160,29 @@ class Patch:
         return Report() if self._noted is None else self._noted.report
 
     def __enter__(self) -> Self:
+        self._entered = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Remove the patch; one that it replaced, and that nobody removed since, prunes again."""
         self.remove()
+        earlier, self._replaced = self._replaced, None
+        while earlier is not None and earlier._removed:
+            earlier = earlier._replaced
+        if earlier is not None and active_patch(self._model) is None:
+            earlier._install()
 
     def remove(self) -> None:
-        """Undo everything; the model is as it was before. Removing twice does nothing."""
+        """Undo everything; the model is as it was without any patch. Removing twice does nothing.
+
+        Only the end of a ``with`` block puts back a patch that this one replaced.
+        """
+        self._removed = True
+        self._uninstall()
+
+    def _uninstall(self) -> None:
         self._undo.close()
         _forget_compiled()
         self._calls.end()
@@ -228,6 +245,7 @@ class Patch:
             hook(layer, before=self._layer_entry(i))
             hook(layer, after=self._layer_exit(i))
         _forget_compiled()
+        _ACTIVE[self._decoder] = weakref.ref(self)
 
     def _override(self, module: nn.Module, name: str, wrap: Callable[..., Any]) -> None:
         """Shadow a method by an instance attribute that calls `wrap(method, *args, **kwargs)`."""
@@ -327,7 +345,7 @@ class Patch:
         if past == 0 or state.is_prefill:
             self.visual = state.visual
         if state.is_prefill and self._plan.encoded:
-            state.tower = _tower_scores(calls.encoder or calls.encoded_by_generate, state)
+            state.tower = tower_scores(calls.encoder or calls.encoded_by_generate, state.visual, state.n_visual)
         calls.pruner = Pruner(state, self._plan, self._renumberer)
 
     def _locate(self, ids: Tensor | None, embeds: Tensor | None, prompt: Tensor, past: int) -> Tensor:
@@ -362,17 +380,6 @@ class Patch:
         if state.past == 0 or state.is_prefill:
             self._noted = PassNotes(pruner, len(self._layers), bool(self._stages), request.attention_mask)
             self.scores, self.standing = state.scores, Standing.of(state)
-
-
-def _tower_scores(watched: EncoderPass | None, state: PassState) -> Tensor:
-    if watched is None:
-        raise PatchError(
-            "the vision tower did not run in this call, so that its attention is not known",
-            field="criterion.name",
-            value="encoder",
-            remedy="call the model with images, not with embeddings, or use attention or diversity",
-        )
-    return watched.scores(state.visual, state.n_visual)
 
 
 def _forget_compiled() -> None:
