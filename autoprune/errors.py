@@ -6,7 +6,16 @@ line that names the field, the value and the remedy, so that it can be printed a
 
 from __future__ import annotations
 
+import math
+import reprlib
 from typing import Any
+
+_LONGEST = 300
+"""Characters of a field or value that an error shows; of a longer one its two ends."""
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlist = _BRIEF.maxtuple = _BRIEF.maxdict = _BRIEF.maxset = 20
+_BRIEF.maxstring = _BRIEF.maxother = _LONGEST
 
 
 class AutopruneError(Exception):
@@ -27,8 +36,8 @@ class AutopruneError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        where = f"{self.field}: " if self.field else ""
-        got = f" (got {self.value!r})" if self.value is not None else ""
+        where = f"{_cut(self.field)}: " if self.field else ""
+        got = f" (got {_shown(self.value)})" if self.value is not None else ""
         remedy = f"; {self.remedy}" if self.remedy else ""
         return f"{where}{self.message}{got}{remedy}"
 
@@ -38,8 +47,30 @@ class AutopruneError(Exception):
 
     def to_dict(self) -> dict[str, Any]:
         """The error as the JSON object that ``--json`` prints."""
-        value = self.value if isinstance(self.value, (str, int, float, bool, type(None))) else repr(self.value)
-        return {"field": self.field, "value": value, "message": self.message, "remedy": self.remedy}
+        field = None if self.field is None else _cut(self.field)
+        return {"field": field, "value": _plain(self.value), "message": self.message, "remedy": self.remedy}
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON holds and that is short: text, a number or None; others in words."""
+    if isinstance(value, str):
+        return _cut(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if isinstance(value, int):
+        return value if value.bit_length() <= 64 else _shown(value)
+    return None if value is None else _shown(value)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return _cut(_BRIEF.repr(value))
+    except (ValueError, RecursionError):  # Python prints no integer of more than 4,300 digits
+        return f"{type(value).__name__} that is too long to print"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 2 :]}"
 
 
 def _rebuild(

@@ -148,6 +148,8 @@ def _bad_line(file: Path) -> str | None:
         return f"row {number} is not JSON ({error.msg} at column {error.colno})"
     except UnicodeDecodeError:
         return "it is not UTF-8 text"
+    except RecursionError:
+        return f"row {number} is nested too deeply"
     return None
 
 

@@ -350,11 +350,11 @@ def find_visual(
     """
     if given is not None:
         mask = given(input_ids, inputs_embeds) if callable(given) else _fitted(given, shape, past, prompt_length)
-        if mask.shape != shape or mask.dtype != torch.bool:
+        if not isinstance(mask, Tensor) or mask.shape != shape or mask.dtype != torch.bool:
             raise PatchError(
                 f"must be a bool tensor of shape {shape} for this prefill",
                 field="visual_mask",
-                value=f"{mask.dtype} {tuple(mask.shape)}",
+                value=f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__,
                 remedy="give a mask of this batch and prompt, or a callable (input_ids, inputs_embeds) -> mask",
             )
         return mask

@@ -40,6 +40,7 @@ from autoprune.runtime.refusals import (
     REFUSED_METHODS,
     check_attention,
     check_checkpointing,
+    check_mask,
     check_pass,
     check_places,
     check_whole,
@@ -135,6 +136,7 @@ class Patch:
         self._encoder = Encoder(model, self._decoder)
         self._calls = Calls()
         self._undo = ExitStack()
+        check_mask(visual_mask)
         check_attention(self._decoder)
         check_whole(model)
         if self._stages and visual_mask is None and not self._visual_ids and not self._visual_masks:

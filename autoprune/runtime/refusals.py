@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from autoprune.errors import ModelError, PatchError
 from autoprune.runtime.families import Family
@@ -125,6 +125,21 @@ def check_attention(decoder: nn.Module) -> None:
             field="attn_implementation",
             value=implementation,
             remedy='call model.set_attn_implementation("sdpa"), which runs flash kernels where no mask is needed',
+        )
+
+
+def check_mask(visual_mask: Any) -> None:
+    """Refuse anything that says which positions are visual in another form than apply() reads.
+
+    Raises:
+        PatchError: neither a tensor nor a callable.
+    """
+    if not (visual_mask is None or isinstance(visual_mask, Tensor) or callable(visual_mask)):
+        raise PatchError(
+            "must be a bool tensor [batch, seq], or a callable (input_ids, inputs_embeds) -> mask",
+            field="visual_mask",
+            value=type(visual_mask).__name__,
+            remedy="make it a tensor: torch.tensor(mask)",
         )
 
 

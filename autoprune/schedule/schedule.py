@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -103,10 +104,9 @@ class Schedule(Part):
                 value=str(path),
                 remedy="give the path of a schedule JSON file",
             ) from None
-        except ValueError as error:
-            raise ScheduleError(
-                f"is not JSON: {error}", field="schedule", value=str(path), remedy="export it again"
-            ) from None
+        except (ValueError, RecursionError) as error:
+            reason = "is nested too deeply" if isinstance(error, RecursionError) else f"is not JSON: {error}"
+            raise ScheduleError(reason, field="schedule", value=str(path), remedy="export it again") from None
         found = obj.get("format") if isinstance(obj, dict) else type(obj).__name__
         if found != "autoprune.schedule":
             raise ScheduleError(
@@ -135,7 +135,7 @@ class Schedule(Part):
                 value=str(path),
                 remedy="give a file in an existing, writable folder",
             ) from None
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ScheduleError(f"is no JSON: {error}", field="evidence") from None
 
     def to_json_dict(self) -> dict[str, Any]:
@@ -217,7 +217,8 @@ class Schedule(Part):
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) < len(keys):
-        raise ValueError(f"the key {max(keys, key=keys.count)!r} stands twice in one object")
-    return dict(pairs)
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {twice[:100]!r} stands twice in one object")
+    return unique

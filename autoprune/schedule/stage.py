@@ -22,7 +22,7 @@ class Keep(Part):
     """
 
     ratio: Annotated[Float, Field(ge=0, le=1)] | None = None
-    count: Annotated[Int, Field(ge=1)] | None = None
+    count: Annotated[Int, Field(ge=1, lt=2**63)] | None = None
     mass: Annotated[Float, Field(gt=0, le=1)] | None = None
     threshold: Float | None = None
 
@@ -72,7 +72,7 @@ class Stage(Part):
             (after VisionZip, CVPR 2025, section 3.2); it keeps its place. None drops them for good.
     """
 
-    layer: Annotated[Int, Field(ge=0)]
+    layer: Annotated[Int, Field(ge=0, lt=2**63)]
     keep: Keep
     criterion: AnyCriterion | None = None
     merge: Literal["mean"] | None = None

@@ -17,6 +17,8 @@ Int = Annotated[int, Strict()]
 Float = Annotated[float, Strict()]
 INSIDE = "@"
 """Root of fields that stand inside the value being checked, whose own place is known further out."""
+_LISTED = 20
+"""Errors of one file that are spelled out; the others are counted."""
 
 
 class Part(BaseModel):
@@ -33,7 +35,7 @@ def canonical(values: Any) -> bytes:
 def explained(
     error: ValidationError, kind: Any, raised: type[Problem], root: str = "", where: str | None = None
 ) -> Problem:
-    """Everything that pydantic refused, as one error in our words.
+    """What pydantic refused, the first of a great many, as one error in our words.
 
     Args:
         error: Of pydantic. What a validator raised as an `AutopruneError` keeps its value and remedy.
@@ -42,8 +44,11 @@ def explained(
         root: Field that the values stand in.
         where: Field of the result if more than one thing is wrong, such as the name of the file.
     """
-    found = []
-    for item in error.errors():
+    found: dict[str, Problem] = {}
+    items = error.errors(include_url=False)
+    for item in items:
+        if len(found) == _LISTED:
+            break
         field, keys = _place(kind, item["loc"], root)
         cause = item.get("ctx", {}).get("error")
         message, value, remedy = re.sub("^Value error, ", "", item["msg"]), None, None
@@ -61,11 +66,12 @@ def explained(
         elif item["type"] != "value_error":
             value = item["input"]
             message += " (got None)" if value is None else ""
-        found.append(raised(message, field=field or None, value=value, remedy=remedy))
-    lines = list(dict.fromkeys(map(str, found)))
-    if len(lines) == 1:
-        return found[0]
-    return raised(f"{len(lines)} errors: {' | '.join(lines)}", field=where, remedy="correct these fields")
+        problem = raised(message, field=field or None, value=value, remedy=remedy)
+        found.setdefault(str(problem), problem)
+    if len(found) == 1:
+        return next(iter(found.values()))
+    many = f"{len(items)} errors, the first {_LISTED}" if len(found) == _LISTED < len(items) else f"{len(found)} errors"
+    return raised(f"{many}: {' | '.join(found)}", field=where, remedy="correct these fields")
 
 
 def _correction(key: str, known: list[str]) -> str:

@@ -120,6 +120,8 @@ class FrontFile(_FrontPart):
             raise _refusal(path, f"cannot be read: {error.strerror}") from None
         except ValueError as error:
             raise _refusal(path, f"is not JSON: {error}") from None
+        except RecursionError:
+            raise _refusal(path, "is nested too deeply") from None
         if not isinstance(found, dict) or found.get("format", FORMAT) != FORMAT:
             raise _refusal(path, f"is no front: its key 'format' must be {FORMAT!r}")
         if found.get("version", 1) != 1:

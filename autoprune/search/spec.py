@@ -197,6 +197,8 @@ def _read(file: Path) -> dict[str, Any]:
         raise StudyError(
             f"is not YAML: {reason}", field="study", value=str(file), remedy="correct its syntax"
         ) from None
+    except RecursionError:
+        raise StudyError("is nested too deeply", field="study", value=str(file), remedy="write it flat") from None
     if not isinstance(raw, dict):
         raise StudyError(
             "must hold keys and values", field="study", value=type(raw).__name__, remedy="start with `name: …`"

@@ -56,6 +56,30 @@ def test_a_broken_schedule(cli, tiny, tmp_path, change, said):
     check_refused(cli("verify", tiny, path, "--data", "x.jsonl"), said)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ('"evidence": ' + "[" * 10**5 + "]" * 10**5, "nested too deeply"),
+        ('"stages": [{"layer": 1, "keep": {"count": 1' + "0" * 400 + "}}]", "stages[0].keep.count"),
+        (", ".join(f'"k{i}": 0' for i in range(50_000)), "50001 errors, the first 20"),
+    ],
+    ids=["depth", "digits", "keys"],
+)
+def test_a_monstrous_schedule_is_one_short_line(cli, tiny, tmp_path, change, said):
+    path = tmp_path / "s.json"
+    path.write_text(f'{{"format": "autoprune.schedule", "version": 1, "positions": "far", {change}}}')
+    result = cli("apply-check", tiny, path)
+    check_refused(result, said)
+    assert len(result.err) < 3000
+
+
+@pytest.mark.parametrize("command", ["report", "calibrate"])
+def test_files_nested_too_deeply(cli, tmp_path, command):
+    name = {"report": "front.json", "calibrate": "study.yaml"}[command]
+    (tmp_path / name).write_text("[" * 10**4 + "]" * 10**4)
+    check_refused(cli(command, tmp_path if command == "report" else tmp_path / name), "nested too deeply")
+
+
 def test_a_schedule_for_another_model(cli, tiny, rows, tmp_path):
     path = tmp_path / "s.json"
     model = {"name": "other", "model_type": "llava", "num_layers": 32, "hidden_size": 4096, "config_sha256": "00"}

@@ -68,6 +68,12 @@ def test_answers_may_be_one_string_in_some_rows(folder):
     assert [s.answers for s in data] == [("x",), ("y", "z")]
 
 
+def test_a_row_that_is_nested_too_deeply(folder):
+    (folder / "deep.jsonl").write_text(json.dumps(row(0)) + "\n" + "[" * 10**5 + "]" * 10**5 + "\n")
+    with pytest.raises(DataError, match="row 1 is nested too deeply"):
+        load_samples(folder / "deep.jsonl")
+
+
 def test_columns_are_mapped(folder):
     rows = [{"picture": "img/0.png", "question": "q", "gt": ["7"]}]
     columns = {"image": "picture", "prompt": "question", "answers": "gt"}

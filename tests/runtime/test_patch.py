@@ -20,6 +20,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 import autoprune
 from autoprune import Schedule, presets
 from autoprune.errors import ModelError, PatchError, ScheduleError
+from autoprune.runtime.patch import active_patch
 from autoprune.schedule import ModelIdentity
 
 HIMAP = presets.himap((1, 3), (0.5, 0.25))
@@ -202,6 +203,23 @@ class TestNeverSilentlyInactive:
         mask = torch.zeros(2, 5, dtype=torch.bool)
         with autoprune.apply(zoo.model, HIMAP, mask), pytest.raises(PatchError, match=r"shape \(2, "):
             zoo.model(**zoo.inputs)
+
+    @pytest.mark.parametrize("mask", [[[True, False]], "image"])
+    def test_mask_in_another_form_leaves_the_earlier_patch(self, mask) -> None:
+        model = llama()
+        earlier = autoprune.apply(model, HIMAP, torch.ones(1, 4, dtype=torch.bool))
+        with pytest.raises(PatchError, match=r"visual_mask: must be a bool tensor \[batch, seq\]"):
+            autoprune.apply(model, HIMAP, mask)
+        assert active_patch(model) is earlier
+
+    @pytest.mark.parametrize("given", [None, [[True]]])
+    def test_callable_that_gives_no_mask(self, given) -> None:
+        model = llama()
+        with (
+            autoprune.apply(model, HIMAP, lambda ids, x: given),
+            pytest.raises(PatchError, match=rf"visual_mask: .*got '{type(given).__name__}'"),
+        ):
+            model(inputs_embeds=torch.randn(1, 4, 64))
 
     def test_layers_that_do_not_run(self) -> None:
         zoo = llava()

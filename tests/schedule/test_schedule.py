@@ -66,6 +66,9 @@ BAD = {
         "attention, codebook, diversity",
     ),
     "criterion misspelled": ({"stages": [stage(criterion={"name": "divresity"})]}, "use diversity"),
+    "count beyond any sequence": ({"stages": [stage(count=10**400)]}, "stages[0].keep.count"),
+    "count that Python does not print": ({"stages": [stage(count=10**5000)]}, "stages[0].keep.count"),
+    "layer beyond any depth": ({"stages": [stage(layer=10**400)]}, "stages[0].layer"),
     "unknown rows": ({"stages": [stage(criterion={**TEXT, "rows": "some"})]}, "stages[0].criterion.rows"),
     "unknown option": ({"stages": [stage(criterion={**TEXT, "colour": 1})]}, "stages[0].criterion.colour"),
     "divided twice": (
@@ -95,6 +98,7 @@ def test_bad_content_is_one_line_that_names_the_field(name: str) -> None:
         Schedule.model_validate(content)
     assert field in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
     with pytest.raises(ScheduleError):
         Schedule(**content)
 
@@ -112,10 +116,41 @@ def test_all_errors_come_at_once() -> None:
     assert all(field in str(caught.value) for field in ("version", "colour", "stages[0].keep.ratio"))
 
 
+def test_of_a_great_many_errors_the_first_are_told_and_all_counted() -> None:
+    with pytest.raises(ScheduleError, match=r"^5000 errors, the first 20: k0: unknown key") as caught:
+        Schedule.model_validate({f"k{i}": i for i in range(5000)})
+    assert len(str(caught.value)) < 3000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"k" * 10**5: 1}, {"positions": "k" * 10**5}, {"stages": [[0] * 10**5]}, {"stages": [stage(count="9" * 10**5)]}],
+    ids=["key", "text", "list", "digits"],
+)
+def test_long_values_are_shown_by_their_ends(content: dict) -> None:
+    with pytest.raises(ScheduleError) as caught:
+        Schedule.model_validate(content)
+    assert len(str(caught.value)) < 500
+    assert len(json.dumps(caught.value.to_dict())) < 1000
+
+
+def test_an_error_is_json_whatever_its_value() -> None:
+    for value in (float("inf"), 10**5000, {"a": [float("nan")]}):
+        assert json.loads(json.dumps(AutopruneError("is wrong", value=value).to_dict(), allow_nan=False))
+
+
+def test_a_key_that_stands_twice_among_many_is_found_at_once(tmp_path: Path) -> None:
+    keys = ", ".join(f'"k{i}": 0' for i in [*range(200_000), 7])
+    (tmp_path / "s.json").write_text(f"{{{keys}}}")
+    with pytest.raises(ScheduleError, match="the key 'k7' stands twice"):
+        Schedule.load(tmp_path / "s.json")
+
+
 @pytest.mark.parametrize(
     ("text", "field"),
     [
         ("{", "is not JSON"),
+        ('{"evidence": ' + "[" * 100_000 + "]" * 100_000 + "}", "is nested too deeply"),
         ("[]", "format"),
         ('{"format": "other", "version": 1}', "format"),
         ('{"format": "autoprune.schedule", "stages": []}', "version"),
