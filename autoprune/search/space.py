@@ -94,19 +94,19 @@ class SearchSpace:
         """A number of stages at random, then one of the schedules with so many, each as likely as the others."""
         return Schedule(stages=self._chains.draw(rng))
 
-    def neighbours(self, schedule: Schedule, rng: np.random.Generator) -> list[Schedule]:
+    def neighbours(self, schedule: Schedule, rng: np.random.Generator) -> Iterator[Schedule]:
         """Schedules of the space that differ in one stage, in random order; none of one that the space does not hold.
 
         All with a stage left out, moved to the next layer, of the next size or by another method, and 16 at random of
         those with one stage more.
         """
         if not self.holds(schedule):
-            return []
+            return
         stages = _plain(schedule)
         found = [s for s in changed(stages, self._choices) if self._chains.holds(s)]
         more = (s for s in longer(stages, self._choices, rng, 4 * _ADDED) if self._chains.holds(s))
         found += list(itertools.islice(dict.fromkeys(more), _ADDED))
-        return [Schedule(stages=found[i]) for i in rng.permutation(len(found))]
+        yield from (Schedule(stages=found[i]) for i in rng.permutation(len(found)))
 
     def holds(self, schedule: Schedule) -> bool:
         """Whether the space has a schedule that prunes like this one."""

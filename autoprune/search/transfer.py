@@ -188,7 +188,7 @@ def _walked(
 ) -> tuple[_OnRows, int, int]:
     """The end of a walk to better neighbours, how many schedules it measured, and how many steps it took."""
     here, seen, steps = start, {start.schedule.key}, 0
-    waiting = space.neighbours(here.schedule, rng)
+    waiting = list(space.neighbours(here.schedule, rng))
     while waiting and len(seen) <= tries:
         count = min(_TRIED_TOGETHER, tries + 1 - len(seen))
         batch, waiting = waiting[:count], waiting[count:]
@@ -199,7 +199,7 @@ def _walked(
         better = [one for one in found if _is_better(one, here)]
         if better:
             here = min(better, key=lambda one: (one.flops, -one.right, one.kl))
-            waiting, steps = space.neighbours(here.schedule, rng), steps + 1
+            waiting, steps = list(space.neighbours(here.schedule, rng)), steps + 1
     return here, len(seen) - 1, steps
 
 

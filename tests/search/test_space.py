@@ -185,14 +185,14 @@ def test_a_large_space_is_drawn_evenly_over_numbers_of_stages_and_without_repeat
 def test_neighbours_are_of_the_space_and_one_change_away(space: SearchSpace) -> None:
     rng = np.random.default_rng(1)
     start = space.draw(rng)
-    found = space.neighbours(start, rng)
+    found = list(space.neighbours(start, rng))
     assert start.key not in {s.key for s in found}
     assert len({s.key for s in found}) == len(found)
     for other in found:
         assert space.holds(other)
         alike = set(start.stages) & set(other.stages)
         assert len(alike) >= max(len(start.stages), len(other.stages)) - 1
-    assert space.neighbours(Schedule(), rng) == []
+    assert list(space.neighbours(Schedule(), rng)) == []
 
 
 def test_every_schedule_can_be_reached_step_by_step() -> None:

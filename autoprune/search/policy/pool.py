@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -92,7 +93,7 @@ def candidates(problem: SearchProblem, measured: Sequence[Schedule], rng: np.ran
 
 def around(problem: SearchProblem, leading: Iterable[Schedule], rng: np.random.Generator) -> list[Schedule]:
     """Neighbours of the schedules that lead, a few of each."""
-    near = [other for schedule in leading for other in problem.space.neighbours(schedule, rng)[:_NEAR]]
+    near = [other for schedule in leading for other in islice(problem.space.neighbours(schedule, rng), _NEAR)]
     return affordable(problem, near)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -78,7 +78,7 @@ class Drawable(Protocol):
     def draw(self, rng: np.random.Generator) -> Schedule:
         """One at random."""
 
-    def neighbours(self, schedule: Schedule, rng: np.random.Generator) -> Sequence[Schedule]:
+    def neighbours(self, schedule: Schedule, rng: np.random.Generator) -> Iterable[Schedule]:
         """Some that differ from a schedule in one choice."""
 
     def holds(self, schedule: Schedule) -> bool:
