@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +16,7 @@ from torch.nn.functional import pad
 
 from autoprune.errors import PatchError
 from autoprune.runtime.cache import past_length
+from autoprune.runtime.refusals import ended_elsewhere
 from autoprune.runtime.survivors import Survivors
 
 if TYPE_CHECKING:
@@ -42,9 +44,14 @@ class Request:
 
 
 class Calls(threading.local):
-    """The calls in progress on a patched model; each thread has its own."""
+    """The calls in progress on a patched model; each thread has its own.
 
-    def __init__(self) -> None:
+    Args:
+        prompting: What all threads share: an entry for each `prompt` that is open in any of them.
+    """
+
+    def __init__(self, prompting: list[None]) -> None:
+        self.prompting = prompting
         self.request = Request()
         self.pruner: Pruner | None = None
         self.encoder: EncoderPass | None = None
@@ -52,6 +59,17 @@ class Calls(threading.local):
         self.lengths: Tensor | int | None = None
         self.prompt_length: int | None = None
         self.prompt_ids: Tensor | None = None
+
+    @contextmanager
+    def prompt(self, lengths: Tensor | int) -> Iterator[None]:
+        """Let prompts of plain calls of this thread end at these columns."""
+        outer, self.lengths = self.lengths, lengths
+        self.prompting.append(None)
+        try:
+            yield
+        finally:
+            self.prompting.pop()
+            self.lengths = outer
 
     def known_ids(self, batch: int, length: int) -> Tensor | None:
         """Ids [B, S] behind the embeddings of a pass: those of the outer model's call, else of its generate().
@@ -116,13 +134,15 @@ def prompt_columns(calls: Calls, length: int, past: int, valid: Tensor) -> Tenso
     """BoolTensor[B or 1, S] of columns before the end of the prompt.
 
     Raises:
-        PatchError: as many ends as samples are needed.
+        PatchError: as many ends as samples are needed; or only another thread has said where they are.
     """
     columns = torch.arange(length, device=valid.device)[None] + past
     limit = calls.prompt_length if calls.lengths is None else calls.lengths
     if limit is None and calls.request.first_label is not None:
         limit = calls.request.first_label + past
     if limit is None:
+        if calls.prompting:
+            raise ended_elsewhere()
         return columns >= 0
     ends = torch.as_tensor(limit, device=valid.device).reshape(-1, 1)
     if len(ends) not in (1, len(valid)):

@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -44,7 +45,8 @@ def read_prototypes(criterion: CodebookCriterion, width: int, model: nn.Module) 
         model: That model. A text model alone has no projector that could be compared.
 
     Raises:
-        PatchError: the file is missing, is another one than the schedule was made with, or does not fit the model.
+        PatchError: the file is missing, is another one than the schedule was made with, is of another format or
+            version, holds other prototypes than the schedule says or no finite ones, or does not fit the model.
     """
     path = Path(criterion.path)
     if not path.is_file():
@@ -66,6 +68,7 @@ def read_prototypes(criterion: CodebookCriterion, width: int, model: nn.Module) 
         prototypes = load(content).get("prototypes")
     except SafetensorError as error:
         raise PatchError(f"is no safetensors file: {error}", field="criterion.path", value=criterion.path) from None
+    _check_header(criterion, _header(content))
     if prototypes is None or prototypes.ndim != 2 or prototypes.shape[1] != width or len(prototypes) == 0:
         found = None if prototypes is None else tuple(prototypes.shape)
         raise PatchError(
@@ -74,8 +77,38 @@ def read_prototypes(criterion: CodebookCriterion, width: int, model: nn.Module) 
             value=criterion.path,
             remedy="make the codebook with this model",
         )
+    _check_prototypes(criterion, prototypes)
     _check_projector(criterion, content, model)
     return prototypes
+
+
+def _check_header(criterion: CodebookCriterion, header: dict[str, str]) -> None:
+    # A file of bare tensors, without our header, may be written by hand.
+    for key, wanted in (("format", FORMAT), ("version", str(VERSION))):
+        if header.get(key, wanted) != wanted:
+            raise PatchError(
+                f"is no codebook of {FORMAT} {VERSION}: its {key} is {header[key]}",
+                field="criterion.path",
+                value=criterion.path,
+                remedy="make the codebook anew, or update autoprune",
+            )
+
+
+def _check_prototypes(criterion: CodebookCriterion, prototypes: Tensor) -> None:
+    if criterion.prototypes not in (None, len(prototypes)):
+        raise PatchError(
+            f"the file holds {len(prototypes)}, so that the price of the schedule is not that of its codebook",
+            field="criterion.prototypes",
+            value=criterion.prototypes,
+            remedy=f"write {len(prototypes)}, or leave it out",
+        )
+    if not prototypes.is_floating_point():
+        wrong = f"prototypes must be floating-point numbers, the file has {prototypes.dtype}"
+    elif not bool(torch.isfinite(prototypes.float()).all()):
+        wrong = "holds prototypes that are not finite"
+    else:
+        return
+    raise PatchError(wrong, field="criterion.path", value=criterion.path, remedy="make the codebook anew")
 
 
 def _check_projector(criterion: CodebookCriterion, content: bytes, model: nn.Module) -> None:

@@ -134,7 +134,7 @@ class Patch:
         self.standing: Standing | None = None
         self._renumberer = Renumberer(self._decoder)
         self._encoder = Encoder(model, self._decoder)
-        self._calls = Calls()
+        self._calls = Calls(prompting=[])
         self._undo = ExitStack()
         check_mask(visual_mask)
         check_attention(self._decoder)
@@ -203,14 +203,13 @@ class Patch:
     def prompt(self, lengths: Tensor | int) -> Iterator[Self]:
         """Say where the prompt ends in plain forward calls, so that answers neither vote nor are pruned.
 
+        It holds in the thread that says it; a plain call in another thread meanwhile, which says nothing, is refused.
+
         Args:
             lengths: Index in the (padded) row at which the answer starts, one for all or LongTensor[batch].
         """
-        outer, self._calls.lengths = self._calls.lengths, lengths
-        try:
+        with self._calls.prompt(lengths):
             yield self
-        finally:
-            self._calls.lengths = outer
 
     def follow(self, schedule: Schedule, plan: Plan, visual_mask: VisualMask, lengths: Tensor) -> None:
         """Run the passes that come next by another plan, over another batch; the hooks stay where they are."""

@@ -260,6 +260,15 @@ def check_whole(model: nn.Module) -> None:
         )
 
 
+def ended_elsewhere() -> PatchError:
+    """The error of a plain call beside `patch.prompt` in another thread: whether it holds an answer is not known."""
+    return PatchError(
+        "where the prompt ends was said in another thread",
+        field="patch.prompt",
+        remedy="enter patch.prompt(lengths) in the thread that calls the model",
+    )
+
+
 def answer_lost(k: int) -> PatchError:
     """The error for a stage that would drop the token from which the answer is read."""
     return PatchError(

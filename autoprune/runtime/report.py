@@ -24,7 +24,7 @@ class Report:
         tokens: LongTensor[L, B], tokens alive in each layer, text included, padding excluded.
         visual_tokens: LongTensor[L, B], the visual ones among them.
         kept: For each stage's layer and each sample, LongTensor of the positions that are left, visual and text,
-            ascending, counted in the sample's own sequence (padding excluded).
+            ascending, counted in the sample's own sequence from its start, cached tokens included, padding excluded.
         kv_entries: LongTensor[L, B], entries that each layer's cache holds; zero without a cache.
     """
 
@@ -56,12 +56,13 @@ class PassNotes:
         # A pass without stages notes nothing layer by layer.
         self._alive = [pruner.alive_at.get(i, state.alive) for i in range(num_layers)]
         unpruned = _of_tokens(state, attention_mask)
+        self._cached = unpruned[:, : state.past]
         self._entries = [_entries(state, i, unpruned) for i in range(num_layers)]
 
     @cached_property
     def report(self) -> Report:
         """The report, read back from the device."""
-        positions = self._valid.cumsum(1) - 1
+        positions = self._cached.sum(1, keepdim=True) + self._valid.cumsum(1) - 1
         return Report(
             active=self._active,
             tokens=_counts(self._alive),

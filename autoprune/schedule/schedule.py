@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from autoprune.errors import ModelError, ScheduleError
 from autoprune.schedule.files import write_whole
@@ -50,6 +50,18 @@ class Schedule(Part):
             super().__init__(**data)
         except ValidationError as error:
             raise explained(error, Schedule, ScheduleError) from None
+
+    @field_validator("evidence")
+    @classmethod
+    def _evidence_is_json(cls, evidence: dict[str, Any]) -> dict[str, Any]:
+        # What loads can be saved: Python's JSON reads NaN, which no JSON file may hold.
+        try:
+            json.dumps(evidence, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ScheduleError(
+                f"is no JSON: {error}", field="evidence", remedy="write null for what is not a number"
+            ) from None
+        return evidence
 
     @model_validator(mode="after")
     def _stages_in_order(self) -> Self:

@@ -56,9 +56,9 @@ def test_equals_the_reference(family, name: str) -> None:
     equal_to_the_reference(family(), Schedule(stages=SCHEDULES[name]))
 
 
-def codebook(folder: Path, prototypes: torch.Tensor) -> dict:
+def codebook(folder: Path, prototypes: torch.Tensor, header: dict[str, str] | None = None) -> dict:
     path = folder / "book.safetensors"
-    save_file({"prototypes": prototypes}, path)
+    save_file({"prototypes": prototypes}, path, metadata=header)
     return {"name": "codebook", "path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
@@ -93,6 +93,27 @@ class TestBadCodebooks:
         criterion = {**codebook(tmp_path, torch.randn(3, 64)), "path": str(tmp_path / "other.safetensors")}
         with pytest.raises(PatchError, match="no such codebook"):
             self.apply(criterion)
+
+    @pytest.mark.parametrize(
+        ("tensor", "header", "says"),
+        [
+            (torch.ones(3, 64), {"format": "autoprune.codebook", "version": "9"}, "its version is 9"),
+            (torch.ones(3, 64), {"format": "somebody.else", "version": "1"}, "its format is somebody.else"),
+            (torch.ones(3, 64).int(), None, "torch.int32"),
+            (torch.ones(3, 64).bool(), None, "torch.bool"),
+            (torch.full((3, 64), float("nan")), None, "not finite"),
+            (torch.full((3, 64), float("inf"), dtype=torch.bfloat16), None, "not finite"),
+        ],
+    )
+    def test_what_is_no_codebook_of_ours(self, tensor, header, says, tmp_path: Path) -> None:
+        with pytest.raises(PatchError, match=says):
+            self.apply(codebook(tmp_path, tensor, header))
+
+    def test_another_number_than_the_price_was_made_with(self, tmp_path: Path) -> None:
+        criterion = codebook(tmp_path, torch.randn(3, 64))
+        self.apply({**criterion, "prototypes": 3})
+        with pytest.raises(PatchError, match="prototypes: the file holds 3"):
+            self.apply({**criterion, "prototypes": 300})
 
     def test_another_file(self, tmp_path: Path) -> None:
         criterion = codebook(tmp_path, torch.randn(3, 64))

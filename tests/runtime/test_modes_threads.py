@@ -15,6 +15,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import autoprune
 from autoprune import presets
+from autoprune.errors import PatchError
 from autoprune.runtime.tap import tapped
 
 HIMAP = presets.himap((1, 3), (0.5, 0.25))
@@ -90,6 +91,22 @@ def test_applying_and_removing_beside_a_running_model() -> None:
 
         in_threads(change, run)
     assert registry() == before
+
+
+def test_where_the_prompt_ends_is_never_guessed_in_another_thread() -> None:
+    """A plain call beside `patch.prompt` in another thread would let the answer vote, without a word."""
+    zoo = llava([[0]])
+    with autoprune.apply(zoo.model, HIMAP) as patch:
+        expected = logits(zoo)
+        with patch.prompt(zoo.inputs["input_ids"].shape[1]), pytest.raises(PatchError, match="another thread"):
+            in_threads(lambda: logits(zoo))
+
+        def own() -> None:
+            with patch.prompt(zoo.inputs["input_ids"].shape[1]):
+                assert torch.equal(logits(zoo), expected)
+
+        in_threads(own, own)
+        in_threads(lambda: logits(zoo))
 
 
 def test_observers_come_and_go_at_once() -> None:

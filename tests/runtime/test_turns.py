@@ -124,7 +124,7 @@ def test_an_image_after_a_cached_turn_is_scored_with_the_cached_keys(at: str) ->
         second = zoo.model(input_ids=ids, pixel_values=pixels, past_key_values=cache, use_cache=True).logits[:, -1]
         later = patch.report.kept[2][0]
     assert ids.shape[1] - 15 < len(later) < ids.shape[1]
-    assert at_once[30:].tolist() == (later + 30).tolist()
+    assert at_once[30:].tolist() == later.tolist()
     torch.testing.assert_close(second, whole, atol=1e-4, rtol=0)
 
 
@@ -194,6 +194,24 @@ def test_a_cache_cropped_within_an_image_holds_what_stood_before(name: str) -> N
             call = {"attention_mask": mask, "position_ids": places, "past_key_values": cache, "use_cache": True}
             answers.append(zoo.model(input_ids=ids, **call).logits)
     torch.testing.assert_close(*answers, atol=1e-5, rtol=0)
+
+
+def test_kept_positions_are_those_of_the_conversation_without_its_padding() -> None:
+    """Samples of a ragged batch with a cached text turn before: as each in one pass, on its own."""
+    zoo = llava([[0], [1]])
+    ids, pixels = zoo.inputs["input_ids"], zoo.inputs["pixel_values"]
+    words_before = torch.randint(WORDS, VOCAB, (2, 6), generator=torch.Generator().manual_seed(3))
+    padding = torch.tensor([[1] * 6, [0, 0, 0, 1, 1, 1]])
+    mask = torch.cat([padding, zoo.inputs["attention_mask"]], 1)
+    cache, wanted = DynamicCache(config=zoo.model.config), autoprune.presets.uniform(2, 0.4)
+    with torch.no_grad(), autoprune.apply(zoo.model, wanted) as patch:
+        zoo.model(input_ids=torch.cat([words_before, ids], 1), pixel_values=pixels, attention_mask=mask)
+        whole = patch.report.kept[2]
+        zoo.model(input_ids=words_before, attention_mask=padding, past_key_values=cache, use_cache=True)
+        zoo.model(input_ids=ids, pixel_values=pixels, attention_mask=mask, past_key_values=cache, use_cache=True)
+        turn = patch.report.kept[2]
+    for before, both, later in zip((6, 3), whole, turn, strict=True):
+        assert both.tolist() == [*range(before), *later.tolist()]
 
 
 def test_a_cache_that_holds_no_entry_still_knows_its_length() -> None:

@@ -86,6 +86,7 @@ BAD = {
     "the same rows twice": ({"stages": [stage(criterion={**TEXT, "combine": "text"})]}, "combine"),
     "a share of ranks": ({"stages": [stage(criterion={**TEXT, "combine": "visual"}, mass=0.5)]}, "keep.mass"),
     "merging into nothing": ({"stages": [{**stage(ratio=0.0), "merge": "mean"}]}, "merge"),
+    "evidence that is no JSON": ({"stages": [], "evidence": {"drop": [float("nan")]}}, "evidence"),
     "unknown merge": ({"stages": [{**stage(), "merge": "max"}]}, "stages[0].merge"),
     "seed out of range": ({"stages": [stage(criterion={"name": "random", "seed": 2**70})]}, "seed"),
 }
@@ -155,6 +156,8 @@ def test_a_key_that_stands_twice_among_many_is_found_at_once(tmp_path: Path) -> 
         ('{"format": "other", "version": 1}', "format"),
         ('{"format": "autoprune.schedule", "stages": []}', "version"),
         ('{"format": "autoprune.schedule", "version": true, "stages": []}', "version"),
+        ('{"format": "autoprune.schedule", "version": 1, "stages": [], "evidence": {"drop": NaN}}', "evidence"),
+        ('{"format": "autoprune.schedule", "version": 1, "stages": [], "evidence": {"drop": 1e999}}', "evidence"),
         ('{"format": "autoprune.schedule", "version": 1, "version": 1, "stages": []}', "stands twice"),
     ],
 )
