@@ -11,11 +11,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad
 
 from autoprune.errors import PatchError
-from autoprune.runtime.cache import past_length
 from autoprune.runtime.refusals import ended_elsewhere
 from autoprune.runtime.survivors import Survivors
 
@@ -81,6 +80,11 @@ class Calls(threading.local):
         if ids is None and prompt is not None and batch % len(prompt) == 0 and prompt.shape[1] <= length:
             ids = pad(prompt.repeat_interleave(batch // len(prompt), dim=0), (0, length - prompt.shape[1]), value=-1)
         return ids if ids is not None and tuple(ids.shape) == (batch, length) else None
+
+    @property
+    def knows_prompt(self) -> bool:
+        """Whether something says where the prompt ends."""
+        return not (self.prompt_length is None and self.lengths is None and self.request.first_label is None)
 
     def end(self) -> None:
         """Forget a forward pass, also a failed one, so that nothing of it reaches the next or stays in memory."""
@@ -150,48 +154,6 @@ def prompt_columns(calls: Calls, length: int, past: int, valid: Tensor) -> Tenso
             f"needs one length, or one for each of the {len(valid)} samples", field="lengths", value=len(ends)
         )
     return columns < ends
-
-
-def forward_arguments(model: nn.Module, call: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a generate() call that are for the model's forward."""
-    wanted = inspect.signature(model.forward).parameters
-    found = {name: value for name, value in call.items() if name in wanted and value is not None}
-    prompt = call.get("inputs")
-    return found if prompt is None else {"input_ids": prompt, **found}
-
-
-def refuse_later_turn(call: Mapping[str, Any]) -> None:
-    """Refuse images in a generate() that goes on with a cache: which of its ids are new is not known before it runs.
-
-    Raises:
-        PatchError: the cache holds something.
-    """
-    if past_length(call.get("past_key_values")):
-        raise PatchError(
-            "images of a later turn cannot be scored by the vision tower in generate()",
-            field="criterion.name",
-            value="encoder",
-            remedy="give the whole conversation without a cache, or use attention or diversity",
-        )
-
-
-def prompt_length(call: Mapping[str, Any]) -> int | None:
-    """End of the prompt of a generate() call, in columns of its whole conversation; None if it has no tensor.
-
-    Args:
-        call: Arguments of generate(), by name.
-    """
-    prompt = next(
-        (c for name in ("inputs_embeds", "input_ids", "inputs") if isinstance(c := call.get(name), Tensor)), None
-    )
-    if prompt is None:
-        return None
-    past, mask = past_length(call.get("past_key_values")), call.get("attention_mask")
-    if past and getattr(call.get("generation_config"), "is_assistant", False):
-        return 0  # it drafts on: what it has not seen was generated
-    if past and mask is not None and prompt.ndim == 2:
-        return int(mask.shape[1])  # the ids may be those of the new turn alone, the mask covers all turns
-    return prompt.shape[1]
 
 
 VisualMask = Tensor | Callable[[Tensor | None, Tensor | None], Tensor]

@@ -22,17 +22,15 @@ from autoprune.runtime.call import (
     PassState,
     VisualMask,
     find_visual,
-    forward_arguments,
     named_arguments,
     prompt_columns,
-    prompt_length,
     read_request,
     read_valid,
-    refuse_later_turn,
     without_first,
 )
 from autoprune.runtime.decoder import decoder_layers, find_decoder, visual_mask_names, visual_token_ids
 from autoprune.runtime.encoder import Encoder, EncoderPass, tower_scores
+from autoprune.runtime.generation import check_generation, forward_arguments, prompt_length, refuse_later_turn
 from autoprune.runtime.plan import Plan, ScoreKey, make_plan
 from autoprune.runtime.positions import Renumberer
 from autoprune.runtime.pruner import Pruner
@@ -341,6 +339,8 @@ class Patch:
         state = PassState.of_pass(past, valid, prompt, visual)
         if visual is not None:
             self._check_found(state)
+        if state.is_prefill and self._stages and not calls.knows_prompt:
+            check_generation(decoder, cache is not None)
         if state.is_prefill and self._stages:
             check_places(decoder.config, past + length)
         if past == 0 or state.is_prefill:
