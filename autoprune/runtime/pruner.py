@@ -16,7 +16,7 @@ from autoprune.runtime.criteria.attention import rater_rows, text_rows
 from autoprune.runtime.decoder import attention_of
 from autoprune.runtime.plan import Plan, ScoreKey
 from autoprune.runtime.positions import Renumberer
-from autoprune.runtime.refusals import answer_lost, unobserved
+from autoprune.runtime.refusals import answer_lost, not_finite, unobserved
 from autoprune.runtime.shortened import Arguments, ShortenedCalls, hidden_of
 from autoprune.runtime.survivors import adaptive_targets, choose, merged
 from autoprune.runtime.tap import SeenAttention, Softmax, attention_ahead, tapped
@@ -144,6 +144,9 @@ class Pruner:
         if stage.withdraws:
             kept, counts = torch.zeros_like(candidates), (0,) * state.batch
         else:
+            # A broken token that is dropped would hide that the model is broken. A withdrawal chooses nothing.
+            broken = ~torch.isfinite(hidden_of(args, kwargs)).all(2).to(candidates.device) & candidates
+            state.expect(broken.any(), not_finite(f"hidden states of visual tokens before layer {k}"))
             scores = self._scores_of(stage, layer, args, kwargs)
             kept, counts = self._choose(stage, scores, candidates)
         if counts == before:
@@ -160,8 +163,8 @@ class Pruner:
     def _choose(self, stage: Stage, scores: Tensor, candidates: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         """The visual tokens that are kept, BoolTensor[B, S], and their number in each sample."""
         state, keep = self.state, stage.keep
-        finite = PatchError("a criterion gave non-finite scores", remedy="check the model's weights and precision")
-        state.expect((~torch.isfinite(scores) & candidates).any(), finite)
+        wrong = (~torch.isfinite(scores) & candidates).any()
+        state.expect(wrong, not_finite(f"scores of the stage before layer {stage.layer}"))
         if keep.kind in COUNTS:
             counts = self._fixed_counts(stage)
             return choose(scores, candidates, torch.tensor(counts, device=scores.device)), counts

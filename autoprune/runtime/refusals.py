@@ -278,6 +278,11 @@ def answer_lost(k: int) -> PatchError:
     )
 
 
+def not_finite(what: str) -> PatchError:
+    """The error for NaN or infinity in what a stage chooses by, or among."""
+    return PatchError(f"{what} are not finite", field="model", remedy="check the model's weights, inputs and precision")
+
+
 def unobserved(i: int) -> PatchError:
     """The error for an attention call that did not pass through transformers' attention interface."""
     return PatchError(

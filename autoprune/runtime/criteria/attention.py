@@ -116,22 +116,29 @@ def attention_received(
         most: The largest number of rows that vote in one sample, so that nothing is read back to find it.
 
     Returns:
-        FloatTensor[B, N].
+        FloatTensor[B, N]; rows and keys that the mask closes count 0 whatever they hold, and a sample in which an open
+        one is not finite is NaN.
     """
     batch, total, exact = query.shape[0], key.shape[2], exact_dtype(query.device)
     received = torch.zeros(batch, total, dtype=exact, device=query.device)
+    seen = torch.zeros(batch, total, dtype=torch.bool, device=query.device)
     seen_by = torch.zeros_like(received) if criterion.normalize == "causal" else None
     voters = places(rows, most)
     for chunk, weights, visible in attention_rows(query, key, voters, mask, softmax):
         ballot = rows.gather(1, chunk)[:, :, None]  # samples with fewer voters are filled up
-        received += (_over_heads(weights, criterion.heads) * ballot).sum(1, dtype=exact)
+        # Not a product: what does not vote may be NaN, as padding often is.
+        received += _over_heads(weights, criterion.heads).masked_fill(~ballot, 0.0).sum(1, dtype=exact)
+        open_to = visible.any(1) & ballot
+        seen |= open_to.any(1)
         if seen_by is not None:
-            seen_by += (visible.any(1) & ballot).sum(1)
+            seen_by += open_to.sum(1)
     if seen_by is not None:
         received = received / seen_by.clamp(min=1)
     elif criterion.reduce == "mean":
         received = received / rows.sum(1, keepdim=True).clamp(min=1)
-    return received.float()
+    # A key that is minus infinity in every product would weigh nothing, without a word.
+    broken = (torch.isnan(received) | seen & ~torch.isfinite(key).all(3).all(1)).any(1, keepdim=True)
+    return received.float().masked_fill(broken, float("nan"))
 
 
 def attention_rows(
@@ -167,7 +174,8 @@ def attention_rows(
             visible = picked if picked.dtype == torch.bool else picked > torch.finfo(picked.dtype).min / 2
             if picked.dtype != torch.bool:
                 logits = logits + picked.float()
-        yield chunk, _weights(logits.masked_fill(~visible, float("-inf")), softmax.sinks), visible
+        weights = _weights(logits.masked_fill(~visible, float("-inf")), softmax.sinks)
+        yield chunk, weights.masked_fill(~visible, 0.0), visible  # a row that sees nothing is 0 / 0
 
 
 def _rows_of(tensor: Tensor, rows: Tensor) -> Tensor:
@@ -179,7 +187,7 @@ def _rows_of(tensor: Tensor, rows: Tensor) -> Tensor:
 
 def _weights(logits: Tensor, sinks: Tensor | None) -> Tensor:
     if sinks is None:
-        return logits.softmax(-1).nan_to_num()
+        return logits.softmax(-1)
     sink = sinks.detach().float().view(1, -1, 1, 1).expand(*logits.shape[:3], 1)
     return torch.cat([logits, sink], -1).softmax(-1)[..., :-1]
 
@@ -240,4 +248,5 @@ def better_rank(first: Tensor, second: Tensor, candidates: Tensor) -> Tensor:
         by_rank = torch.arange(order.shape[1], device=order.device).expand_as(order)
         return torch.empty_like(order).scatter_(1, order, by_rank)
 
-    return -torch.minimum(rank(first), rank(second)).float()
+    finite = torch.isfinite(first) & torch.isfinite(second)  # ranks are finite whatever was ranked
+    return -torch.minimum(rank(first), rank(second)).float().masked_fill(~finite, float("nan"))
