@@ -47,6 +47,7 @@ from autoprune.runtime.refusals import (
 )
 from autoprune.runtime.replay import guarded, shadowed
 from autoprune.runtime.report import PassNotes, Report
+from autoprune.runtime.running import check_idle
 from autoprune.runtime.standing import Standing
 from autoprune.schedule import Schedule
 
@@ -74,7 +75,7 @@ def apply(
     Raises:
         ScheduleError: the schedule cannot be read.
         ModelError: the model is not supported or not the one that the schedule was made for.
-        PatchError: the patch would be inactive, or a criterion cannot be computed.
+        PatchError: the patch would be inactive, a criterion cannot be computed, or another thread is running the model.
     """
     decoder, wanted = find_decoder(model), _schedule_of(model, schedule)
     wanted.check_model(model.config)
@@ -144,6 +145,7 @@ class Patch:
                 value=type(model).__name__,
                 remedy="give visual_mask, a bool tensor [batch, seq] or a callable",
             )
+        check_idle(model)
         self._entered = self._removed = False
         self._replaced = active_patch(model)
         if self._replaced is not None:
@@ -178,7 +180,12 @@ class Patch:
         """Undo everything; the model is as it was without any patch. Removing twice does nothing.
 
         Only the end of a ``with`` block puts back a patch that this one replaced.
+
+        Raises:
+            PatchError: another thread is running the model; the patch stays.
         """
+        if active_patch(self._model) is self:
+            check_idle(self._model)
         self._removed = True
         self._uninstall()
 

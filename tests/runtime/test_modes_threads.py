@@ -109,6 +109,48 @@ def test_where_the_prompt_ends_is_never_guessed_in_another_thread() -> None:
         in_threads(lambda: logits(zoo))
 
 
+def in_the_middle(zoo: Zoo, change: Callable[[], None]) -> Tensor:
+    """Logits of a pass in another thread, in the middle of which this thread makes a change."""
+    inside, go_on, answers = threading.Event(), threading.Event(), []
+
+    def wait(*_: object) -> None:
+        inside.set()
+        assert go_on.wait(60)
+
+    handle = zoo.model.get_decoder().layers[2].mlp.register_forward_pre_hook(wait)
+    thread = threading.Thread(target=lambda: answers.append(logits(zoo)), name="server")
+    thread.start()
+    try:
+        assert inside.wait(60)
+        change()
+    finally:
+        go_on.set()
+        thread.join()
+        handle.remove()
+    return answers[0]
+
+
+def test_a_pass_that_runs_is_never_pruned_in_half() -> None:
+    zoo = llava()
+    dense = logits(zoo)
+
+    def refused(change: Callable[[], object]) -> Callable[[], None]:
+        def attempt() -> None:
+            with pytest.raises(PatchError, match=r"another thread is running this model.*'server'"):
+                change()
+
+        return attempt
+
+    assert torch.equal(in_the_middle(zoo, refused(lambda: autoprune.apply(zoo.model, HIMAP))), dense)
+    patch = autoprune.apply(zoo.model, HIMAP)
+    pruned = logits(zoo)
+    assert torch.equal(in_the_middle(zoo, refused(patch.remove)), pruned)
+    assert torch.equal(in_the_middle(zoo, refused(lambda: autoprune.apply(zoo.model, presets.vtw(3)))), pruned)
+    assert torch.equal(logits(zoo), pruned)
+    patch.remove()
+    assert torch.equal(logits(zoo), dense)
+
+
 def test_observers_come_and_go_at_once() -> None:
     """Fails when the lock in tap.py is removed: the count of observers goes wrong, and with it the registry."""
     model, before = llama(layers=2), registry()
