@@ -7,6 +7,7 @@ column each of its entries is.
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +36,7 @@ class Pruned(CacheLayerMixin):
         all_filled: Whether `filled` is True everywhere, known on the host.
         shift: LongTensor[B], how many places earlier than in the sequence the next token stands, with compact
             positions; None where tokens keep their original ones.
-        masked: Whether a patched pass prepared the mask for the entries that come next.
+        masked: Whether a patched pass prepared the mask for the entries that come next, or saw that they need none.
     """
 
     columns: Tensor
@@ -52,7 +53,7 @@ class Pruned(CacheLayerMixin):
         Raises:
             PatchError: the model runs without the patch, and its own mask would be wrong for the survivors.
         """
-        if self.next_column and not self.masked and not self.plain(key_states.shape[-2]):
+        if self.next_column and not self.masked and (not self.plain(key_states.shape[-2]) or _mask_is_given()):
             raise PatchError(
                 "this cache was filled by a pruned pass, but the model is no longer patched",
                 field="past_key_values",
@@ -243,6 +244,21 @@ def _entries(tensor: Tensor | None, index: Tensor) -> Tensor:
     assert tensor is not None  # a layer that holds something
     where = index.to(tensor.device)[:, None, :, None]
     return tensor.gather(2, where.expand(-1, tensor.shape[1], -1, tensor.shape[3]))
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # compiled code has no frames to look at
+def _mask_is_given() -> bool:
+    """Whether the attention that is adding entries got a mask, which would be one of the whole sequence.
+
+    Without the patch nobody else knows: eager attention is always given one, and so is a layer whose window the
+    sequence has outgrown, even where survivors are as many as the window is wide.
+    """
+    frame = sys._getframe()
+    while frame is not None:
+        if "attention_mask" in frame.f_locals:
+            return frame.f_locals["attention_mask"] is not None
+        frame = frame.f_back  # type: ignore[assignment]  # None at the outermost one
+    return True
 
 
 def _lost(why: str) -> PatchError:

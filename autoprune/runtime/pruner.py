@@ -307,4 +307,6 @@ class Pruner:
     def _is_plain(self, i: int, kwargs: dict[str, Any]) -> bool:
         """Whether layer `i` of a pass that prunes nothing, such as a decode step, runs as it would without a patch."""
         cached = pruned_layer(self.state.cache, i)
-        return cached is None or (kwargs.get("attention_mask") is None and cached.plain(self.state.length))
+        if cached is not None:
+            cached.masked = kwargs.get("attention_mask") is None and cached.plain(self.state.length)
+        return cached is None or cached.masked
