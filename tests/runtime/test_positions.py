@@ -89,7 +89,7 @@ def test_a_second_turn_follows_on() -> None:
         model(inputs_embeds=embeds[:, :16], past_key_values=cache, use_cache=True)
         first = {k: v[0] for k, v in patch.report.kept.items()}
         got = model(inputs_embeds=embeds[:, 16:], past_key_values=cache, use_cache=True).logits[:, -1]
-        second = {k: v[0] + 16 for k, v in patch.report.kept.items()}
+        second = {k: v[0] for k, v in patch.report.kept.items()}
     assert [layer.keys.shape[-2] for layer in cache.layers] == [len(first[0]) + len(second[0])] + [15] * 5
     # Layer 0 sees the survivors of stage 1 numbered from 0; layers 1 to 5 see text only, again numbered from 0.
     decoder = model.get_decoder()
