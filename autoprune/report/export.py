@@ -101,7 +101,7 @@ def _best_within(front: FrontFile, budget: CostLimit, limit: float) -> Point:
 
 
 def _numbered(front: FrontFile, trial: int) -> Point:
-    candidates = [*front.points, *front.baselines]
+    candidates = [*front.points, *front.baselines, *(front.anchors or ())]
     for point in candidates:
         if point.trial == trial:
             return point

@@ -75,7 +75,7 @@ def losses_by_part(verdicts: RowVerdicts, points: Sequence[Point], tasks: Mappin
 
 
 def sequence_of(front: FrontFile) -> list[Point]:
-    """The points in the order of their tests, dearest first, as the calibration rows alone decide it.
+    """Anchors, then points, in the order of their tests, dearest first, as the calibration rows alone decide it.
 
     A point without verdicts ends the order: what the held-out rows left out must not be stepped over.
     """
@@ -83,7 +83,7 @@ def sequence_of(front: FrontFile) -> list[Point]:
     kept = non_dominated([(p.flops_ratio, -p.accuracy) for p in points])
     verdicts = held_out_verdicts(front)
     known = set(verdicts.points) if verdicts else set()
-    order = [points[i] for i in kept]
+    order = [*sorted(front.anchors or (), key=lambda p: -p.flops_ratio), *(points[i] for i in kept)]
     end = next((i for i, p in enumerate(order) if p.schedule.key not in known), len(order))
     return order[:end]
 

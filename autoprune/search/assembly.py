@@ -14,7 +14,7 @@ from autoprune.schedule import ModelIdentity, Schedule
 from autoprune.schedule.evidence import measured_evidence
 from autoprune.search import objectives
 from autoprune.search.controls import ArmResult
-from autoprune.search.finalists import baseline_trials, front_trials, left_out_because, near_dense
+from autoprune.search.finalists import anchor_trials, baseline_trials, front_trials, left_out_because, near_dense
 from autoprune.search.front import Control, FrontFile, Point
 from autoprune.search.importance import importances
 from autoprune.search.notes import CostSpread, ModelNotes, PrefillTimes, StudyNotes
@@ -51,6 +51,11 @@ def assemble(study: Study, trials: Sequence[FrozenTrial], measured: Measurements
     standings = Standings(spec.objectives, points, baselines, lambda split, p: measured.results(split, p.schedule))
     marked = standings.marks()
     points = [p.model_copy(update={"marks": marked.get(p.schedule.key)}) for p in points]
+    anchors = [
+        point
+        for t in anchor_trials(spec, measured.results("calibration", DENSE) or (), trials)
+        if names.get(t.number) is None and (point := point_of(schedule_of(t), t.number, f"trial {t.number}"))
+    ]
     controls = [_control(study, measured, result) for result in measured.arms]
     dense = point_of(DENSE, None, "dense")
     assert dense is not None, "a study without its dense reference does not get here"
@@ -60,7 +65,7 @@ def assemble(study: Study, trials: Sequence[FrozenTrial], measured: Measurements
         **_study(study, trials),
         "presets": standings.verdicts([(name, t.number if t else None) for name, t in named_trials]),
         "left_out": [lost._asdict() for lost in study.scope.left_out],
-        "verdicts": _row_verdicts(measured, [*points, *baselines]),
+        "verdicts": _row_verdicts(measured, [*points, *anchors, *baselines]),
         **asdict(run),
     }
     return FrontFile(
@@ -70,6 +75,7 @@ def assemble(study: Study, trials: Sequence[FrozenTrial], measured: Measurements
         points=tuple(points),
         baselines=tuple(baselines),
         controls=tuple(controls),
+        anchors=tuple(anchors),
     )
 
 

@@ -51,12 +51,34 @@ def near_dense(spec: StudySpec, dense: Sequence[SampleResult], trials: Sequence[
     return [t for t in points if lost[t.number] <= limit + _ROUNDING]
 
 
+def anchor_trials(spec: StudySpec, dense: Sequence[SampleResult], trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """At most two trials that are safer than the dearest point near dense: they cost more and have a smaller KL.
+
+    They are no points, because nothing is gained by them on calibration. But the tests of a promise go from the dearest
+    schedule down and end at the first that fails, so schedules that hardly differ from dense have to come first.
+
+    Args:
+        spec: The study.
+        dense: Results of the dense model on the calibration rows.
+        trials: All trials.
+    """
+    points = near_dense(spec, dense, trials)
+    if not points:
+        return []
+    cost, kl = _cost_and_kl(max(points, key=_cost_and_kl))
+    able = [t for t in trials if t.state == TrialState.COMPLETE and is_distinct(t) and feasible(t)]
+    safer = [t for t in able if _cost_and_kl(t)[0] > cost and _cost_and_kl(t)[1] < kl and t not in points]
+    kept = sorted((safer[i] for i in non_dominated([_cost_and_kl(t) for t in safer])), key=_cost_and_kl)
+    return [*kept[:1], *kept[1:][-1:]]
+
+
 def held_out_schedules(study: Study, dense: Sequence[SampleResult], trials: Sequence[FrozenTrial]) -> list[Schedule]:
-    """Everything that is measured on all held-out rows: dense, the points near it, the baselines and their rivals."""
+    """What is measured on all held-out rows: dense, the points near it, anchors, the baselines and their rivals."""
     baselines = [trial for _, trial in baseline_trials(study, trials) if trial and trial.state == TrialState.COMPLETE]
     searched = [t for t in front_trials(study.spec, trials) if t not in baselines]
     rivals = [rival for t in baselines if (rival := _rival(study.spec, t, searched))]
-    unique = {t.number: t for t in (*near_dense(study.spec, dense, trials), *baselines, *rivals)}
+    points, anchors = near_dense(study.spec, dense, trials), anchor_trials(study.spec, dense, trials)
+    unique = {t.number: t for t in (*points, *anchors, *baselines, *rivals)}
     return [DENSE, *map(schedule_of, unique.values())]
 
 
@@ -73,6 +95,11 @@ def _rival(spec: StudySpec, baseline: FrozenTrial, points: Sequence[FrozenTrial]
     quality, theirs = quality_of(spec.objectives), measured_of(baseline)
     able = [t for t in points if all(measured_of(t)[figure] <= theirs[figure] for figure in figures)]
     return min(able, key=lambda t: quality.minimised(measured_of(t)[quality.figure]), default=None)
+
+
+def _cost_and_kl(trial: FrozenTrial) -> tuple[float, float]:
+    measured = measured_of(trial)
+    return float(measured[FLOPS.figure]), float(measured["kl"])
 
 
 def _lost(spec: StudySpec, dense: Sequence[SampleResult], trial: FrozenTrial) -> float:

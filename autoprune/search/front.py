@@ -34,8 +34,13 @@ SavedSchedule = Annotated[
     PlainSerializer(Schedule.to_json_dict),
     SCHEDULE_FILE,
 ]
-_LATER = frozenset({"marks", "spread", "left_out", "measured_on", "mark"})
+_LATER = frozenset({"anchors", "marks", "spread", "left_out", "measured_on", "mark"})
 _REMEDY = "give the output folder of a study; `autoprune calibrate STUDY.yaml` finishes an interrupted one"
+
+
+def _without_empty_later_keys(written: dict[str, Any]) -> dict[str, Any]:
+    """Keys that older files do not have are written only where they say something."""
+    return {key: value for key, value in written.items() if key not in _LATER or value is not None}
 
 
 class _FrontPart(BaseModel):
@@ -68,8 +73,7 @@ class Point(Summary):
 
     @model_serializer(mode="wrap")
     def _without_later_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Keys that older files do not have are written only where they say something."""
-        return {key: value for key, value in handler(self).items() if key not in _LATER or value is not None}
+        return _without_empty_later_keys(handler(self))
 
 
 class Control(Point):
@@ -94,6 +98,8 @@ class FrontFile(_FrontPart):
         dense: The unpruned model.
         points: Complete trials that no other dominates on calibration.
         baselines: Published methods that were measured on all rows.
+        anchors: Schedules that are safer than the dearest point and no points themselves; promises are tested on them
+            first; None in earlier files.
         controls: For each point the same layers and counts with random and with even choice.
     """
 
@@ -105,6 +111,11 @@ class FrontFile(_FrontPart):
     points: tuple[Point, ...]
     baselines: tuple[Point, ...]
     controls: tuple[Control, ...]
+    anchors: tuple[Point, ...] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_later_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_empty_later_keys(handler(self))
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:

@@ -11,6 +11,7 @@ from autoprune.report.export import NoPointError, select_point
 from autoprune.report.exported import claim_of, exported
 from autoprune.report.promises import Promise, Shortfall, losses_by_part, promise_of, sequence_of
 from autoprune.report.wishes import Wish
+from autoprune.schedule import Schedule
 
 
 def passing(front, bounds, confidence=0.95):
@@ -53,6 +54,28 @@ def test_the_order_is_that_of_the_calibration_rows():
     for point in front["points"]:
         point["validation"]["flops_ratio"] = 0.5
     assert [p.trial for p in sequence_of(typed(front))] == [p.trial for p in order]
+
+
+def test_an_anchor_is_promised_where_no_point_can_be():
+    front = make_front()
+    verdicts = front["study"]["verdicts"]["validation"]
+    dearest = max(front["points"], key=lambda p: p["flops_ratio"])
+    safer = {**dearest, "trial": 999, "name": "trial 999", "flops_ratio": 0.97}
+    safer["schedule"] = {
+        **dearest["schedule"],
+        "stages": [{"layer": 1, "keep": {"ratio": 0.99}, "criterion": {"name": "diversity"}}],
+    }
+    front["anchors"] = [safer]
+    verdicts["points"][Schedule.model_validate(safer["schedule"]).key] = verdicts["dense"]
+    without = promise_of(typed({**front, "anchors": []}), {"*": 0.01}, 0.95)
+    assert isinstance(without, Shortfall)
+    found = promise_of(typed(front), {"*": 0.01}, 0.95)
+    assert isinstance(found, Promise)
+    assert found.point.trial == 999
+    assert select_point(typed(front), trial=999).flops_ratio == 0.97
+    assert [p.trial for p in sequence_of(typed(front))][1:] == [
+        p.trial for p in sequence_of(typed({**front, "anchors": []}))
+    ]
 
 
 def test_what_was_not_measured_on_all_rows_ends_the_order():

@@ -71,6 +71,19 @@ def test_only_points_near_dense_are_measured_further(finished: Finished) -> None
     assert all(p.left_out is None and p.latency for p in near)
 
 
+def test_safer_schedules_than_the_dearest_point_are_measured_for_promises(finished: Finished) -> None:
+    folder, outcome = finished
+    front, held_out = outcome.front, measured(folder, "validation")
+    dearest = max((p for p in front.points if p.validation), key=lambda p: p.flops_ratio)
+    assert 1 <= len(front.anchors or ()) <= 2
+    for anchor in front.anchors or ():
+        assert anchor.flops_ratio > dearest.flops_ratio
+        assert anchor.kl < dearest.kl
+        assert held_out[anchor.schedule.key] == HELD_OUT
+        assert anchor.schedule.key in front.study.verdicts["validation"].points
+        assert anchor.trial not in {p.trial for p in front.points}
+
+
 def test_every_preset_is_measured_on_all_held_out_rows(finished: Finished) -> None:
     folder, outcome = finished
     assert max(b.drop or 0 for b in outcome.front.baselines) > 0.15, "one of them is far from dense"
