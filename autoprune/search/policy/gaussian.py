@@ -123,8 +123,7 @@ class Posterior:
         kernel = fit.kernel
         self._kernel, self._level = kernel, fit.mean
         self._scaled = kernel.scaled(pool)
-        prior = kernel.variances(self._scaled)
-        self._prior = prior
+        self._prior = kernel.variances(self._scaled)
         seen = self._scaled[places]
         size = len(places)
         covariances = kernel.between(seen, self._scaled)
@@ -136,7 +135,7 @@ class Posterior:
         self._whitened[:size] = solve_triangular(factor, y - self._level, lower=True)
         self._size = size
         self.mean: Floats = self._level + self._whitened[:size] @ self._rows[:size]
-        self.variance: Floats = prior - np.einsum("ij,ij->j", self._rows[:size], self._rows[:size])
+        self.variance: Floats = self._prior - np.einsum("ij,ij->j", self._rows[:size], self._rows[:size])
 
     @property
     def sd(self) -> Floats:
