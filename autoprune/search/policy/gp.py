@@ -28,8 +28,8 @@ class GpPolicy:
     """Initial schedules on all rows, then whatever promises the largest growth of the front.
 
     The loss over schedules is a Gaussian process on their retention profiles, the cost is known or estimated, and the
-    expected growth of the hypervolume has a closed form. Candidates are measured in rungs: a few of the rows on which the
-    initial schedules differed most, the others of them with an audit of the rest, then all rows; those that still
+    expected growth of the hypervolume has a closed form. Candidates are measured in rungs: a few of the rows on which
+    the initial schedules differed most, the others of them with an audit of the rest, then all rows. Those that still
     promise most compete for the next rung.
 
     Args:
