@@ -58,7 +58,7 @@ def test_a_study_ends_with_its_trials_and_its_files(finished: Finished) -> None:
     assert_all_ended(spec)
     front = json.loads((spec.output_path / "front.json").read_text())
     assert list(front)[:2] == ["format", "version"]
-    assert set(front) == {"format", "version", "study", "model", "dense", "points", "baselines", "controls"}
+    assert set(front) == {"format", "version", "study", "model", "dense", "points", "baselines", "controls", "anchors"}
     assert [b["name"] for b in front["baselines"]] == ["vtw", "fastv", "himap", "pyramiddrop"]
     keys = {
         "trial", "name", "schedule", "flops_ratio", "flops_ratio_end_to_end", "kv_ratio", "accuracy", "accuracy_ci",
