@@ -7,11 +7,12 @@ are beaten rests on held-out rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
-from autoprune.evaluate.objectives import FLOPS, OBJECTIVES, quality_of
+from autoprune.evaluate.objectives import FLOPS, KL, OBJECTIVES, quality_of
 from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
 from autoprune.search import objectives
@@ -99,7 +100,7 @@ def _rival(spec: StudySpec, baseline: FrozenTrial, points: Sequence[FrozenTrial]
 
 def _cost_and_kl(trial: FrozenTrial) -> tuple[float, float]:
     measured = measured_of(trial)
-    return float(measured[FLOPS.figure]), float(measured["kl"])
+    return float(measured[FLOPS.figure]), float(measured.get(KL.figure, math.inf))
 
 
 def _lost(spec: StudySpec, dense: Sequence[SampleResult], trial: FrozenTrial) -> float:
