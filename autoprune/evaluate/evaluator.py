@@ -16,8 +16,9 @@ from autoprune.evaluate.prefix import DensePrefix, Replayer
 from autoprune.evaluate.refusals import check_forcing, check_full_attention, check_greedy
 from autoprune.evaluate.regroup import Regrouping
 from autoprune.evaluate.results import SampleResult
-from autoprune.evaluate.sharing import Sharing, Walk
+from autoprune.evaluate.sharing import Sharing
 from autoprune.evaluate.trie import tree
+from autoprune.evaluate.walk import Walk
 from autoprune.models.loading import LoadedModel
 from autoprune.pricing.cost import Pricer
 from autoprune.pricing.tokens import PromptCounts

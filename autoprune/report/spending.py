@@ -80,7 +80,8 @@ def spending_notes(front: FrontFile) -> list[tuple[str, str]]:
         saved = percent(1 - spent / (len(tried) * calibration.samples))
         found.append(("Saved by stopping", f"{saved} of the rows that these candidates have"))
     if study.hit_rate is not None:
-        found.append(("Shared work", f"{percent(study.hit_rate)} of the candidates’ layers were taken from others"))
+        share = percent(study.hit_rate)
+        found.append(("Shared work", f"{share} of the candidates’ layer passes were the dense model’s or another’s"))
     if study.seconds:
         search = f", {duration(study.seconds_search)} of it searching" if study.seconds_search else ""
         found.append(("Time", duration(study.seconds) + search))

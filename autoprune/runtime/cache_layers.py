@@ -23,6 +23,7 @@ from transformers.cache_utils import (
 )
 
 from autoprune.errors import PatchError
+from autoprune.runtime.frames import outwards
 
 
 class Pruned(CacheLayerMixin):
@@ -253,12 +254,8 @@ def _mask_is_given() -> bool:
     Without the patch nobody else knows: eager attention is always given one, and so is a layer whose window the
     sequence has outgrown, even where survivors are as many as the window is wide.
     """
-    frame = sys._getframe()
-    while frame is not None:
-        if "attention_mask" in frame.f_locals:
-            return frame.f_locals["attention_mask"] is not None
-        frame = frame.f_back  # type: ignore[assignment]  # None at the outermost one
-    return True
+    calls = (call.f_locals for call in outwards(sys._getframe()) if "attention_mask" in call.f_locals)
+    return next(calls, {"attention_mask": True})["attention_mask"] is not None
 
 
 def _lost(why: str) -> PatchError:

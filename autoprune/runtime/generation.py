@@ -18,6 +18,7 @@ from transformers import GenerationMixin
 
 from autoprune.errors import PatchError
 from autoprune.runtime.cache import past_length
+from autoprune.runtime.frames import outwards
 from autoprune.runtime.refusals import refuse_options
 
 _GENERATE = unwrap(GenerationMixin.generate).__code__
@@ -94,11 +95,7 @@ def check_generation(decoder: nn.Module, has_cache: bool) -> None:
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # compiled code has no frames to look at
 def _generating(decoder: nn.Module) -> Mapping[str, Any] | None:
     """Variables of the generate() in progress in this thread of a model that holds the decoder, if there is one."""
-    frame = sys._getframe()
-    while frame is not None:
-        if frame.f_code is _GENERATE:
-            call = frame.f_locals
-            if any(part is decoder for part in call["self"].modules()):
-                return call
-        frame = frame.f_back  # type: ignore[assignment]  # None at the outermost one
+    for frame in outwards(sys._getframe()):
+        if frame.f_code is _GENERATE and any(part is decoder for part in frame.f_locals["self"].modules()):
+            return frame.f_locals
     return None

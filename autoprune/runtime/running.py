@@ -9,6 +9,7 @@ from types import FrameType
 from torch import nn
 
 from autoprune.errors import PatchError
+from autoprune.runtime.frames import outwards
 
 
 def check_idle(model: nn.Module) -> None:
@@ -23,7 +24,7 @@ def check_idle(model: nn.Module) -> None:
     modules = {id(module) for module in model.modules()}
     own, names = threading.get_ident(), {thread.ident: thread.name for thread in threading.enumerate()}
     for ident, frame in sys._current_frames().items():
-        if ident != own and _is_inside(frame, modules):
+        if ident != own and any(_is_method_of(modules, call) for call in outwards(frame)):
             raise PatchError(
                 "another thread is running this model, and would be pruned in half of a call",
                 field="model",
@@ -32,9 +33,5 @@ def check_idle(model: nn.Module) -> None:
             )
 
 
-def _is_inside(frame: FrameType | None, modules: set[int]) -> bool:
-    while frame is not None:
-        if frame.f_code.co_varnames[:1] == ("self",) and id(frame.f_locals.get("self")) in modules:
-            return True
-        frame = frame.f_back
-    return False
+def _is_method_of(modules: set[int], call: FrameType) -> bool:
+    return call.f_code.co_varnames[:1] == ("self",) and id(call.f_locals.get("self")) in modules

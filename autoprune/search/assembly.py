@@ -54,7 +54,7 @@ def assemble(study: Study, trials: Sequence[FrozenTrial], measured: Measurements
     anchors = [
         point
         for t in anchor_trials(spec, measured.results("calibration", DENSE) or (), trials)
-        if names.get(t.number) is None and (point := point_of(schedule_of(t), t.number, f"trial {t.number}"))
+        if (point := point_of(schedule_of(t), t.number, names.get(t.number, f"trial {t.number}")))
     ]
     controls = [_control(study, measured, result) for result in measured.arms]
     dense = point_of(DENSE, None, "dense")

@@ -143,4 +143,5 @@ def _run_facts(
         versions=versions(_PACKAGES),
         worker_restarts=executor.restarts(),
         costs=costs,
+        hit_rate=executor.sharing().hit_rate,
     )

@@ -90,6 +90,8 @@ class RunFacts:
         versions: Of the packages that results depend on.
         worker_restarts: Workers that were replaced.
         costs: Cost of each phase, over all runs of the study.
+        hit_rate: Share of the layers' work on candidates that was taken from another candidate or from dense; None if
+            none was measured.
     """
 
     complete: bool
@@ -100,3 +102,4 @@ class RunFacts:
     versions: Mapping[str, str]
     worker_restarts: int
     costs: Mapping[Phase, PhaseCost]
+    hit_rate: float | None = None

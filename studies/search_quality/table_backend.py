@@ -12,6 +12,7 @@ from verdicts import Table
 
 from autoprune.errors import EvaluationError
 from autoprune.evaluate.results import SampleResult
+from autoprune.evaluate.sharing import Sharing
 from autoprune.pricing.cost import CONVENTION
 from autoprune.pricing.tokens import PromptCounts
 from autoprune.schedule import Schedule
@@ -39,6 +40,8 @@ def open_engine(spec: Any) -> TableEngine:
 
 class TableEngine:
     """Answers what the table holds, and nothing else."""
+
+    sharing = Sharing()
 
     def __init__(self, answers: Table) -> None:
         self._table = answers

@@ -17,8 +17,9 @@ from autoprune.evaluate.encoding import force
 from autoprune.evaluate.evaluator import Evaluator
 from autoprune.evaluate.generate import generate_and_score
 from autoprune.evaluate.prefix import DensePrefix, Replayer
-from autoprune.evaluate.sharing import Sharing, Walk
+from autoprune.evaluate.sharing import Sharing
 from autoprune.evaluate.trie import tree
+from autoprune.evaluate.walk import Walk
 from autoprune.schedule import Schedule, parse_criterion
 
 LENGTH = 8

@@ -448,6 +448,21 @@ def test_progress_is_reported(finished: Finished) -> None:
     assert json.dumps(told[0].data)
 
 
+def test_a_search_with_a_bound_on_rows_reports_rows(tmp_path: Path) -> None:
+    events: list[Event] = []
+    run(tiny_spec(tmp_path, search={"trials": 40, "row_forwards": 600}), events)
+    start = next(i for i, e in enumerate(events) if e.kind == "phase" and e.message.startswith("searching"))
+    end = next(i for i, e in enumerate(events) if e.kind == "phase" and i > start)
+    told = [e for e in events[start:end] if e.kind != "warning"]
+    assert {e.total for e in told} == {600}
+    assert [e.done for e in told] == sorted(e.done for e in told)
+    assert 500 < told[-1].done <= 600
+
+
+def test_the_share_of_shared_work_is_that_of_all_tasks(finished: Finished) -> None:
+    assert finished[1].front.study.hit_rate == 0.75, "the backend says of each task that a quarter of it was run"
+
+
 def test_the_results_of_another_study_are_not_written_over(tmp_path: Path) -> None:
     run(tiny_spec(tmp_path, search={"trials": 3}))
     before = (tmp_path / "run/front.json").read_text()

@@ -55,6 +55,7 @@ def test_killed_workers_and_a_poison_candidate(tmp_path: Path) -> None:
     assert lost.count(by_key[himap].number) == 2
     assert len(lost) <= 3, "the killed worker may have been between two tasks"
     assert outcome.front.study.worker_restarts >= 3
+    assert outcome.front.study.hit_rate == 0.75, "each worker tells of each task"
     assert outcome.front.points
 
 

@@ -20,6 +20,7 @@ from transformers import LlamaConfig
 
 from autoprune.errors import EvaluationError
 from autoprune.evaluate.results import SampleResult
+from autoprune.evaluate.sharing import Sharing
 from autoprune.pricing.tokens import PromptCounts
 from autoprune.schedule import ModelIdentity, Schedule
 from autoprune.search.spec import StudySpec
@@ -42,6 +43,7 @@ def open_engine(spec: StudySpec) -> FakeEngine:
 
 class FakeEngine:
     def __init__(self, folder: Path) -> None:
+        self.sharing = Sharing()
         self._folder = folder
         if (folder / "broken").exists():
             raise EvaluationError("the dense model gives non-finite logits", remedy="use another dtype")
@@ -53,6 +55,7 @@ class FakeEngine:
 
     def evaluate(self, split: Split, schedules: Sequence[Schedule], rows: Sequence[int]) -> list[list[SampleResult]]:
         self._steer(schedules, f"{split} {','.join(map(str, rows))}")
+        self.sharing += Sharing(run=1, by_prefix=2, from_scratch=4)
         return [[sample(split, schedule, row) for row in rows] for schedule in schedules]
 
     def latency(self, schedules: Sequence[Schedule]) -> list[dict[str, float | int | None]]:

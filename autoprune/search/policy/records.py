@@ -137,7 +137,8 @@ class CandidateRecords:
         if self._order is None:
             return left
         first = self._order.first(f"{self._problem.seed}:{schedule.key}")
-        hard = tuple(row for row in first if row in set(left))
+        open_ = set(left)
+        hard = tuple(row for row in first if row in open_)
         if schedule.key not in self._records:
             return hard[:FIRST]
         return hard if len(hard) >= _FEW else left

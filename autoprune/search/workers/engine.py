@@ -17,6 +17,7 @@ from autoprune.evaluate.evaluator import Evaluator
 from autoprune.evaluate.latency import prefills_per_arm, time_prefill
 from autoprune.evaluate.metrics import load_metric, measuring_version
 from autoprune.evaluate.results import SampleResult
+from autoprune.evaluate.sharing import Sharing
 from autoprune.models.environment import gpu_name
 from autoprune.models.loading import LoadedModel, load_model
 from autoprune.pricing.cost import CONVENTION
@@ -58,11 +59,15 @@ def open_engine(spec: StudySpec) -> ModelEngine:
 
 
 class ModelEngine:
-    """A loaded model with its dense pass over the calibration rows."""
+    """A loaded model with its dense pass over the calibration rows.
+
+    Attributes:
+        sharing: Work on candidates so far, and how much of it was shared.
+    """
 
     def __init__(self, spec: StudySpec) -> None:
         section = spec.model
-        self._spec = spec
+        self._spec, self.sharing = spec, Sharing()
         self._loaded: LoadedModel = load_model(
             section.path,
             revision=section.revision,
@@ -111,7 +116,10 @@ class ModelEngine:
     def evaluate(self, split: Split, schedules: Sequence[Schedule], rows: Sequence[int]) -> list[list[SampleResult]]:
         """Results of these rows, in this order, under each schedule."""
         if split == "calibration":
-            return self._evaluator.evaluate_many(schedules, rows)
+            before = self._evaluator.sharing
+            results = self._evaluator.evaluate_many(schedules, rows)
+            self.sharing += self._evaluator.sharing - before
+            return results
         # A chunk of the validation rows is prepared, measured under all schedules, and let go.
         if self._validation is None:
             assert self._spec.data.validation is not None, "the driver asks only for what the study has"
@@ -126,6 +134,7 @@ class ModelEngine:
             metric=self._metric,
         )
         found = evaluator.evaluate_many(schedules)
+        self.sharing += evaluator.sharing
         return [[dataclasses.replace(r, index=rows[r.index]) for r in results] for results in found]
 
     def latency(self, schedules: Sequence[Schedule]) -> list[Times]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from autoprune.errors import AutopruneError
+from autoprune.evaluate.sharing import Sharing
 from autoprune.search.workers.protocol import Backend, Engine, EngineFacts, Task, TaskResult
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ def run_task(engine: Engine, task: Task, worker: str) -> TaskResult:
     try:
         if task.verb == "latency":
             return TaskResult(task, engine.latency(task.schedules), worker=worker)
-        return TaskResult(task, engine.evaluate(task.split, task.schedules, task.rows), worker=worker)
+        before = engine.sharing
+        value = engine.evaluate(task.split, task.schedules, task.rows)
+        return TaskResult(task, value, worker=worker, sharing=engine.sharing - before)
     except AutopruneError as error:
         reason = str(error)
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -72,6 +75,10 @@ class LocalExecutor:
     def restarts(self) -> int:
         """Always 0: this process is the only one."""
         return 0
+
+    def sharing(self) -> Sharing:
+        """Work on candidates so far."""
+        return self._engine.sharing if self._engine is not None else Sharing()
 
     def close(self) -> None:
         """Drops the model."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from autoprune.evaluate.results import SampleResult
+from autoprune.evaluate.sharing import Sharing
 from autoprune.pricing.tokens import PromptCounts
 from autoprune.schedule import Schedule
 
@@ -106,7 +107,13 @@ class EngineFacts:
 
 
 class Engine(Protocol):
-    """The model and the data in one process."""
+    """The model and the data in one process.
+
+    Attributes:
+        sharing: Work on candidates so far, and how much of it was shared.
+    """
+
+    sharing: Sharing
 
     def facts(self) -> EngineFacts:
         """Facts of the loaded model."""
@@ -157,6 +164,7 @@ class TaskResult:
         lost: What is known of the death of the worker.
         bug: The exception that no candidate can be blamed for.
         worker: Name of the worker.
+        sharing: Work on the candidates, and how much of it was shared.
     """
 
     task: Task
@@ -165,6 +173,7 @@ class TaskResult:
     lost: str | None = None
     bug: BaseException | None = None
     worker: str = ""
+    sharing: Sharing = field(default_factory=Sharing)
 
 
 class Executor(Protocol):
@@ -184,6 +193,9 @@ class Executor(Protocol):
 
     def restarts(self) -> int:
         """Workers that were replaced."""
+
+    def sharing(self) -> Sharing:
+        """Work of all workers on candidates so far; what workers that died had not reported is missing."""
 
     def close(self) -> None:
         """Ends the workers."""

@@ -12,6 +12,7 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
 
 from autoprune.errors import EvaluationError, StudyError
+from autoprune.evaluate.sharing import Sharing
 from autoprune.search.workers.local import open_engine, run_task
 from autoprune.search.workers.protocol import Engine, EngineFacts, Event, OnEvent, Task, TaskResult
 
@@ -75,6 +76,7 @@ class RayExecutor:
         self._workers: list[_Worker] = []
         self._facts: EngineFacts | None = None
         self._restarts = self._deaths_at_start = 0
+        self._sharing = Sharing()
         self._own_ray = False
         self._checked = 0.0
 
@@ -111,6 +113,10 @@ class RayExecutor:
     def restarts(self) -> int:
         """Workers that were replaced."""
         return self._restarts
+
+    def sharing(self) -> Sharing:
+        """Work of all workers on candidates so far; what workers that died had not reported is missing."""
+        return self._sharing
 
     def close(self) -> None:
         """Ends the workers, and Ray if it was started here."""
@@ -182,6 +188,7 @@ class RayExecutor:
             return TaskResult(task, lost=_words(error), worker=worker.name)
         except RayTaskError as error:
             return TaskResult(task, bug=_cause(error), worker=worker.name)
+        self._sharing += result.sharing
         return result
 
 

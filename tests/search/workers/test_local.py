@@ -11,6 +11,7 @@ from support.studies import BACKEND, tiny_spec
 
 from autoprune import presets
 from autoprune.errors import EvaluationError
+from autoprune.evaluate.sharing import Sharing
 from autoprune.search.workers.local import LocalExecutor, run_task
 from autoprune.search.workers.protocol import EngineFacts, Split, Task
 
@@ -19,6 +20,8 @@ TASK = Task(1, "evaluate", (presets.vtw(3),), rows=(0, 1, 2, 3))
 
 class RaisingEngine:
     """An engine whose every evaluation raises."""
+
+    sharing = Sharing()
 
     def __init__(self, error: Exception) -> None:
         self.error = error
