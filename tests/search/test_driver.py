@@ -268,6 +268,14 @@ def test_resuming_continues_and_a_finished_study_measures_nothing_more(tmp_path:
     assert again.counts["COMPLETE"] + again.counts["PRUNED"] == 14
 
 
+def test_a_finished_study_does_not_take_up_what_it_gave_up(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path, search={"trials": 40, "seed": 1})  # one candidate that it would finish, asked again
+    run(spec)
+    done = len(tasks(tmp_path))
+    run(spec)
+    assert [t for t in tasks(tmp_path)[done:] if " latency " not in t] == []
+
+
 def test_a_resumed_sampler_does_not_repeat_its_draws(tmp_path: Path) -> None:
     few: dict[str, Any] = {
         "baselines": [],

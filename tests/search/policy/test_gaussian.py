@@ -46,13 +46,14 @@ def test_features_tell_where_tokens_leave_and_who_drops_them() -> None:
 
 
 def test_effects_that_add_up_carry_over_to_combinations_of_them() -> None:
-    x = np.zeros((4, PROFILES.size))
-    x[1, 0], x[2, 3] = -4, -4
-    x[3] = x[1] + x[2]  # both at once: never seen
-    process = fit(PROFILES, Observations(x[:3], np.array([0.0, 0.3, 0.02]), np.full(3, 1e-6)))
-    found = Posterior(process, x, np.arange(3), np.array([0.0, 0.3, 0.02]), np.full(3, 1e-6))
-    assert abs(found.mean[3] - 0.32) < 0.1
-    assert found.sd[3] > 3 * found.sd[1]
+    x = np.zeros((8, PROFILES.size))
+    x[1:4, 0] = x[4:7, 3] = [-2, -4, -6]
+    x[7, [0, 3]] = -6  # both at once: never seen
+    losses = np.array([0, 0.1, 0.2, 0.3, 0.1, 0.2, 0.3])
+    process = fit(PROFILES, Observations(x[:7], losses, np.full(7, 1e-6)))
+    found = Posterior(process, x, np.arange(7), losses, np.full(7, 1e-6))
+    assert found.mean[7] == pytest.approx(0.6, abs=0.05)
+    assert found.sd[7] > 3 * found.sd[1]
 
 
 def test_slopes_of_the_covariance() -> None:
