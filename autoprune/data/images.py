@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import io
 from dataclasses import dataclass
@@ -29,7 +31,8 @@ class ImageSource:
         """The image in one cell of a row.
 
         Args:
-            cell: A path (relative to `base`), a PIL image, or the ``{"bytes", "path"}`` of a `datasets` Image.
+            cell: A path (relative to `base`) or ``data:`` URL, a PIL image, or the ``{"bytes", "path"}`` of a
+                `datasets` Image.
             base: Folder that relative paths start at.
 
         Raises:
@@ -41,6 +44,8 @@ class ImageSource:
             cell = {"bytes": buffer.getvalue()}
         if isinstance(cell, dict):
             cell = cell.get("bytes") or cell.get("path")
+        if isinstance(cell, str):
+            cell = _from_url(cell)
         if isinstance(cell, bytes):
             source = cls(data=cell)
         elif isinstance(cell, str) and cell:
@@ -90,3 +95,20 @@ class ImageSource:
         if self.path is None:
             raise ValueError("an image needs a path or its bytes")
         return self.path
+
+
+def _from_url(text: str) -> str | bytes:
+    """The bytes in a ``data:`` URL, or a path.
+
+    Raises:
+        ValueError: it is the address of something on the web, or the bytes cannot be decoded.
+    """
+    scheme, _, rest = text.partition(":")
+    if scheme in ("http", "https"):
+        raise ValueError("is on the web, from where nothing is fetched: download it and give its path")
+    if scheme == "data":
+        try:
+            return base64.b64decode(rest.partition(",")[2], validate=True)
+        except binascii.Error as error:
+            raise ValueError(f"is a data: URL that is not base64 ({error})") from error
+    return rest.removeprefix("//") if scheme == "file" else text

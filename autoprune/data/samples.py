@@ -11,7 +11,8 @@ from typing import Any, overload
 
 from datasets import Image, IterableDataset, load_dataset
 
-from autoprune.data.rows import FIELDS, RowError, Sample, parse_row
+from autoprune.data.columns import check_columns
+from autoprune.data.rows import RowError, Sample, parse_row
 from autoprune.errors import DataError
 
 __all__ = ["Sample", "SampleSet", "load_samples"]
@@ -28,18 +29,37 @@ class SampleSet(Sequence[Sample]):
         samples: The samples.
         digest: sha256 over the content of all of them (fields and image bytes), in order.
         name: Path or name that they were loaded from.
+        unread: Columns of the data that no field takes.
     """
 
     samples: tuple[Sample, ...]
     digest: str
     name: str
+    unread: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, samples: Iterable[Sample], name: str) -> SampleSet:
+    def of(cls, samples: Iterable[Sample], name: str, unread: Iterable[str] = ()) -> SampleSet:
         """The set of these samples, with its digest."""
         samples = tuple(samples)
         digest = hashlib.sha256("\n".join(sample.digest for sample in samples).encode()).hexdigest()
-        return cls(samples, digest, name)
+        return cls(samples, digest, name, tuple(unread))
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """How many rows are judged by what, and how many show no image; kinds that have none are left out.
+
+        ``answers`` and ``choices`` are judged by them, ``neither`` by the dense model's own answer; ``several images``,
+        ``video`` and ``text only`` are counted beside that.
+        """
+        counts = {
+            "answers": sum(bool(sample.answers) for sample in self),
+            "choices": sum(sample.choices is not None for sample in self),
+            "neither": sum(not sample.answers and sample.choices is None for sample in self),
+            "several images": sum(len(sample.images) > 1 for sample in self),
+            "video": sum(bool(sample.videos) for sample in self),
+            "text only": sum(sample.is_text_only for sample in self),
+        }
+        return {kind: count for kind, count in counts.items() if count}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -85,9 +105,17 @@ def load_samples(
     if not rows:
         raise DataError("holds no rows", field="data.path", value=name, remedy="give a data set that has rows")
     numbers = _draw(len(rows), samples, seed)
-    names = _columns(columns or {}, {key for row in rows for key in row})
+    names, unread = check_columns(columns or {}, list(dict.fromkeys(key for row in rows for key in row)), name)
     folder = source.parent if kind else (source if source.is_dir() else base)
-    return SampleSet.of(_parse([(n, rows[n]) for n in numbers], names, folder, name), name)
+    parsed = _parse([(n, rows[n]) for n in numbers], names, folder, name)
+    if all(sample.is_text_only for sample in parsed):
+        raise DataError(
+            "no row has an image or a video",
+            field="rows.image",
+            value=name,
+            remedy="give `image`, `images` or `video`, or name their column in `columns`",
+        )
+    return SampleSet.of(parsed, name, unread)
 
 
 def _file_rows(file: Path, kind: str, split: str) -> list[dict[str, Any]]:
@@ -161,19 +189,6 @@ def _draw(rows: int, samples: int | None, seed: int) -> list[int]:
     # Ranks by hash and not by a generator, whose stream may change between versions.
     ranked = sorted(range(rows), key=lambda number: hashlib.sha256(f"{seed}:{number}".encode()).digest())
     return sorted(ranked[:samples])
-
-
-def _columns(columns: Mapping[str, str], present: set[str]) -> dict[str, str]:
-    for ours, theirs in columns.items():
-        if ours not in FIELDS:
-            raise DataError(
-                "no such field", field="data.columns", value=ours, remedy=f"map one of {', '.join(FIELDS)} to a column"
-            )
-        if theirs not in present:
-            raise DataError(
-                "no such column", field=f"data.columns.{ours}", value=theirs, remedy=f"the data has {sorted(present)}"
-            )
-    return {field: columns.get(field, field) for field in FIELDS}
 
 
 def _parse(rows: list[tuple[int, dict[str, Any]]], names: dict[str, str], base: Path, data: str) -> list[Sample]:

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from autoprune.data.rows import Sample
 from autoprune.data.samples import SampleSet
-from autoprune.evaluate.encoding import Forced, choice_tokens, encode, force, model_inputs, render
+from autoprune.evaluate.encoding import Forced, choice_tokens, encode, force, model_inputs
 from autoprune.evaluate.greedy import GreedyAnswers, padding_token, reference_answers
 from autoprune.evaluate.metrics import Metric
+from autoprune.evaluate.rendering import render
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.verdicts import (
     Answer,
@@ -275,14 +276,15 @@ def row_count(sample: Sample) -> int:
 def prompt_lengths(processor: Any, samples: Sequence[Sample]) -> list[int]:
     """Tokens of each prompt, placeholders expanded.
 
-    How many placeholders an image expands to depends on its size alone, so one sample per combination of sizes is
-    encoded and its pixels are not prepared again for the others.
+    How many placeholders an image or a video expands to depends on its size alone, so one sample per combination of
+    sizes is encoded and its pixels are not prepared again for the others.
     """
-    visual: dict[tuple[tuple[int, int], ...], int] = {}
+    visual: dict[Any, int] = {}
     lengths = []
     for sample in samples:
         text = len(processor.tokenizer(render(processor, sample))["input_ids"])
-        sizes = tuple(image.size for image in sample.images)
+        videos = tuple((len(video.frames), video.frames[0].size) for video in sample.videos)
+        sizes = (tuple(image.size for image in sample.images), videos)
         if sizes not in visual:
             visual[sizes] = int(encode(processor, [sample])["input_ids"].shape[1]) - text
         lengths.append(text + visual[sizes])

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autoprune.data.rows import IMAGE_MARK, Sample
+from autoprune.data.rows import Sample
 from autoprune.errors import DataError
+from autoprune.evaluate.rendering import render
 from autoprune.models.loading import LoadedModel
 from autoprune.runtime.replay import shadowed
 
@@ -23,22 +24,21 @@ _FEATURES = ("get_image_features", "get_video_features")
 
 
 def encode(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
-    """Inputs of a batch: chat template if the processor has one, images at their marks, left padding.
-
-    Without ``<image>`` marks in the prompt, the images come before it.
+    """Inputs of a batch: prompts through the chat template, images and videos at their places, left padding.
 
     Returns:
         What the processor makes: `input_ids` and `attention_mask` [batch, seq], `pixel_values` and so on.
 
     Raises:
         DataError: the processor refuses the samples.
+        ModelError: it has no chat template.
     """
-    texts = [render(processor, sample) for sample in samples]
+    texts, visuals = [render(processor, sample) for sample in samples], _visuals(processor, samples)
     bos = getattr(processor.tokenizer, "bos_token", None)
     try:
         inputs = processor(
             text=texts,
-            images=[[image.open() for image in sample.images] for sample in samples],
+            **visuals,
             padding=True,
             padding_side="left",
             return_tensors="pt",
@@ -54,6 +54,23 @@ def encode(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
     return dict(inputs)
 
 
+def _visuals(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
+    """The images and videos of a batch as arguments of its processor."""
+    given: dict[str, Any] = {}
+    if any(sample.images for sample in samples):
+        given["images"] = [[image.open() for image in sample.images] for sample in samples]
+    if shown := [sample for sample in samples if sample.videos]:
+        if getattr(processor, "video_processor", None) is None:
+            raise DataError(
+                f"row {shown[0].id}: {type(processor).__name__} takes no videos",
+                field="video",
+                remedy="give the frames as `images`",
+            )
+        given["videos"] = [[frame.open() for frame in video.frames] for sample in shown for video in sample.videos]
+        given["do_sample_frames"] = False  # the frames of a row are the frames that are shown
+    return given
+
+
 def model_inputs(loaded: LoadedModel, samples: Sequence[Sample]) -> dict[str, Any]:
     """Inputs of a batch as `encode` makes them, on the device of the model."""
     return to_device(encode(loaded.processor, samples), loaded.model.device)
@@ -62,24 +79,6 @@ def model_inputs(loaded: LoadedModel, samples: Sequence[Sample]) -> dict[str, An
 def to_device(inputs: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """Model inputs with their tensors on a device."""
     return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
-
-
-def render(processor: Any, sample: Sample) -> str:
-    """The prompt as text, up to where the answer starts, one placeholder per image."""
-    parts = sample.prompt.split(IMAGE_MARK)
-    if len(parts) == 1:
-        parts = [""] * len(sample.images) + parts
-    if not getattr(processor, "chat_template", None):
-        token = getattr(processor, "image_token", IMAGE_MARK)
-        return str(getattr(token, "content", token)).join(parts)
-    content: list[dict[str, str]] = []
-    for number, part in enumerate(parts):
-        if number:
-            content.append({"type": "image"})
-        if part.strip():
-            content.append({"type": "text", "text": part.strip()})
-    messages = [{"role": "user", "content": content}]
-    return str(processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
 
 
 def choice_tokens(processor: Any, sample: Sample) -> list[list[int]]:

@@ -134,7 +134,6 @@ def test_encoded_bytes_are_not_decoded_again(folder):
     [
         ({"prompt": None}, ["row 1", "prompt", "is missing", "`columns`"]),
         ({"prompt": "  "}, ["row 1", "prompt", "not empty"]),
-        ({"image": None}, ["row 1", "image", "is missing", "`images`"]),
         ({"image": "img/none.png"}, ["row 1", "no such file", "none.png", "relative to the data file"]),
         ({"image": "data.jsonl"}, ["row 1", "cannot be read as an image"]),
         ({"prompt": "<image> <image> ?"}, ["row 1", "2 <image> marks for 1 images"]),
@@ -144,7 +143,12 @@ def test_encoded_bytes_are_not_decoded_again(folder):
         ({"answers": None, "choices": ["a"], "answer": "a"}, ["row 1", "two or more"]),
         ({"answers": None, "choices": ["a", "a"], "answer": "a"}, ["row 1", "twice"]),
         ({"choices": ["a", "b"], "answer": "a"}, ["row 1", "both given"]),
-        ({"video": "clip.mp4"}, ["row 1", "videos cannot be read", "frames"]),
+        ({"image": None, "prompt": "what is <image>"}, ["row 1", "prompt holds 1 <image> marks for 0 images"]),
+        ({"image": "https://example.org/a.png"}, ["row 1", "is on the web", "download it"]),
+        ({"image": "data:image/png;base64,????"}, ["row 1", "not base64"]),
+        ({"image": None, "video": "none"}, ["row 1", "video", "no such folder"]),
+        ({"image": None, "video": "data.jsonl"}, ["row 1", "a video file", "ffmpeg", "list of images"]),
+        ({"image": None, "video": []}, ["row 1", "has no frames"]),
     ],
 )
 def test_a_bad_row_is_named_with_field_and_remedy(folder, bad, words):

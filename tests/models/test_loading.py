@@ -12,7 +12,7 @@ from support.versions import needs
 
 from autoprune.data.samples import load_samples
 from autoprune.errors import DataError, ModelError
-from autoprune.evaluate.encoding import encode, render
+from autoprune.evaluate.encoding import encode
 from autoprune.models.loading import load_model
 
 IMAGE, USER, ASSISTANT, BOS, PAD = 4, 5, 6, 1, 0
@@ -82,14 +82,6 @@ def test_marks_place_the_images(one):
     assert [ids[2], ids[3], ids[18], ids[19]] == [13, IMAGE, IMAGE, 14 + 1]
 
 
-def test_without_a_template_the_prompt_is_used_as_it_is(one):
-    processor = tiny_processor(chat_template=None)
-    sample = one(prompt=" what color")[0]
-    assert render(processor, sample) == "<image> what color"
-    ids = encode(processor, [sample])["input_ids"][0].tolist()
-    assert ids == [BOS] + [IMAGE] * 16 + [7, 8]
-
-
 def test_a_template_that_writes_the_first_token_gets_no_second_one(one):
     processor = tiny_processor()
     processor.chat_template = "{{ bos_token }} " + processor.chat_template
@@ -110,7 +102,7 @@ def test_padding_is_on_the_left(one):
 @needs("5.23", "the processor does not compare images with placeholders; the model does")
 def test_the_processors_complaint_becomes_a_data_error(one, monkeypatch):
     processor = tiny_processor()
-    monkeypatch.setattr(processor, "chat_template", "no image here")
+    monkeypatch.setattr(processor, "chat_template", "{{ messages[0]['content'][-1]['text'] }}")
     with pytest.raises(DataError, match="processor refuses"):
         encode(processor, one()[0:1])
 

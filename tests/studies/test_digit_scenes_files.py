@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,13 @@ from PIL import Image
 from safetensors import safe_open
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from autoprune.data.samples import load_samples
+from autoprune.evaluate.rendering import render
+
 FILES = {"calibration": 256, "validation": 512, "test": 1000}
+DIGESTS = {"calibration": "43f9a428c493e44f", "validation": "14f495a7ab89874c", "test": "eb2f2e7a6a363525"}
+"""Results in the ledgers of studies stand under these; another digest makes all of them unreachable."""
+PROMPTS = {"calibration": "fc01e1edac066bd7", "validation": "d76acdb5a55c686b", "test": "6a837f6b170f217a"}
 
 
 def _rows(study: Path, split: str) -> list[dict[str, Any]]:
@@ -33,6 +40,15 @@ def test_rows_are_complete(study: Path, split: str):
         assert (study / row["image"]).is_file()
     if split == "test":
         assert len({row["group"] for row in rows}) >= 400
+
+
+@pytest.mark.parametrize("split", FILES)
+def test_rows_and_what_the_model_sees_of_them_stay_as_they_were_measured(study: Path, split: str):
+    processor = AutoProcessor.from_pretrained(study / "model")
+    data = load_samples(study / f"{split}.jsonl")
+    prompts = "".join(render(processor, sample) for sample in data)
+    assert data.digest.startswith(DIGESTS[split])
+    assert hashlib.sha256(prompts.encode()).hexdigest().startswith(PROMPTS[split])
 
 
 def test_images_are_lossy_webp_of_the_models_size(study: Path):
