@@ -17,7 +17,7 @@ _ROLES = ("system", "developer", "user", "assistant")
 
 
 @dataclass(frozen=True)
-class Part:
+class Piece:
     """A piece of a message: a text as it was written, or the place of the next image or video of the row."""
 
     kind: Kind
@@ -34,7 +34,7 @@ class Message:
     """
 
     role: str
-    content: tuple[Part, ...]
+    content: tuple[Piece, ...]
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,16 @@ class Visual:
     cell: Any
 
 
-def split_marks(text: str, kinds: tuple[Kind, ...] = ("image",)) -> tuple[Part, ...]:
+def split_marks(text: str, kinds: tuple[Kind, ...] = ("image",)) -> tuple[Piece, ...]:
     """The pieces of a text, cut at the marks of these kinds; no character of it is changed."""
-    parts: list[Part] = []
+    parts: list[Piece] = []
     for piece in _MARK.split(text):
         if MARKS.get(piece) in kinds:
-            parts.append(Part(MARKS[piece]))
+            parts.append(Piece(MARKS[piece]))
         elif parts and parts[-1].kind == "text":  # behind a mark of another kind, which is text here
-            parts[-1] = Part("text", parts[-1].text + piece)
+            parts[-1] = Piece("text", parts[-1].text + piece)
         elif piece:
-            parts.append(Part("text", piece))
+            parts.append(Piece("text", piece))
     return tuple(parts)
 
 
@@ -102,7 +102,7 @@ def _message(given: Any, kinds: tuple[Kind, ...]) -> tuple[Message, list[Visual]
         content = [{"type": "text", "text": content}]
     if not isinstance(content, (list, tuple)) or not content:
         raise ValueError("has no content; write a text, or a list of pieces")
-    parts: list[Part] = []
+    parts: list[Piece] = []
     visuals: list[Visual] = []
     for piece in content:
         own, visual = _pieces(piece, kinds if role == "user" else ())
@@ -111,7 +111,7 @@ def _message(given: Any, kinds: tuple[Kind, ...]) -> tuple[Message, list[Visual]
     return Message(role, tuple(parts)), visuals
 
 
-def _pieces(given: Any, kinds: tuple[Kind, ...]) -> tuple[tuple[Part, ...], list[Visual]]:
+def _pieces(given: Any, kinds: tuple[Kind, ...]) -> tuple[tuple[Piece, ...], list[Visual]]:
     piece = {key: value for key, value in given.items() if value is not None} if isinstance(given, Mapping) else {}
     kind = piece.get("type")
     if kind == "text" and isinstance(piece.get("text"), str):
@@ -121,7 +121,7 @@ def _pieces(given: Any, kinds: tuple[Kind, ...]) -> tuple[tuple[Part, ...], list
         raise ValueError(f"holds a piece of type {kind!r}; use text, image, image_url or video")
     cells = [piece[key] for key in _SOURCES[kind] if key in piece]
     visual = Visual("video" if kind == "video" else "image", _link(cells[0]) if cells else None)
-    return (Part(visual.kind),), [visual]
+    return (Piece(visual.kind),), [visual]
 
 
 def _link(cell: Any) -> Any:

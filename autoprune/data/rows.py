@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from autoprune.data.images import ImageSource
-from autoprune.data.messages import Kind, Message, Part, Visual, parse_messages, split_marks
+from autoprune.data.messages import Kind, Message, Piece, Visual, parse_messages, split_marks
 from autoprune.data.videos import VideoSource
 
 FIELDS = ("image", "images", "video", "prompt", "messages", "answers", "choices", "answer", "task", "id", "group")
@@ -54,7 +54,7 @@ class Sample:
             return self.messages
         parts = split_marks(self.prompt, self._kinds)
         placed = {part.kind for part in parts}
-        before = [Part("image")] * len(self.images) + [Part("video")] * len(self.videos)
+        before = [Piece("image")] * len(self.images) + [Piece("video")] * len(self.videos)
         return (Message("user", (*(part for part in before if part.kind not in placed), *parts)),)
 
     @property
@@ -205,7 +205,7 @@ def _sources(
 def _before_the_question(messages: tuple[Message, ...], given: list[tuple[Kind, int]]) -> tuple[Message, ...]:
     """Messages with what they do not place at the start of their only question."""
     placed = {part.kind for message in messages for part in message.content}
-    parts = [Part(kind) for kind, count in given if kind not in placed for _ in range(count)]
+    parts = [Piece(kind) for kind, count in given if kind not in placed for _ in range(count)]
     asked = [number for number, message in enumerate(messages) if message.role == "user"]
     if parts and len(asked) > 1:
         raise RowError(
