@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -78,6 +78,7 @@ class Ablation:
         behind_at: The same over the cells of each first layer, on which it may depend.
         factors: For each factor and each of its values, HiMAP's accuracy, mean over the cells that have it.
         tasks: For each task, HiMAP minus each arm, mean over the cells and over its samples; empty without tasks.
+        by_generating: Why settings were scored by ``generate()``, and what that costs; None = teacher-forced.
     """
 
     data: str
@@ -90,6 +91,7 @@ class Ablation:
     behind_at: dict[int, dict[str, Estimate[float]]]
     factors: dict[str, dict[float, Estimate[float]]]
     tasks: dict[str, dict[str, float]]
+    by_generating: str | None = None
 
 
 def grid(
@@ -161,7 +163,8 @@ def ablate(
         verdicts.append([np.mean([_verdicts(found) for found in arm], axis=0) for arm in of_arms])
         ratios.append([float(np.mean([summarise(found).flops_ratio for found in arm])) for arm in of_arms])
         on_cell(done, len(cells))
-    return _ablation(data, groups, cells, dense, np.moveaxis(np.array(verdicts), 2, 0), ratios)
+    found = _ablation(data, groups, cells, dense, np.moveaxis(np.array(verdicts), 2, 0), ratios)
+    return replace(found, by_generating=evaluator.by_generating)
 
 
 def _verdicts(results: Sequence[SampleResult]) -> NDArray[np.float64]:

@@ -83,4 +83,6 @@ def _show(result: Ablation) -> None:
         rows.add_row(NAMES[arm], share, *("" if arm == "himap" else e for e in ends))
     console = stdout()
     console.print(rows)
+    if result.by_generating:
+        console.print(result.by_generating)
     console.print(f"dense: {percent(result.dense.mean)} [{points(result.dense.low)}, {points(result.dense.high)}]")

@@ -97,7 +97,7 @@ class PreparedBatch(Generic[PassT]):
         data: SampleSet,
         indices: Sequence[int],
         max_new_tokens: int,
-        dense_pass: Callable[[Forced], PassT],
+        dense_pass: Callable[[Mapping[str, Any], Forced], PassT],
         metric: Metric,
     ) -> Self:
         """Samples encoded, answered by the dense model, and run through it once more with their answers.
@@ -107,7 +107,7 @@ class PreparedBatch(Generic[PassT]):
             data: The set that the samples are taken from.
             indices: Their places in it.
             max_new_tokens: Longest answer.
-            dense_pass: Runs the dense model on the batch.
+            dense_pass: Runs the dense model on the batch: its encoded prompts, and them with their continuations.
             metric: Judges the answers.
 
         Raises:
@@ -132,7 +132,7 @@ class PreparedBatch(Generic[PassT]):
             reference,
             continuations,
             forced,
-            dense_pass(forced),
+            dense_pass(inputs, forced),
             loaded.processor.tokenizer,
             metric,
         )

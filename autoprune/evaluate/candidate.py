@@ -16,6 +16,7 @@ from autoprune.evaluate.verdicts import Answer, check_finite, first_mismatch
 from autoprune.pricing.cost import Pricer
 from autoprune.schedule import Schedule
 
+AnyBatch = PreparedBatch[Any]
 RecordedBatch = PreparedBatch[DensePrefix]
 """A batch whose dense pass is recorded, so that schedules can be replayed on it."""
 
@@ -39,7 +40,7 @@ class CandidateRun:
         self.results: dict[int, SampleResult] = {}
         self._schedule, self._pricer, self._decoding = schedule, pricer, decoding
 
-    def add_dense(self, batch: RecordedBatch) -> None:
+    def add_dense(self, batch: AnyBatch) -> None:
         """Takes the dense model's answers to a batch, for a schedule that drops nothing."""
         self.store(batch, batch.dense, batch.kept(self._schedule, {}))
 
@@ -67,7 +68,7 @@ class CandidateRun:
         rows = _open_rows(batch, replay, places, [tokens[row] for row in places])
         self._decoding.add(_Unfinished(self, batch, tokens, kl, decided, kept, rows))
 
-    def store(self, batch: RecordedBatch, answers: Sequence[Answer], kept: Sequence[Sequence[int]]) -> None:
+    def store(self, batch: AnyBatch, answers: Sequence[Answer], kept: Sequence[Sequence[int]]) -> None:
         """Takes the answers to a batch as results."""
         for result in batch.results(self._schedule, answers, kept, self._pricer):
             self.results[result.index] = result

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
+from statistics import fmean
+from typing import Any
 
 from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError
@@ -13,10 +15,11 @@ from autoprune.evaluate.candidate import CandidateRun, Decoding, RecordedBatch
 from autoprune.evaluate.encoding import shared_features
 from autoprune.evaluate.metrics import EXACT_MATCH, Metric
 from autoprune.evaluate.prefix import DensePrefix, Replayer
-from autoprune.evaluate.refusals import check_forcing, check_full_attention, check_greedy
+from autoprune.evaluate.refusals import check_greedy, forcing_error, why_unforced
 from autoprune.evaluate.regroup import Regrouping
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.sharing import Sharing
+from autoprune.evaluate.stepwise import SteppedBatch, stepped_answers, stepped_batch
 from autoprune.evaluate.trie import tree
 from autoprune.evaluate.walk import Walk
 from autoprune.models.loading import LoadedModel
@@ -25,6 +28,8 @@ from autoprune.pricing.tokens import PromptCounts
 from autoprune.runtime import ScoreKey
 from autoprune.schedule import Criterion, Reads, Schedule
 
+Progress = Callable[[int, int], None]
+"""Called with (samples done, samples)."""
 _DENSE = Schedule()
 _OPEN_ROWS = 64  # unfinished answers that are decoded on together
 _SHARED_SHARE = 2  # passes that candidates share may hold one part in so many of the memory for recordings
@@ -37,7 +42,8 @@ class Evaluator:
     One dense pass per batch is recorded; a candidate runs only the layers from its first stage on, with the dense
     model's greedy answer as the continuation. Where its arg-max agrees with that answer to the end, that is the
     candidate's answer too; else greedy decoding goes on from the first mismatch. So the verdicts are those of
-    ``generate()``.
+    ``generate()``. Where one pass over prompt and answer does not give what ``generate()`` sees, schedules are scored
+    by ``generate()`` itself, which takes far longer.
 
     Args:
         loaded: The model.
@@ -51,7 +57,7 @@ class Evaluator:
         metric: Judges the answers.
 
     Attributes:
-        sharing: Work on candidates so far, and how much of it was shared.
+        sharing: Work on candidates so far, and how much of it was shared; none where it generates.
 
     Raises:
         DataError: the arguments do not fit the data.
@@ -78,45 +84,58 @@ class Evaluator:
         if sorted(self.order) != list(range(len(data))):
             raise DataError(f"must hold each of 0 to {len(data) - 1} once", field="order", value=len(self.order))
         check_greedy(loaded.model.generation_config)
-        check_full_attention(loaded)
         self._loaded, self._data = loaded, data
         self._batch_size, self._max_new_tokens = batch_size, max_new_tokens
         self._keys = _score_keys(loaded, criteria)
         self._cache_bytes = cache_bytes
         self._metric = metric
         self._pricer = Pricer(loaded.config, loaded.model.dtype.itemsize)
+        self._unforced = why_unforced(loaded.config)
         self._batches: list[RecordedBatch] = []
+        self._stepped: list[SteppedBatch] = []
         self._regrouping = Regrouping((), batch_size)
         self._used: OrderedDict[int, RecordedBatch] = OrderedDict()  # least recently used first
 
-    def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
+    def prepare(self, progress: Progress | None = None) -> None:
         """Answers every sample with the dense model and records its pass; done once, called by the other methods.
 
         Args:
             progress: Called with (samples done, samples).
         """
-        if self._batches:
+        if self._prepared:
             return
-        batches: list[RecordedBatch] = []
-        for indices in plan_batches(self._loaded.processor, self._data, self.order, self._batch_size):
-            batches.append(self._recorded_batch(indices))
-            self._keep(batches[-1])
-            if progress is not None:
-                progress(sum(len(done.indices) for done in batches), len(self._data))
-        self._batches, self._regrouping = batches, Regrouping(batches, self._batch_size)
+        planned = plan_batches(self._loaded.processor, self._data, self.order, self._batch_size)
+        progress = progress or (lambda done, total: None)
+        if self._unforced is None:
+            self._batches = self._recorded(planned, progress)
+            self._regrouping = Regrouping(self._batches, self._batch_size)
+        if self._unforced is not None:
+            self._stepped = self._generated(planned, progress)
+
+    @property
+    def by_generating(self) -> str | None:
+        """Why schedules are scored by ``generate()``, and what that costs; None where answers are teacher-forced."""
+        self.prepare()
+        if self._unforced is None:
+            return None
+        steps = fmean(counts.new for counts in self.prompts)
+        return (
+            f"{self._unforced}, so schedules are scored by generating: for each row a prefill and {steps:.3g} decode "
+            "steps, once or twice, where teacher forcing takes a part of one forward pass"
+        )
 
     @property
     def near_ties(self) -> float:
         """Share of samples whose verdict may not repeat: a token of the dense answer wins by less than kernel noise."""
         self.prepare()
-        flags = [flag for batch in self._batches for flag in batch.near_ties]
+        flags = [flag for batch in self._prepared for flag in batch.near_ties]
         return sum(flags) / len(flags)
 
     @property
     def prompts(self) -> tuple[PromptCounts, ...]:
         """Token counts of each sample, as in the data."""
         self.prepare()
-        found = {i: counts for batch in self._batches for i, counts in zip(batch.indices, batch.counts, strict=True)}
+        found = {i: counts for batch in self._prepared for i, counts in zip(batch.indices, batch.counts, strict=True)}
         return tuple(found[i] for i in range(len(self._data)))
 
     def dense(self, indices: Sequence[int] | None = None) -> list[SampleResult]:
@@ -143,10 +162,19 @@ class Evaluator:
         outside = [index for index in wanted if not 0 <= index < len(self._data)]
         if outside:
             raise DataError(f"must be in 0 to {len(self._data) - 1}", field="indices", value=outside[0])
-        decoding = Decoding(self._loaded.model, self._max_new_tokens, _OPEN_ROWS, self._cache_bytes // _OPEN_SHARE)
         for schedule in schedules:
             schedule.check_model(self._loaded.config)
+        decoding = Decoding(self._loaded.model, self._max_new_tokens, _OPEN_ROWS, self._cache_bytes // _OPEN_SHARE)
         runs = [CandidateRun(schedule, self._pricer, decoding) for schedule in schedules]
+        if self._stepped:
+            self._generate(runs, schedules, wanted)
+        else:
+            self._replay(runs, schedules, wanted, decoding)
+        return [[run.results[index] for index in wanted] for run in runs]
+
+    def _replay(
+        self, runs: Sequence[CandidateRun], schedules: Sequence[Schedule], wanted: Sequence[int], decoding: Decoding
+    ) -> None:
         trees = tree(schedules)
         batches = self._regrouping.covering(wanted)
         with Replayer(self._loaded.model) as replayer:
@@ -156,24 +184,61 @@ class Evaluator:
                 self.sharing += walk.sharing
                 self._keep(batch)
         decoding.finish()
-        return [[run.results[index] for index in wanted] for run in runs]
+
+    def _generate(self, runs: Sequence[CandidateRun], schedules: Sequence[Schedule], wanted: Collection[int]) -> None:
+        for batch in self._stepped:
+            if set(wanted).isdisjoint(batch.indices):
+                continue
+            for run, schedule in zip(runs, schedules, strict=True):
+                if all(stage.keep.ratio == 1.0 for stage in schedule.stages):
+                    run.add_dense(batch)
+                else:
+                    run.store(batch, *stepped_answers(self._loaded, batch, schedule, self._max_new_tokens))
+
+    @property
+    def _prepared(self) -> Sequence[PreparedBatch[Any]]:
+        return self._batches or self._stepped
+
+    def _recorded(
+        self, planned: Sequence[tuple[int, ...]], progress: Callable[[int, int], None]
+    ) -> list[RecordedBatch]:
+        """All batches with their recorded dense passes; none, and the reason noted, if a pass shows another answer."""
+        batches: list[RecordedBatch] = []
+        for indices in planned:
+            batch = self._recorded_batch(indices)
+            if batch.reference is not None:
+                logits = batch.dense_pass.logits[batch.forced.valid]
+                self._unforced = forcing_error(logits, batch.reference.log_probabilities)
+            if self._unforced is not None:
+                self._used.clear()
+                return []
+            batches.append(batch)
+            self._keep(batch)
+            progress(sum(len(done.indices) for done in batches), len(self._data))
+        return batches
+
+    def _generated(
+        self, planned: Sequence[tuple[int, ...]], progress: Callable[[int, int], None]
+    ) -> list[SteppedBatch]:
+        batches: list[SteppedBatch] = []
+        for indices in planned:
+            batches.append(stepped_batch(self._loaded, self._data, indices, self._max_new_tokens, self._metric))
+            progress(sum(len(done.indices) for done in batches), len(self._data))
+        return batches
 
     def _recorded_batch(self, indices: Sequence[int]) -> RecordedBatch:
         model = self._loaded.model
         # Scores of the vision tower are read while it runs, so then the recorded pass encodes the images once more.
         watched = any(criterion.reads is Reads.TOWER for _, criterion in self._keys)
         with nullcontext() if watched else shared_features(model):
-            batch = PreparedBatch.prepare(
+            return PreparedBatch.prepare(
                 self._loaded,
                 self._data,
                 indices,
                 self._max_new_tokens,
-                dense_pass=lambda forced: DensePrefix.of(model, forced, self._keys),
+                dense_pass=lambda _, forced: DensePrefix.of(model, forced, self._keys),
                 metric=self._metric,
             )
-        if batch.reference is not None:
-            check_forcing(model, batch.dense_pass.logits[batch.forced.valid], batch.reference.log_probabilities)
-        return batch
 
     def _keep(self, batch: RecordedBatch) -> None:
         """Notes that a batch was used, and drops the recordings used longest ago while they hold too much memory."""

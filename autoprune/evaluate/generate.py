@@ -5,6 +5,7 @@ It shares no replay and no cache with the evaluator, whose results are checked a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -74,7 +75,7 @@ class _PlainPass:
     visual_mask: Tensor
 
 
-def _dense_pass(model: Any, forced: Forced) -> _PlainPass:
+def _dense_pass(model: Any, inputs: Mapping[str, Any], forced: Forced) -> _PlainPass:
     with record(model, ()) as recording, recording.prompt(forced.ends):
         logits = _forward(model, forced)
     return _PlainPass(logits, recording.visual_mask)

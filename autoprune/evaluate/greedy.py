@@ -61,18 +61,7 @@ def generate_greedy(model: Any, inputs: Mapping[str, Any], max_new_tokens: int, 
         ModelError: the model's own `generate` ignores logits processors.
     """
     watch = _BestTokens()
-    with torch.no_grad():
-        sequences = model.generate(
-            **inputs,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            pad_token_id=padding,
-            logits_processor=LogitsProcessorList([watch]),
-        )
+    sequences = run_generate(model, inputs, max_new_tokens, padding, watch)
     if not watch.best:
         raise ModelError(
             "its own generate() ignores logits processors, so that its answers cannot be followed",
@@ -85,6 +74,25 @@ def generate_greedy(model: Any, inputs: Mapping[str, Any], max_new_tokens: int, 
     tokens = [_until_end(row, ends) for row in sequences[:, prompt:].tolist()]
     best = torch.stack(watch.best, 1).tolist()
     return GreedyAnswers(tokens, [row[: len(answer)] for row, answer in zip(best, tokens, strict=True)])
+
+
+def run_generate(
+    model: Any, inputs: Mapping[str, Any], max_new_tokens: int, padding: int, processor: LogitsProcessor
+) -> Tensor:
+    """Ids from the model's own ``generate``, without sampling or beams; `processor` sees the logits of each step."""
+    with torch.no_grad():
+        sequences: Tensor = model.generate(
+            **inputs,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            pad_token_id=padding,
+            logits_processor=LogitsProcessorList([processor]),
+        )
+    return sequences
 
 
 def reference_answers(model: Any, inputs: Mapping[str, Any], max_new_tokens: int, padding: int) -> GreedyAnswers:

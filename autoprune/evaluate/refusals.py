@@ -1,4 +1,4 @@
-"""Refusals of models whose answers cannot be checked by teacher forcing; each names the setting or structure."""
+"""Models whose answers teacher forcing cannot check, and settings that are refused; each is named."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from autoprune.errors import ModelError
-from autoprune.models.loading import LoadedModel
 
 # Settings of a generation config that change logits, with the values that leave them alone.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -48,46 +47,33 @@ def check_greedy(generation_config: Any) -> None:
             )
 
 
-def check_full_attention(loaded: LoadedModel) -> None:
-    """Refuses a model with layers that do not attend to all tokens.
+def why_unforced(config: Any) -> str | None:
+    """Why answers of a model cannot be checked by teacher forcing, as far as its config says; None if nothing does.
 
     Rejected tokens of the dense answer would push others out of a sliding window, or stay in a recurrent state.
 
-    Raises:
-        ModelError: naming the text model.
+    Args:
+        config: The whole model's config (transformers).
     """
-    text = loaded.config.get_text_config(decoder=True)
+    text = config.get_text_config(decoder=True)
     kinds = set(getattr(text, "layer_types", None) or ())
     windowed = not kinds and getattr(text, "sliding_window", None)
     if windowed or kinds - {"full_attention"}:
-        raise ModelError(
-            "layers without full attention cannot be scored by teacher forcing: a rejected token would still count",
-            field="model",
-            value=text.model_type,
-            remedy="score schedules on it with generate_and_score",
-        )
+        return "it has layers without full attention, in which a rejected token would still count"
+    return None
 
 
-def check_forcing(model: Any, logits: Tensor, generated: Sequence[Sequence[float]]) -> None:
-    """Refuses a model that reads a prompt differently when an answer follows it.
+def forcing_error(logits: Tensor, generated: Sequence[Sequence[float]]) -> str | None:
+    """What one pass over prompts and answers gives that `generate` did not see; None if they agree.
 
     Args:
-        model: The model.
         logits: [tokens, vocabulary], one pass over prompts and answers, at the columns that predict the answers.
         generated: Log-probability of each token of each answer as `generate` saw it, in nats.
-
-    Raises:
-        ModelError: the pass does not give the probabilities that `generate` saw.
     """
     best = logits.float().log_softmax(-1).amax(-1).cpu()
     seen = torch.tensor([value for row in generated for value in row])
     difference = (best - seen).abs()
     exact = logits.dtype == torch.float32
     if (exact and float(difference.max()) > 1e-2) or float(difference.mean()) > 0.1:
-        raise ModelError(
-            f"one pass over prompt and answer differs from generate() by {float(difference.max()):.2g} nats, so "
-            "answers cannot be checked by teacher forcing",
-            field="model",
-            value=type(model).__name__,
-            remedy="score schedules on it with generate_and_score",
-        )
+        return f"one pass over prompt and answer differs from generate() by {float(difference.max()):.2g} nats"
+    return None

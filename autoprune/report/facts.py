@@ -43,6 +43,7 @@ def facts(front: FrontFile) -> list[tuple[str, str]]:
         ("Latency", _latency(front)),
         ("Trials", ", ".join(f"{n} {_STATES.get(state, state.lower())}" for state, n in study.counts.items() if n)),
         ("Near ties", _near_ties(study.near_ties)),
+        ("Scoring", study.by_generating),
         ("Duration", _duration(study)),
         ("Model", _pairs(known)),
         ("Hardware", _pairs(study.hardware)),

@@ -24,7 +24,7 @@ from autoprune.search.trials import candidate_of, is_distinct, measured_of, sche
 from autoprune.search.verdicts import RowVerdicts
 from autoprune.search.workers.protocol import Split
 
-_SHOWN_DETAILS = ("visual_tokens", "text_tokens", "near_ties", "metric")
+_SHOWN_DETAILS = ("visual_tokens", "text_tokens", "near_ties", "by_generating", "metric")
 
 
 def assemble(study: Study, trials: Sequence[FrozenTrial], measured: Measurements, run: RunFacts) -> FrontFile:

@@ -87,6 +87,8 @@ def run_study(
         stack.callback(executor.close)
         study = Study(spec, inputs, executor.start())
         trials.check_model(study.facts.fingerprint)
+        if "by_generating" in study.facts.details:
+            on_event(Event("warning", study.facts.details["by_generating"]))
         for what, why in study.scope.left_out:
             on_event(Event("warning", f"{what} is left out: {why}"))
         collector = Collector(study, executor, ledger, on_event, stop)

@@ -118,6 +118,7 @@ class StudyNotes(_Notes):
         within: Losses on calibration beyond this are of no interest: such points have no held-out figures.
         left_out: What the study did not look at, and why.
         stopped: Candidates that were not measured on all rows, by reason.
+        by_generating: Why schedules were scored by ``generate()``, and what that costs; None = teacher-forced.
         costs: What each phase of the study cost.
         hit_rate: Share of the layers' work on candidates that was taken from another candidate or from dense.
     """
@@ -133,6 +134,7 @@ class StudyNotes(_Notes):
     convention: str | None = None
     metric: dict[str, Any] | None = None
     near_ties: float | None = None
+    by_generating: str | None = None
     visual_tokens: float | None = None
     text_tokens: float | None = None
     seconds: float | None = None

@@ -129,6 +129,8 @@ def transfer_schedule(
     evaluator = Evaluator(loaded, data, batch_size=batch_size, criteria=space.criteria, metric=metric)
     on_step(f"answering {len(data)} rows with the dense model")
     dense = evaluator.dense()
+    if evaluator.by_generating is not None:
+        on_step(evaluator.by_generating)
     on_step("measuring the schedule at the same relative depth")
     start = _OnRows(mapped, evaluator.evaluate(mapped))
     end, tried, steps = _walked(evaluator, space, start, tries, np.random.default_rng(seed), on_step)

@@ -338,23 +338,3 @@ def test_a_dense_model_that_answers_with_images_is_refused(loaded, data):
     babbling = dataclasses.replace(loaded, model=model)
     with pytest.raises(ModelError, match="placeholder"):
         Evaluator(babbling, data, max_new_tokens=LENGTH).prepare()
-
-
-def test_layers_with_a_window_are_refused(loaded, data):
-    text = loaded.config.text_config
-    text.sliding_window = 16
-    try:
-        with pytest.raises(ModelError, match="full attention"):
-            Evaluator(loaded, data)
-    finally:
-        del text.sliding_window
-
-
-def test_a_model_that_reads_prompts_differently_when_an_answer_follows_is_refused(loaded, data):
-    head = loaded.model.lm_head
-    handle = head.register_forward_hook(lambda module, args, out: out if out.shape[1] > 1 else 1.5 * out)
-    try:
-        with pytest.raises(ModelError, match="teacher forcing"):
-            Evaluator(loaded, data, max_new_tokens=LENGTH).prepare()
-    finally:
-        handle.remove()

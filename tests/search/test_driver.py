@@ -20,6 +20,7 @@ from support.trials import assert_all_ended, ended_twice, stored
 from autoprune import presets
 from autoprune.errors import AutopruneError, DataError, EvaluationError, StudyError
 from autoprune.report.export import select_point
+from autoprune.report.facts import facts
 from autoprune.schedule import AttentionCriterion, Keep, Schedule, Stage
 from autoprune.search.driver import RunOutcome, run_study
 from autoprune.search.spec import StudySpec
@@ -495,3 +496,19 @@ def test_ctrl_c_before_anything_is_known_ends_like_ctrl_c(tmp_path: Path) -> Non
 
     with pytest.raises(KeyboardInterrupt):
         run_study(tiny_spec(tmp_path), on_event=listen, backend=BACKEND)
+
+
+def test_a_study_that_scores_by_generating_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = fake_backend.FakeEngine.facts
+    reason = "its answers cannot be forced, so schedules are scored by generating"
+
+    def generating(engine: fake_backend.FakeEngine) -> Any:
+        found = known(engine)
+        return dataclasses.replace(found, details={**found.details, "by_generating": reason})
+
+    monkeypatch.setattr(fake_backend.FakeEngine, "facts", generating)
+    events: list[Event] = []
+    outcome = run(tiny_spec(tmp_path, search={"trials": 2}), events)
+    assert [event.message for event in events if event.kind == "warning"] == [reason]
+    assert outcome.front.study.by_generating == reason
+    assert ("Scoring", reason) in facts(outcome.front)

@@ -101,6 +101,8 @@ class ModelEngine:
         if model.device.type == "cuda":
             details["gpu"] = gpu_name(model.device)
         details["near_ties"] = self._evaluator.near_ties
+        if self._evaluator.by_generating is not None:
+            details["by_generating"] = self._evaluator.by_generating
         details |= self._token_counts()
         version = f"{measuring_version(self._metric)}/{BATCH_SIZE}/{MAX_NEW_TOKENS}"
         return EngineFacts(

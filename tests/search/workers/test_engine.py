@@ -106,3 +106,11 @@ def test_bad_rows_are_named(spec: StudySpec) -> None:
     section = spec.data.calibration.model_copy(update={"path": str(bad)})
     with pytest.raises(DataError, match=r"missing\.png"):
         read_inputs(spec.model_copy(update={"data": spec.data.model_copy(update={"calibration": section})}))
+
+
+def test_the_facts_say_that_schedules_are_scored_by_generating(
+    spec: StudySpec, engine: ModelEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "by_generating" not in engine.facts().details
+    monkeypatch.setattr("autoprune.evaluate.evaluator.why_unforced", lambda config: "for a test")
+    assert open_engine(spec).facts().details["by_generating"].startswith("for a test, so schedules are scored by")
