@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from autoprune.errors import AutopruneError
+from autoprune.models.vision import import_failure
 
 if TYPE_CHECKING:
     from autoprune.search.front import FrontFile
@@ -65,8 +65,7 @@ def calibrate(
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("autoprune"):
             raise
-        message = f"calibrate needs the package {error.name}"
-        raise AutopruneError(message, remedy="pip install 'autoprune[search]'") from None
+        raise import_failure(error, "search") from error
     given = spec.model_dump(mode="json") if isinstance(spec, StudySpec) else spec
     study = StudySpec.load(given, output=output, workers=workers)
     outcome = run_study(study)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from autoprune.errors import AutopruneError, StorageError
+from autoprune.models.vision import import_failure
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -53,7 +54,7 @@ def _explained(error: Exception, command: str) -> tuple[AutopruneError, int]:
     if isinstance(error, typer.TyperException):
         return _usage_error(error, command), BAD_INPUT
     if isinstance(error, ModuleNotFoundError):
-        return AutopruneError(f"needs the package {error.name}", remedy="pip install 'autoprune[all]'"), FAILED
+        return import_failure(error, "all"), FAILED
     if isinstance(error, OSError) and error.filename:
         text = f"{error.strerror}: {error.filename}"
         return AutopruneError(text, remedy="check that the path exists and can be written, and the space left"), FAILED

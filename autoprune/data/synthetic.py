@@ -20,7 +20,8 @@ def synthetic_sample(config: Any, question: str = "What is in the image?", image
         question: The text.
         images: How many; no two are the same.
     """
-    side = int(getattr(getattr(config, "vision_config", None), "image_size", None) or 224)
+    size = getattr(getattr(config, "vision_config", None), "image_size", None) or 224
+    side = size if isinstance(size, int) else max(size)  # some towers name height and width
     made = tuple(_noise(side, seed) for seed in range(images))
     return Sample("synthetic", question, made, (), None, None, None, "synthetic")
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import AutoProcessor
 
 from autoprune.data.rows import Sample
 from autoprune.doctor.outcomes import allowed, distance, rounding
@@ -22,6 +21,7 @@ from autoprune.doctor.reference import MaskedReference
 from autoprune.doctor.runs import DictatedRun, available_kernels, current_kernel, greedy_answer, kernel, run
 from autoprune.errors import DataError
 from autoprune.models.loading import LoadedModel
+from autoprune.models.processors import load_processor
 from autoprune.models.random_init import random_model
 from autoprune.runtime import apply
 from autoprune.runtime.decoder import decoder_layers, find_decoder
@@ -203,7 +203,7 @@ def random_model_under_test(path: str | Path, config: Any, samples: Sequence[Sam
         DataError: there are samples and no processor, or it refuses them.
         ModelError: the model cannot be built, or its structure is not supported.
     """
-    processor = _processor(path)
+    processor = _processor(path, config)
     if processor is None and samples:
         raise DataError("needs a processor beside the config", field="--data", remedy="leave --data out")
     model = random_model(config)
@@ -211,11 +211,11 @@ def random_model_under_test(path: str | Path, config: Any, samples: Sequence[Sam
     return ModelUnderTest(model, prompts, reserved_ids(model, processor))
 
 
-def _processor(path: str | Path) -> Any:
+def _processor(path: str | Path, config: Any) -> Any:
     """The processor, if one for images is there."""
     folder = Path(path).parent if Path(path).is_file() else path
     try:
-        processor: Any = AutoProcessor.from_pretrained(folder)
+        processor = load_processor(folder, config)
     except (OSError, ValueError, KeyError, ImportError, TypeError):  # each is some library's way to say: not there
         return None
     return processor if hasattr(processor, "image_processor") else None

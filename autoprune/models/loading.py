@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText
 
 from autoprune.errors import ModelError
+from autoprune.models.processors import load_processor
+from autoprune.models.vision import remedy
 from autoprune.schedule import ModelIdentity
 
 _FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
@@ -72,13 +74,14 @@ def load_model(
     options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     try:
         model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options)
-        processor: Any = AutoProcessor.from_pretrained(folder, **options)
+        processor = load_processor(folder, model.config, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise ModelError(
             f"cannot be loaded: {' '.join(str(error).split())[:300]}",
             field="model.path",
             value=str(path),
-            remedy="give an image-text-to-text model of transformers with its processor beside the weights",
+            remedy=remedy(error)
+            or "give an image-text-to-text model of transformers with its processor beside the weights",
         ) from error
     model = model.to(place).eval().requires_grad_(False)
     return LoadedModel(model, processor, str(path), _fingerprint(folder, model), model.config)

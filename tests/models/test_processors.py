@@ -1,0 +1,53 @@
+"""Processors as they load with and without torchvision, and errors that name the extra `vision`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support.checkpoints import CHECKPOINTS
+from support.checkpoints.rows import save_rows
+from transformers.utils import is_torchvision_available
+
+from autoprune.data.samples import load_samples
+from autoprune.errors import ModelError
+from autoprune.evaluate.encoding import encode
+from autoprune.models import loading
+from autoprune.models.loading import load_model
+from autoprune.models.vision import import_failure, remedy
+
+VIDEOS = [name for name, checkpoint in CHECKPOINTS.items() if checkpoint.videos is not None]
+
+
+@pytest.mark.skipif(is_torchvision_available(), reason="torchvision is installed")
+@pytest.mark.parametrize("name", VIDEOS)
+def test_without_torchvision_a_processor_takes_images_and_no_videos(name, tmp_path):
+    processor = load_model(CHECKPOINTS[name].save(tmp_path)).processor
+    inputs = encode(processor, load_samples(save_rows(tmp_path, "rows", seed=0)))
+    assert isinstance(inputs["pixel_values"], torch.Tensor)
+    assert not hasattr(processor, "video_processor")
+
+
+@pytest.mark.parametrize("package", ["torchvision", "num2words"])
+def test_a_missing_package_of_the_processor_is_named_with_its_extra(package, model_folder, monkeypatch):
+    def refuses(*args, **options):
+        raise ImportError(f"The processor needs the `{package}` library but it was not found")
+
+    monkeypatch.setattr(loading, "load_processor", refuses)
+    with pytest.raises(ModelError, match=rf"{package}.*autoprune\[vision\]"):
+        load_model(model_folder)
+
+
+def test_a_torchvision_that_does_not_fit_is_said_with_the_build_that_does(monkeypatch):
+    monkeypatch.setattr("autoprune.models.vision.version", lambda package: "2.13.0+cpu")
+    error = ModuleNotFoundError("Could not import module 'AutoProcessor'.")
+    error.__cause__ = RuntimeError("operator torchvision::nms does not exist")
+    said = str(import_failure(error, "all"))
+    assert "torchvision::nms" in said
+    assert "torchvision 0.28" in said
+    assert "torch 2.13.0+cpu" in said
+
+
+def test_other_errors_are_not_blamed_on_torchvision():
+    assert remedy(ImportError("needs timm")) is None
+    missing = str(import_failure(ModuleNotFoundError("No module named 'optuna'", name="optuna"), "search"))
+    assert missing == "needs the package optuna; pip install 'autoprune[search]'"
