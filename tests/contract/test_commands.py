@@ -35,6 +35,7 @@ def test_every_command(name, command, tmp_path):
         "name": name,
         "model": {"path": str(model)},
         "data": {"calibration": {"path": str(rows)}, "validation": {"path": str(held_out)}},
+        "baselines": ["fastv", "vtw"],
         "search": {"trials": 6},
         "workers": {"count": 0},
         "output": str(tmp_path / "run"),
@@ -54,6 +55,8 @@ def test_every_command(name, command, tmp_path):
     command("bench", model, schedule, "--visual-tokens", 24, "--new-tokens", 2, "--repeats", 1, "--warmup", 0)
     command("sweep", model, "--data", rows, "-o", tmp_path / "vtw.json")
     command("flow", model, "--data", rows)
-    command("codebook", model, "--data", rows, "-o", tmp_path / "codebook.safetensors", "--probes", 16, "--clusters", 4)
+    command(
+        "codebook", model, "--data", rows, "-o", tmp_path / "codebook.safetensors", "--variant", "paper", "--probes", 16
+    )
     command("ablate", model, "--data", rows, "-o", tmp_path / "ablation.html", "--k1", 1, "--k2", 3)
     command("fitprune", model, "--data", rows, "-o", tmp_path / "fitprune.json", "--budget", 0.8)

@@ -16,3 +16,8 @@ def test_images_are_of_the_towers_size_all_different_and_always_the_same():
 
 def test_a_tower_that_names_no_size_gets_the_usual_one():
     assert synthetic_sample(SimpleNamespace()).images[0].size == (224, 224)
+
+
+def test_a_tower_that_names_height_and_width_gets_an_image_of_the_larger():
+    config = SimpleNamespace(vision_config=SimpleNamespace(image_size=[32, 48]))
+    assert synthetic_sample(config).images[0].size == (48, 48)
