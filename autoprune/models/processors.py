@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import AutoProcessor, ProcessorMixin
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
-from transformers.utils import is_torchvision_available
+from transformers.utils.import_utils import is_torchvision_available
 
 _VIDEOS = "video_processor"
 
@@ -26,7 +26,7 @@ def load_processor(folder: str | Path, config: Any, **options: Any) -> Any:
     Raises:
         OSError, ValueError, ImportError: as transformers raises them.
     """
-    kind = None if is_torchvision_available() else PROCESSOR_MAPPING.get(type(config), None)
+    kind: Any = None if is_torchvision_available() else PROCESSOR_MAPPING.get(type(config), None)
     if kind is None or _VIDEOS not in kind.get_attributes():
         return AutoProcessor.from_pretrained(folder, **options)
     return _without_videos(kind).from_pretrained(folder, **options)
