@@ -1,9 +1,9 @@
-"""Metrics: exact match under the VQA normalisation, metrics of other packages, and distances of distributions."""
+"""Metrics by name, those of other packages among them, and distances of distributions."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Sequence
+import difflib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from autoprune.errors import EvaluationError, StudyError
+from autoprune.evaluate.answers import anls, exact_match, relaxed_accuracy, token_f1, vqa_accuracy
 from autoprune.evaluate.objectives import TABLE, Direction
 from autoprune.schedule.plugins import Plugin, load_plugin, plugin_names
 
@@ -20,41 +21,6 @@ VERSION = 1
 """Raised whenever a metric gives another number for the same answer, so that stored results are not mixed."""
 
 _LONGEST_NAME = 40  # a column of the ledger holds name, version and how batches were made
-_NUMBER_WORDS = "zero one two three four five six seven eight nine ten"
-_NUMBERS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS.split())} | {"none": "0"}
-_ARTICLES = frozenset({"a", "an", "the"})
-# Only forms that are no words of their own without the apostrophe ("well" and "were" stay what they are).
-_APOSTROPHES = """
-    ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how's i'd've
-    i'm i've isn't it'd it'll ma'am might've mightn't must've mustn't needn't o'clock oughtn't shan't she's
-    should've shouldn't somebody's someone's something's that's there'd there're there's they'd they'll they're
-    they've 'twas wasn't we've weren't what'll what're what's what've when's where'd where's where've who'd
-    who'll who's who've why'll why're why's won't would've wouldn't y'all you'd you'll you're you've
-"""
-_CONTRACTIONS = {form.replace("'", ""): form for form in _APOSTROPHES.split()}
-_THOUSANDS = re.compile(r"(?<=\d),(?=\d)")
-_PERIOD = re.compile(r"\.(?!\d)")
-_PUNCTUATION = re.compile(r"[;/\[\]\"{}()=+\\_\-<>@`,?!|]")
-
-
-def normalize_answer(text: str) -> str:
-    """Brings an answer to the form in which VQA answers are compared (VQA challenge evaluation, Antol et al. 2015).
-
-    Lower case, one space between words; punctuation removed (a decimal point, an apostrophe and a colon stay); number
-    words up to ten as digits; articles dropped; lost apostrophes of contractions put back.
-    """
-    text = _THOUSANDS.sub("", text.lower())
-    text = _PERIOD.sub("", text)
-    # Inside a word a mark separates two words, at its edge it is only removed; both end as the same words here.
-    words = _PUNCTUATION.sub(" ", text).split()
-    words = [_NUMBERS.get(word, word) for word in words if word not in _ARTICLES]
-    return " ".join(_CONTRACTIONS.get(word, word) for word in words)
-
-
-def exact_match(text: str, answers: Iterable[str]) -> float:
-    """1.0 if the normalised text is one of the normalised accepted answers, else 0.0."""
-    normal = normalize_answer(text)
-    return float(any(normal == normalize_answer(answer) for answer in answers))
 
 
 @dataclass(frozen=True)
@@ -62,11 +28,11 @@ class Metric:
     """A metric: judges an answer against the accepted ones; rows with choices are judged by the choice alone.
 
     Attributes:
-        name: ``exact_match``, or ``vendor/name`` of another package.
+        name: One of `METRICS`, or ``vendor/name`` of another package.
         version: Raised by its author whenever the same answer would be judged differently.
         direction: ``minimize`` for an error: it counts as 1 - value, so that accuracy and drops mean the same for all.
         function: Pure, ``(text, answers) -> float in [0, 1]``.
-        requires: The distribution that brings it, such as ``vendor-package>=1.2``; empty for the built-in metric.
+        requires: The distribution that brings it, such as ``vendor-package>=1.2``; empty for a built-in metric.
     """
 
     name: str
@@ -90,30 +56,43 @@ class Metric:
 
     @property
     def evidence(self) -> dict[str, Any]:
-        """What a schedule notes about it; empty for the built-in metric."""
+        """What a schedule notes about it; empty for exact match, the metric of schedules without a note."""
         if self == EXACT_MATCH:
             return {}
         return {"metric": {"name": self.name, "version": self.version, "requires": self.requires}}
 
 
 EXACT_MATCH = Metric("exact_match", VERSION, "maximize", exact_match)
+METRICS = {
+    metric.name: metric
+    for metric in (
+        EXACT_MATCH,
+        Metric("vqa", 1, "maximize", vqa_accuracy),
+        Metric("anls", 1, "maximize", anls),
+        Metric("relaxed_accuracy", 1, "maximize", relaxed_accuracy),
+        Metric("token_f1", 1, "maximize", token_f1),
+    )
+}
+"""The built-in metrics, by name."""
 
 
 def load_metric(name: str, requires: str = "") -> Metric:
     """The metric of this name.
 
     Args:
-        name: ``exact_match``, or ``vendor/name`` of an installed package.
+        name: One of `METRICS`, or ``vendor/name`` of an installed package.
         requires: The distribution that brings it, where that is known.
 
     Raises:
         StudyError: no installed package brings it, several do, or it is not what a metric must be.
     """
-    if name == EXACT_MATCH.name:
-        return EXACT_MATCH
+    if name in METRICS:
+        return METRICS[name]
     if "/" not in name:
-        known = ", ".join([EXACT_MATCH.name, *plugin_names(GROUP)])
-        remedy = f"use {known}, or vendor/name of an installed package"
+        known = [*METRICS, *plugin_names(GROUP)]
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        remedy = f"{hint}use {', '.join(known)}, or vendor/name of an installed package"
         raise StudyError("no such metric", field="metric", value=name, remedy=remedy)
     plugin = load_plugin(GROUP, name, requires, "metric", StudyError)
     return _metric(plugin, name)
@@ -143,7 +122,7 @@ def evidence_metric(evidence: dict[str, Any]) -> Metric:
 def measuring_version(metric: Metric) -> str:
     """Version of what results depend on besides model, data and schedule; part of every address in the ledger.
 
-    ``1`` for the built-in metric and a table without raised versions: the addresses of every study before plug-ins.
+    ``1`` for exact match and a table without raised versions: the addresses of every study before plug-ins.
     """
     raised = [f"{row.name}@{row.version}" for row in TABLE if row.version > 1]
     return "+".join([str(VERSION), *raised, *([] if metric == EXACT_MATCH else [f"{metric.name}@{metric.version}"])])

@@ -66,7 +66,7 @@ class StudySpec(StudySection):
     """A study file (contract of its keys and defaults). Paths are absolute once it is loaded.
 
     Attributes:
-        metric: Judges answers: ``exact_match``, or ``vendor/name`` of an installed package.
+        metric: Judges answers: a name of `METRICS`, or ``vendor/name`` of an installed package.
         baselines: ``all`` = the presets that the model can run; or preset names (mapped to the model's depth) and
             schedule files, those of other models mapped by relative depth.
         storage: Database URL; None = a SQLite file in `output`.

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoprune.data.rows import Sample
+from autoprune.evaluate.answers import exact_match
 from autoprune.evaluate.encoding import choice_tokens, following_tokens, to_device
 from autoprune.evaluate.greedy import end_tokens, padding_token, reference_answers
-from autoprune.evaluate.metrics import exact_match
 from autoprune.models.loading import LoadedModel
 
 
