@@ -48,9 +48,9 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Save one point of a front as a schedule: the cheapest within a loss, the best within a budget, or a trial."""
-    from autoprune.evaluate.objectives import FLOPS
+    from autoprune.evaluate.objectives import FLOPS, FLOPS_END_TO_END
     from autoprune.report.exported import claim_of, export_notes, exported
-    from autoprune.report.reading import flops_of
+    from autoprune.report.reading import flops_of, held_out
     from autoprune.report.wishes import Wish
     from autoprune.search.front import FrontFile
 
@@ -71,7 +71,13 @@ def export(
     schedule.save(target)
     if as_json:
         point = claim.point
-        chosen = {"trial": point.trial, "name": point.name, FLOPS.figure: flops_of(point), "drop": claim.drop}
+        chosen = {
+            "trial": point.trial,
+            "name": point.name,
+            FLOPS.figure: flops_of(point),
+            FLOPS_END_TO_END.figure: held_out(point).flops_ratio_end_to_end,
+            "drop": claim.drop,
+        }
         emit(
             {
                 "written": str(target),
@@ -88,12 +94,13 @@ def export(
 
 
 def _show(front: FrontFile, claim: Claim) -> None:
-    from autoprune.report.reading import flops_of, point_name, quality_of
-    from autoprune.report.words import percent, stage_words
+    from autoprune.report.reading import flops_of, held_out, point_name, quality_of
+    from autoprune.report.words import percent, share_or_not_priced, stage_words
 
     console, quality = stdout(), quality_of(front)
     lost = f"{quality.unit.loss(claim.drop)} of {quality.label}"
     console.print(f"{point_name(claim.point)}: {percent(flops_of(claim.point))} of the prefill FLOPs, loses {lost}")
+    console.print(f"  FLOPs end to end: {share_or_not_priced(held_out(claim.point).flops_ratio_end_to_end)}")
     for line in _certainty(front, claim):
         console.print(f"  {line}")
     for stage in claim.point.schedule.stages:

@@ -22,12 +22,13 @@ def front_table(front: FrontFile) -> Table:
         everything,
         flops_of,
         height_of,
+        held_out,
         lacks_held_out,
         point_name,
         quality_of,
         worst_task,
     )
-    from autoprune.report.words import interval, milliseconds, percent, stage_short
+    from autoprune.report.words import UNPRICED, interval, milliseconds, percent, stage_short
 
     quality = quality_of(front)
     columns = ("FLOPs", quality.short.lower(), f"drop ({quality.unit.difference})", "worst task", "prefill")
@@ -60,6 +61,8 @@ def front_table(front: FrontFile) -> Table:
             "\n".join(map(stage_short, stages)) or "–",
             style="bold" if kind == "front" else None,
         )
-    if said := verdict_words(front):
-        rows.caption = f"published methods: {said}"
+    said = verdict_words(front)
+    unpriced = held_out(front.dense).flops_ratio_end_to_end is None
+    captions = [*([f"published methods: {said}"] if said else []), *([UNPRICED] if unpriced else [])]
+    rows.caption = "\n".join(captions) or None
     return rows

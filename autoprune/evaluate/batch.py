@@ -30,6 +30,7 @@ from autoprune.evaluate.verdicts import (
     sample_result,
     summed_log_probabilities,
 )
+from autoprune.evaluate.vision import VisionCounter, visual_sizes
 from autoprune.models.loading import LoadedModel
 from autoprune.pricing.cost import Pricer
 from autoprune.pricing.tokens import PromptCounts, count_prompts
@@ -65,6 +66,7 @@ class PreparedBatch(Generic[PassT]):
         continuations: Tokens that follow each prompt: the dense model's answer, or the choice of that row.
         forced: Prompts and continuations, laid out for teacher forcing.
         dense_pass: The dense pass over them.
+        vision_flops: FLOPs of vision tower and projector for each sample.
         reference_rows: For each sample, the row that holds its dense answer.
         dense: The dense model's answer to each sample.
         counts: Token counts of each sample.
@@ -79,6 +81,7 @@ class PreparedBatch(Generic[PassT]):
     continuations: list[list[int]]
     forced: Forced
     dense_pass: PassT
+    vision_flops: Sequence[int | None]
     tokenizer: Any
     metric: Metric
     reference_rows: list[int] = field(init=False)
@@ -98,6 +101,7 @@ class PreparedBatch(Generic[PassT]):
         indices: Sequence[int],
         max_new_tokens: int,
         dense_pass: Callable[[Mapping[str, Any], Forced], PassT],
+        vision: VisionCounter,
         metric: Metric,
     ) -> Self:
         """Samples encoded, answered by the dense model, and run through it once more with their answers.
@@ -108,6 +112,7 @@ class PreparedBatch(Generic[PassT]):
             indices: Their places in it.
             max_new_tokens: Longest answer.
             dense_pass: Runs the dense model on the batch: its encoded prompts, and them with their continuations.
+            vision: Counts what encoding the images costs.
             metric: Judges the answers.
 
         Raises:
@@ -133,6 +138,7 @@ class PreparedBatch(Generic[PassT]):
             continuations,
             forced,
             dense_pass(inputs, forced),
+            [vision.of(sample) for sample in samples],
             loaded.processor.tokenizer,
             metric,
         )
@@ -238,8 +244,8 @@ class PreparedBatch(Generic[PassT]):
             self.forced.inputs["attention_mask"][index],
             self.forced.ends[index],
             self.dense_pass.visual_mask[index],
-            [len(sample.images) for sample in self.samples],
             [len(self.continuations[row]) for row in self.reference_rows],
+            self.vision_flops,
         )
 
 
@@ -283,8 +289,7 @@ def prompt_lengths(processor: Any, samples: Sequence[Sample]) -> list[int]:
     lengths = []
     for sample in samples:
         text = len(processor.tokenizer(render(processor, sample))["input_ids"])
-        videos = tuple((len(video.frames), video.frames[0].size) for video in sample.videos)
-        sizes = (tuple(image.size for image in sample.images), videos)
+        sizes = visual_sizes(sample)
         if sizes not in visual:
             visual[sizes] = int(encode(processor, [sample])["input_ids"].shape[1]) - text
         lengths.append(text + visual[sizes])

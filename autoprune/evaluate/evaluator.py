@@ -21,6 +21,7 @@ from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.sharing import Sharing
 from autoprune.evaluate.stepwise import SteppedBatch, stepped_answers, stepped_batch
 from autoprune.evaluate.trie import tree
+from autoprune.evaluate.vision import VisionCounter
 from autoprune.evaluate.walk import Walk
 from autoprune.models.loading import LoadedModel
 from autoprune.pricing.cost import Pricer
@@ -91,6 +92,7 @@ class Evaluator:
         self._metric = metric
         self._pricer = Pricer(loaded.config, loaded.model.dtype.itemsize)
         self._unforced = why_unforced(loaded.config)
+        self._vision = VisionCounter(loaded)
         self._batches: list[RecordedBatch] = []
         self._stepped: list[SteppedBatch] = []
         self._regrouping = Regrouping((), batch_size)
@@ -222,7 +224,9 @@ class Evaluator:
     ) -> list[SteppedBatch]:
         batches: list[SteppedBatch] = []
         for indices in planned:
-            batches.append(stepped_batch(self._loaded, self._data, indices, self._max_new_tokens, self._metric))
+            batches.append(
+                stepped_batch(self._loaded, self._data, indices, self._max_new_tokens, self._vision, self._metric)
+            )
             progress(sum(len(done.indices) for done in batches), len(self._data))
         return batches
 
@@ -237,6 +241,7 @@ class Evaluator:
                 indices,
                 self._max_new_tokens,
                 dense_pass=lambda _, forced: DensePrefix.of(model, forced, self._keys),
+                vision=self._vision,
                 metric=self._metric,
             )
 

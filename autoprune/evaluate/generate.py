@@ -21,6 +21,7 @@ from autoprune.evaluate.metrics import EXACT_MATCH, Metric
 from autoprune.evaluate.refusals import check_greedy
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.verdicts import Answer, check_finite
+from autoprune.evaluate.vision import VisionCounter
 from autoprune.models.loading import LoadedModel
 from autoprune.pricing.cost import Pricer
 from autoprune.runtime import Patch, apply, record
@@ -55,9 +56,10 @@ def generate_and_score(
     """
     check_greedy(loaded.model.generation_config)
     pricer = Pricer(loaded.config, loaded.model.dtype.itemsize)
+    vision, dense_pass = VisionCounter(loaded), partial(_dense_pass, loaded.model)
     results: list[SampleResult] = []
     for indices in plan_batches(loaded.processor, data, range(len(data)), batch_size):
-        batch = PreparedBatch.prepare(loaded, data, indices, max_new_tokens, partial(_dense_pass, loaded.model), metric)
+        batch = PreparedBatch.prepare(loaded, data, indices, max_new_tokens, dense_pass, vision, metric)
         if schedule is None:
             results += batch.results(Schedule(), batch.dense, [[] for _ in indices], pricer)
             continue

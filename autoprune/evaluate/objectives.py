@@ -56,12 +56,17 @@ class Unit:
 SHARE = Unit(" %", "points", 100, 1)
 NATS = Unit("", "nats", 1, 3)
 
-Aggregate = Callable[[Sequence[Any], str], float]
+Aggregate = Callable[[Sequence[Any], str], float | None]
 
 
 def _ratio(results: Sequence[Any], name: str) -> float:
     """Sum over the samples, over the same sum of the dense model."""
     return float(sum(getattr(r, name) for r in results) / sum(getattr(r, f"{name}_dense") for r in results))
+
+
+def _ratio_if_known(results: Sequence[Any], name: str) -> float | None:
+    """`_ratio`; None if a sample has no value."""
+    return None if any(getattr(r, name) is None for r in results) else _ratio(results, name)
 
 
 def _mean(results: Sequence[Any], name: str) -> float:
@@ -111,8 +116,8 @@ class Objective:
         """Whether a larger value is better."""
         return self.direction == "maximize"
 
-    def of(self, results: Sequence[Any]) -> float:
-        """The figure of many results.
+    def known(self, results: Sequence[Any]) -> float | None:
+        """The figure of many results; None if some of them have no price.
 
         Raises:
             ValueError: it is a time, which results do not hold.
@@ -120,6 +125,17 @@ class Objective:
         if self.aggregate is None:
             raise ValueError(f"{self.name} is timed on a batch, results do not hold it")
         return self.aggregate(results, self.sample)
+
+    def of(self, results: Sequence[Any]) -> float:
+        """The figure of many results.
+
+        Raises:
+            ValueError: it is a time, which results do not hold, or has no price.
+        """
+        figure = self.known(results)
+        if figure is None:
+            raise ValueError(f"{self.name} is not priced for this model")
+        return figure
 
     def minimised(self, value: float) -> float:
         """The value with the sign that makes less better."""
@@ -132,8 +148,8 @@ class Objective:
 
 FLOPS = Objective("flops", "flops_ratio", "flops", "cost", "minimize", SHARE, _ratio, "prefill FLOPs", "FLOPs")
 FLOPS_END_TO_END = Objective(
-    "flops_end_to_end", "flops_ratio_end_to_end", "flops_end_to_end", "cost", "minimize", SHARE, _ratio,
-    "FLOPs end to end", "FLOPs end to end", searched=False,
+    "flops_end_to_end", "flops_ratio_end_to_end", "flops_end_to_end", "cost", "minimize", SHARE,
+    _ratio_if_known, "FLOPs end to end", "FLOPs end to end", version=2, searched=False,
 )  # fmt: skip
 LATENCY = Objective("latency", "", "", "cost", "minimize", SHARE, None, "prefill time", "Prefill")
 KV_BYTES = Objective("kv_bytes", "kv_ratio", "kv_bytes", "cost", "minimize", SHARE, _ratio, "KV cache", "KV cache")

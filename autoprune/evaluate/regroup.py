@@ -125,6 +125,7 @@ def joined(parts: Sequence[Part]) -> RecordedBatch | None:
         continuations=continuations,
         forced=forced,
         dense_pass=prefix,
+        vision_flops=[batch.vision_flops[place] for batch, places in parts for place in places],
         tokenizer=first.tokenizer,
         metric=first.metric,
     )

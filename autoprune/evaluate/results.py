@@ -29,7 +29,7 @@ class SampleResult:
         decided: Whether teacher forcing alone settled the answer; False if decoding had to continue.
         flops: Decoder layers over the prompt, plus scoring.
         flops_dense: The same of the dense model.
-        flops_end_to_end: `flops` plus vision tower, projector, head and generated tokens.
+        flops_end_to_end: `flops` plus vision tower, projector, head and generated tokens; None if not priced.
         flops_end_to_end_dense: The same of the dense model.
         kv_bytes: KV cache once the answer is generated.
         kv_bytes_dense: The same of the dense model.
@@ -46,8 +46,8 @@ class SampleResult:
     decided: bool
     flops: int
     flops_dense: int
-    flops_end_to_end: int
-    flops_end_to_end_dense: int
+    flops_end_to_end: int | None
+    flops_end_to_end_dense: int | None
     kv_bytes: int
     kv_bytes_dense: int
 
@@ -57,10 +57,10 @@ class _Part(BaseModel):
 
 
 class CostRatios(_Part):
-    """Cost of a schedule on a data set relative to dense: ratios of the sums over the samples."""
+    """Cost of a schedule on a data set relative to dense: ratios of the sums over the samples; None = not priced."""
 
     flops_ratio: float
-    flops_ratio_end_to_end: float
+    flops_ratio_end_to_end: float | None
     kv_ratio: float
 
 
@@ -121,7 +121,7 @@ def summarise(results: Sequence[SampleResult], dense: Sequence[SampleResult] = (
     if not results:
         raise ValueError("no results to summarise")
     lost = compare(dense, results) if dense else None
-    figures = {row.figure: row.of(results) for row in FIGURES}
+    figures = {row.figure: row.known(results) for row in FIGURES}
     tasks = {
         task: Quality.model_validate(
             {row.figure: row.of(own) for row in FIGURES if row.figure in Quality.model_fields}

@@ -20,6 +20,7 @@ from autoprune.evaluate.encoding import Forced
 from autoprune.evaluate.greedy import generate_greedy, padding_token, run_generate
 from autoprune.evaluate.metrics import Metric
 from autoprune.evaluate.verdicts import Answer, check_finite, first_mismatch
+from autoprune.evaluate.vision import VisionCounter
 from autoprune.models.loading import LoadedModel
 from autoprune.runtime import apply, record
 from autoprune.schedule import Schedule
@@ -43,7 +44,12 @@ SteppedBatch = PreparedBatch[SteppedPass]
 
 
 def stepped_batch(
-    loaded: LoadedModel, data: SampleSet, indices: tuple[int, ...], max_new_tokens: int, metric: Metric
+    loaded: LoadedModel,
+    data: SampleSet,
+    indices: tuple[int, ...],
+    max_new_tokens: int,
+    vision: VisionCounter,
+    metric: Metric,
 ) -> SteppedBatch:
     """Samples encoded, answered by the dense model, and its logits along the answers.
 
@@ -52,6 +58,7 @@ def stepped_batch(
         data: The set that the samples are taken from.
         indices: Their places in it.
         max_new_tokens: Longest answer.
+        vision: Counts what encoding the images costs.
         metric: Judges the answers.
 
     Raises:
@@ -64,7 +71,7 @@ def stepped_batch(
             logits = _stepped_logits(loaded, inputs, forced)
         return SteppedPass(logits, _laid_out(recording.visual_mask, inputs["attention_mask"], forced))
 
-    return PreparedBatch.prepare(loaded, data, indices, max_new_tokens, dense_pass, metric)
+    return PreparedBatch.prepare(loaded, data, indices, max_new_tokens, dense_pass, vision, metric)
 
 
 def stepped_answers(

@@ -1,7 +1,7 @@
 """Shapes of a model, read from its transformers config, as far as a price needs them.
 
 Only families whose structure is written down here are priced; their figures are checked against an operation counter.
-An unknown decoder is refused, an unknown vision tower is left out and named in `Architecture.unpriced`.
+An unknown decoder is refused; an unknown vision tower, named in `Architecture.unpriced`, has no price end to end.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Architecture:
         layers: The decoder layers, first to last.
         head_macs: The head on one row.
         vision: Tower and projector, or None.
-        unpriced: A sentence on what the model runs and these shapes leave out; empty if nothing.
+        unpriced: What part of the model has no price here; empty if none.
         dtype_bytes: Bytes of one number in the config's dtype, or None if the config names none.
     """
 
@@ -80,6 +80,12 @@ class Architecture:
     vision: VisionShape | None = None
     unpriced: str = ""
     dtype_bytes: int | None = None
+
+    def vision_flops(self, passes: int) -> int | None:
+        """FLOPs of tower and projector in some passes; None if they have no price."""
+        if passes and self.unpriced:
+            return None
+        return 2 * passes * (self.vision.tower_macs + self.vision.projector_macs) if self.vision else 0
 
     @classmethod
     def from_config(cls, config: PreTrainedConfig) -> Architecture:

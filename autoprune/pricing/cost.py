@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -22,8 +22,8 @@ _PRICES_KEPT = 2**14  # a schedule's samples are priced together
 CONVENTION = (
     "True FLOPs, 2 per multiply-add, of matrix products, convolutions and attention, n x n counted in full; norms, "
     "softmax, activations and rotary embedding are not counted. ratio: decoder layers over the whole prompt, text "
-    "included, plus scoring. ratio_end_to_end: adds vision tower (all its layers), projector, one head row and the "
-    "generated tokens."
+    "included, plus scoring. ratio_end_to_end: adds vision tower and projector, counted on the images themselves, one "
+    "head row and the generated tokens."
 )
 """What every `Cost` counts, as text."""
 
@@ -34,8 +34,8 @@ class Cost:
 
     Attributes:
         parts: FLOPs of the pruned run: `projections`, `attention` (QK^T and AV) and `feed_forward` of the decoder
-            layers in the prefill, `scoring`, `head` (one row), `vision_tower`, `projector`, `decode` (generated
-            tokens, head included).
+            layers in the prefill, `scoring`, `head` (one row), `decode` (generated tokens, head included), and
+            `vision` (tower and projector), which is missing where its cost is not known.
         parts_dense: The same of the dense run.
         kv_bytes: Key and value bytes of the cache after the prefill, and after the decode steps if there are any.
         kv_bytes_dense: The same of the dense run.
@@ -59,29 +59,29 @@ class Cost:
         return _decoder(self.parts_dense)
 
     @property
-    def end_to_end_flops(self) -> int:
-        """FLOPs of all parts."""
-        return sum(self.parts.values())
+    def end_to_end_flops(self) -> int | None:
+        """FLOPs of all parts; None if the vision part has no price."""
+        return _whole(self.parts)
 
     @property
-    def end_to_end_flops_dense(self) -> int:
-        """All parts of the dense run."""
-        return sum(self.parts_dense.values())
+    def end_to_end_flops_dense(self) -> int | None:
+        """All parts of the dense run; None if the vision part has no price."""
+        return _whole(self.parts_dense)
 
     @property
-    def flops(self) -> int:
+    def flops(self) -> int | None:
         """Everything that the run computes, as an operation counter sees it (= `end_to_end_flops`)."""
         return self.end_to_end_flops
 
     @property
-    def flops_dense(self) -> int:
+    def flops_dense(self) -> int | None:
         """`flops` of the dense run."""
         return self.end_to_end_flops_dense
 
     @property
-    def macs(self) -> int:
+    def macs(self) -> int | None:
         """Multiply-adds, half of `flops`."""
-        return self.flops // 2
+        return None if self.flops is None else self.flops // 2
 
     @property
     def ratio(self) -> float:
@@ -89,9 +89,13 @@ class Cost:
         return self.decoder_flops / self.decoder_flops_dense
 
     @property
-    def ratio_end_to_end(self) -> float:
-        """All parts, pruned / dense: adds tower, projector, one head row and the generated tokens."""
-        return self.end_to_end_flops / self.end_to_end_flops_dense
+    def ratio_end_to_end(self) -> float | None:
+        """All parts, pruned / dense: adds tower, projector, one head row and the generated tokens.
+
+        None if the vision part has no price.
+        """
+        pruned, dense = self.end_to_end_flops, self.end_to_end_flops_dense
+        return None if pruned is None or dense is None else pruned / dense
 
     @property
     def kv_ratio(self) -> float:
@@ -109,6 +113,7 @@ def cost(
     text_before: int = 0,
     kept: Sequence[int] | None = None,
     images: int = 1,
+    vision_flops: int | None = None,
     dtype_bytes: int | None = None,
 ) -> Cost:
     """Price a schedule for one prompt.
@@ -123,7 +128,10 @@ def cost(
         text_before: Text tokens before the first visual one; they never vote under ``rows: text``. The default 0
             prices the most rows.
         kept: Visual tokens alive after each stage; needed where `keep` is a mass or threshold and depends on the input.
-        images: Passes of the vision tower: images, or tiles where the processor cuts an image into several.
+        images: Passes of a vision tower whose passes all cost the same: images, or tiles where the processor cuts an
+            image into several.
+        vision_flops: FLOPs of vision tower and projector for this prompt, as `pricing.counting.vision_flops` counts
+            them; default: from the config, for towers whose passes all cost the same, else they have no price.
         dtype_bytes: Bytes of one number in the cache; default: as the config's dtype, else 2.
 
     Raises:
@@ -147,14 +155,15 @@ def cost(
         for stage, (before, after) in zip(schedule.stages, pairwise(alive), strict=True)
     )
     steps = max(new_tokens - 1, 0)
-    passes = images if visual_tokens else 0
+    if vision_flops is None:
+        vision_flops = architecture.vision_flops(images if visual_tokens else 0)
     bytes_each = dtype_bytes or architecture.dtype_bytes or DEFAULT_DTYPE_BYTES
     return Cost(
-        parts=_parts(architecture, tokens, scoring, steps, passes),
-        parts_dense=_parts(architecture, dense_tokens, 0, steps, passes),
+        parts=_parts(architecture, tokens, scoring, steps, vision_flops),
+        parts_dense=_parts(architecture, dense_tokens, 0, steps, vision_flops),
         kv_bytes=_kv_numbers(architecture, tokens, steps) * bytes_each,
         kv_bytes_dense=_kv_numbers(architecture, dense_tokens, steps) * bytes_each,
-        convention=_convention(architecture, visual_tokens, text_tokens, new_tokens, passes, bytes_each),
+        convention=_convention(visual_tokens, text_tokens, new_tokens, vision_flops, bytes_each),
     )
 
 
@@ -175,7 +184,8 @@ class Pricer:
     """
 
     def __init__(self, config: PreTrainedConfig, dtype_bytes: int) -> None:
-        self._architecture = Architecture.from_config(config)
+        # The vision part is counted for each sample, or has no price.
+        self._architecture = replace(Architecture.from_config(config), vision=None, unpriced="not counted")
         self._dtype_bytes = dtype_bytes
         self._known: dict[tuple[tuple[Stage, ...], PromptCounts, tuple[int, ...]], Cost] = {}
 
@@ -199,7 +209,7 @@ class Pricer:
                 counts.new,
                 text_before=counts.text_before,
                 kept=kept,
-                images=counts.images,
+                vision_flops=counts.vision_flops,
                 dtype_bytes=self._dtype_bytes,
             )
         return self._known[key]
@@ -209,7 +219,13 @@ def _decoder(parts: dict[str, int]) -> int:
     return sum(parts[name] for name in DECODER_PARTS)
 
 
-def _parts(architecture: Architecture, tokens: Sequence[int], scoring: int, steps: int, passes: int) -> dict[str, int]:
+def _whole(parts: dict[str, int]) -> int | None:
+    return sum(parts.values()) if "vision" in parts else None
+
+
+def _parts(
+    architecture: Architecture, tokens: Sequence[int], scoring: int, steps: int, vision_flops: int | None
+) -> dict[str, int]:
     projections = attention = feed_forward = decode = 0
     for (layer, n), times in Counter(zip(architecture.layers, tokens, strict=True)).items():
         projections += times * n * layer.projection_macs
@@ -217,27 +233,25 @@ def _parts(architecture: Architecture, tokens: Sequence[int], scoring: int, step
         feed_forward += times * n * layer.ffn_macs
         keys = sum(layer.cached(n + step) + 1 for step in range(steps))
         decode += times * (steps * (layer.projection_macs + layer.ffn_macs) + 2 * layer.score_macs(1, keys))
-    vision = architecture.vision
     macs = {
         "projections": projections,
         "attention": attention,
         "feed_forward": feed_forward,
         "scoring": scoring,
         "head": architecture.head_macs,
-        "vision_tower": vision.tower_macs * passes if vision else 0,
-        "projector": vision.projector_macs * passes if vision else 0,
         "decode": decode + steps * architecture.head_macs,
     }
-    return {name: 2 * value for name, value in macs.items()}
+    flops = {name: 2 * value for name, value in macs.items()}
+    return flops if vision_flops is None else {**flops, "vision": vision_flops}
 
 
 def _kv_numbers(architecture: Architecture, tokens: Sequence[int], steps: int) -> int:
     return sum(layer.cached(n + steps) * layer.kv_width for layer, n in zip(architecture.layers, tokens, strict=True))
 
 
-def _convention(arch: Architecture, visual: int, text: int, new: int, passes: int, bytes_each: int) -> str:
+def _convention(visual: int, text: int, new: int, vision_flops: int | None, bytes_each: int) -> str:
     return (
-        f"{CONVENTION} Prompt: visual tokens {visual}, text tokens {text}, vision passes {passes}. Generated: "
-        f"{new} tokens, decode steps {max(new - 1, 0)}. KV: {bytes_each} bytes per number."
-        + (f" Attention: {arch.unpriced}." if arch.unpriced else "")
+        f"{CONVENTION} Prompt: visual tokens {visual}, text tokens {text}. Generated: {new} tokens, decode steps "
+        f"{max(new - 1, 0)}. KV: {bytes_each} bytes per number."
+        + (" Attention: vision tower and projector are NOT priced." if vision_flops is None else "")
     )

@@ -21,32 +21,36 @@ class PromptCounts:
         visual: Visual tokens of the prompt.
         text: All other tokens of the prompt.
         text_before: Text tokens before the first visual one.
-        images: Images of the prompt.
         new: Tokens of the dense model's answer, the end token included.
+        vision_flops: FLOPs of vision tower and projector for this prompt; None where they were not counted.
     """
 
     visual: int
     text: int
     text_before: int
-    images: int
     new: int
+    vision_flops: int | None = None
 
     @classmethod
-    def of(cls, visual: Tensor, images: int, new: int) -> PromptCounts:
+    def of(cls, visual: Tensor, new: int, vision_flops: int | None = None) -> PromptCounts:
         """Counts of a prompt without padding.
 
         Args:
             visual: BoolTensor[n], which of its tokens are visual.
-            images: Images of the prompt.
             new: Tokens of the dense model's answer.
+            vision_flops: FLOPs of vision tower and projector.
         """
         marks: list[bool] = visual.tolist()
         seen = sum(marks)
-        return cls(seen, len(marks) - seen, marks.index(True) if seen else 0, images, new)
+        return cls(seen, len(marks) - seen, marks.index(True) if seen else 0, new, vision_flops)
 
 
 def count_prompts(
-    attention_mask: Tensor, ends: Tensor, visual_mask: Tensor, images: Sequence[int], new: Sequence[int]
+    attention_mask: Tensor,
+    ends: Tensor,
+    visual_mask: Tensor,
+    new: Sequence[int],
+    vision_flops: Sequence[int | None] | None = None,
 ) -> list[PromptCounts]:
     """Token counts of each row of a batch.
 
@@ -54,12 +58,12 @@ def count_prompts(
         attention_mask: [B, S].
         ends: LongTensor[B], column at which the prompt ends.
         visual_mask: BoolTensor[B, S].
-        images: Images of each row.
         new: Tokens of each row's reference answer.
+        vision_flops: FLOPs of vision tower and projector for each row; default: not counted.
     """
     valid, visual = attention_mask.bool().cpu(), visual_mask.cpu()
     rows = [visual[b, :end][(valid | visual)[b, :end]] for b, end in enumerate(ends.tolist())]
-    return [PromptCounts.of(*row) for row in zip(rows, images, new, strict=True)]
+    return [PromptCounts.of(*row) for row in zip(rows, new, vision_flops or [None] * len(rows), strict=True)]
 
 
 def check_counts(visual_tokens: int, text_tokens: int, new_tokens: int, text_before: int, images: int) -> None:

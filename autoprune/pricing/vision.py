@@ -1,4 +1,7 @@
-"""Multiply-adds of the vision tower and the projector, for one pass over one image (or one tile of it)."""
+"""Multiply-adds of vision tower and projector from a config alone, for towers whose passes all cost the same.
+
+Where the model and the images are at hand, `counting` says what they cost, whatever the family.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +36,7 @@ def vision_shape(config: Any, text: Any) -> tuple[VisionShape | None, str]:
         return None, ""
     projector = _PROJECTORS.get(config.model_type)
     if projector is None or vision.model_type not in _TOWERS:
-        return None, (
-            f"the vision part ({vision.model_type} tower, {config.model_type} projector) has no known structure and is "
-            "NOT priced"
-        )
+        return None, f"vision part ({vision.model_type} tower, {config.model_type} projector)"
     patches = (vision.image_size // vision.patch_size) ** 2
     class_token, pooling = _TOWERS[vision.model_type]
     sequence = patches + class_token

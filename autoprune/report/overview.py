@@ -19,7 +19,7 @@ from autoprune.report.reading import (
     worst_task,
 )
 from autoprune.report.times import speed_up
-from autoprune.report.words import ends, milliseconds, percent, points
+from autoprune.report.words import UNPRICED, ends, milliseconds, percent, points, share_or_not_priced
 from autoprune.search.front import FrontFile, Point
 
 _STOPPED = "The study was stopped before its end: running autoprune calibrate with its study file again resumes it."
@@ -117,7 +117,7 @@ def tiles(front: FrontFile) -> list[Tile]:
     low_high = drop_interval(front, point)
     value, of_dense = row.unit.value(value_of(row, figures)), row.unit.value(value_of(row, dense))
     sure = f" · 95 % {ends(row.unit, low_high)}" if low_high else ""
-    flops = f"of dense · {percent(figures.flops_ratio_end_to_end)} end to end"
+    flops = f"of dense · {share_or_not_priced(figures.flops_ratio_end_to_end)} end to end"
     lost = f"Loss of {row.label}" if row.more_is_better else row.short
     found = [
         Tile("Prefill FLOPs", percent(flops_of(point)), flops),
@@ -148,7 +148,9 @@ def tiles(front: FrontFile) -> list[Tile]:
 def warnings(front: FrontFile) -> list[str]:
     """Warnings that stand before the figures."""
     unvalidated = any(point.validation is None and not point.left_out for point in front.points)
-    return [*([] if front.study.complete else [_STOPPED]), *([_UNVALIDATED] if unvalidated else [])]
+    unpriced = held_out(front.dense).flops_ratio_end_to_end is None
+    found = {_STOPPED: not front.study.complete, _UNVALIDATED: unvalidated, UNPRICED: unpriced}
+    return [warning for warning, applies in found.items() if applies]
 
 
 def _task_sure(front: FrontFile, point: Point, task: str) -> str:

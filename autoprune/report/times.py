@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from autoprune.report.reading import flops_of, held_out, point_name, pruned_points
 from autoprune.report.tables import key_of
-from autoprune.report.words import milliseconds, percent
+from autoprune.report.words import milliseconds, percent, share_or_not_priced
 from autoprune.search.front import FrontFile, Point
 from autoprune.search.notes import PrefillTimes
 
@@ -64,7 +64,7 @@ def _cells(point: Point, times: PrefillTimes) -> list[str]:
         milliseconds(times.prefill_spread_ms),
         speed_up(own, dense),
         "–" if saved is None else f"{saved:.2f}",
-        percent(held_out(point).flops_ratio_end_to_end),
+        share_or_not_priced(held_out(point).flops_ratio_end_to_end),
         milliseconds(times.end_to_end_ms),
         speed_up(times.end_to_end_ms, times.end_to_end_dense_ms),
     ]

@@ -14,6 +14,15 @@ points = SHARE.change
 """A difference of shares in percentage points, without a minus zero."""
 
 
+UNPRICED = "FLOPs end to end are not priced: what vision tower and projector of this model compute was not counted."
+"""Said wherever a front has no such figure."""
+
+
+def share_or_not_priced(share: float | None) -> str:
+    """``34.6 %``, or that the cost of a part is not known."""
+    return "not priced" if share is None else percent(share)
+
+
 def interval(low_high: tuple[float | None, float | None] | None, digits: int = 1) -> str:
     """``[96.1, 98.4]`` in percent, or nothing."""
     return f"[{points(low_high[0], digits)}, {points(low_high[1], digits)}]" if low_high else ""

@@ -91,9 +91,9 @@ class Outcomes:
             return {MEASURED: {"reason": reason}}
         shown: dict[str, Any] = {"samples": len(results), "latency": times, "reason": reason}
         if state == TrialState.COMPLETE:
-            shown |= {row.figure: row.of(results) for row in FIGURES}
+            shown |= {row.figure: row.known(results) for row in FIGURES}
         elif results:
-            shown |= {row.figure: row.of(results) for row in FIGURES if row.kind == "cost"}
+            shown |= {row.figure: row.known(results) for row in FIGURES if row.kind == "cost"}
         attributes: dict[str, Any] = {MEASURED: shown}
         if self._spec.constraints.max_drop and state == TrialState.COMPLETE:
             attributes[sampler.CONSTRAINTS] = objectives.violations(self._spec, self._dense, results)

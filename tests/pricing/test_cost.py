@@ -205,7 +205,7 @@ def test_counts_that_depend_on_the_input_come_from_the_report() -> None:
 def test_ratio_is_over_decoder_layers_and_scoring_alone() -> None:
     model, _, _ = _llava()
     priced = _priced(model, SCHEDULES["text then visual rows"], 4)
-    outside = sum(priced.parts[name] for name in ("head", "vision_tower", "projector", "decode"))
+    outside = sum(priced.parts[name] for name in ("head", "vision", "decode"))
     assert priced.decoder_flops == priced.flops - outside
     assert priced.ratio == priced.decoder_flops / priced.decoder_flops_dense
     assert priced.parts["scoring"] > 0
@@ -216,10 +216,9 @@ def test_ratio_is_over_decoder_layers_and_scoring_alone() -> None:
 def test_images_multiply_the_vision_part_and_a_text_prompt_has_none() -> None:
     config = _llava()[0].config
     one, three = (cost(config, presets.dense(), 48, 10, images=n).parts for n in (1, 3))
-    assert three["vision_tower"] == 3 * one["vision_tower"] > 0
-    assert three["projector"] == 3 * one["projector"] > 0
+    assert three["vision"] == 3 * one["vision"] > 0
     text = cost(config, presets.vtw(2), 0, 10)
-    assert text.parts["vision_tower"] == text.parts["projector"] == 0
+    assert text.parts["vision"] == 0
     assert text.ratio == 1.0
 
 

@@ -6,6 +6,7 @@ import pytest
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
 from autoprune import presets
+from autoprune.pricing.architecture import Architecture
 from autoprune.pricing.cost import Cost, cost
 from autoprune.schedule import Schedule
 
@@ -80,8 +81,11 @@ def test_end_to_end_ratio_with_tower_projector_head_and_generated_tokens(
 def test_absolute_cost_of_the_7b_model() -> None:
     priced = cost(LLAVA_7B, presets.dense(), 576, 0)
     assert priced.decoder_flops / 2 == pytest.approx(3.82e12, rel=2e-3)
-    assert priced.parts["vision_tower"] / 2 == pytest.approx(0.191e12, rel=1e-2)
-    assert priced.parts["projector"] / 2 == pytest.approx(0.012e12, rel=2e-2)
+    vision = Architecture.from_config(LLAVA_7B).vision
+    assert vision is not None
+    assert vision.tower_macs == pytest.approx(0.191e12, rel=1e-2)
+    assert vision.projector_macs == pytest.approx(0.012e12, rel=2e-2)
+    assert priced.parts["vision"] == 2 * (vision.tower_macs + vision.projector_macs)
     assert priced.parts["head"] == 2 * 4096 * 32000
     one_step = cost(LLAVA_7B, presets.dense(), 576, 65, 2).parts["decode"] / 2
     assert one_step == pytest.approx(6.78e9, rel=2e-3)

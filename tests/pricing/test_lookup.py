@@ -29,11 +29,11 @@ CONFIGS = {
     "qwen2_moe": SIZES | EXPERTS | {"shared_expert_intermediate_size": 40},
 }
 COUNTS = [
-    PromptCounts(visual=49, text=20, text_before=4, images=1, new=3),
-    PromptCounts(visual=49, text=20, text_before=4, images=1, new=3),
-    PromptCounts(visual=7, text=31, text_before=0, images=1, new=1),
-    PromptCounts(visual=96, text=9, text_before=8, images=2, new=12),
-    PromptCounts(visual=0, text=11, text_before=0, images=0, new=2),
+    PromptCounts(visual=49, text=20, text_before=4, new=3),
+    PromptCounts(visual=49, text=20, text_before=4, new=3),
+    PromptCounts(visual=7, text=31, text_before=0, new=1),
+    PromptCounts(visual=96, text=9, text_before=8, new=12),
+    PromptCounts(visual=0, text=11, text_before=0, new=2),
 ]
 SELECTING: list[dict[str, object]] = [
     *({"name": "attention", "rows": rows} for rows in ("last", "text", "visual", "all", "raters")),

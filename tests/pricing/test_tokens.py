@@ -12,11 +12,11 @@ def test_padding_and_answers_are_not_counted():
     rows = ["..tvvtvat", "ttttvvttt", "....tttta"]  # padding, text, visual, answer
     valid = torch.tensor([[c != "." for c in row] for row in rows])
     visual = torch.tensor([[c == "v" for c in row] for row in rows])
-    counts = count_prompts(valid.long(), torch.tensor([7, 9, 8]), visual, [2, 1, 0], [5, 1, 3])
+    counts = count_prompts(valid.long(), torch.tensor([7, 9, 8]), visual, [5, 1, 3], [70, 40, 0])
     assert counts == [
-        PromptCounts(visual=3, text=2, text_before=1, images=2, new=5),
-        PromptCounts(visual=2, text=7, text_before=4, images=1, new=1),
-        PromptCounts(visual=0, text=4, text_before=0, images=0, new=3),
+        PromptCounts(visual=3, text=2, text_before=1, new=5, vision_flops=70),
+        PromptCounts(visual=2, text=7, text_before=4, new=1, vision_flops=40),
+        PromptCounts(visual=0, text=4, text_before=0, new=3, vision_flops=0),
     ]
 
 

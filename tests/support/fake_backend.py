@@ -49,7 +49,7 @@ class FakeEngine:
             raise EvaluationError("the dense model gives non-finite logits", remedy="use another dtype")
 
     def facts(self) -> EngineFacts:
-        prompts = (PromptCounts(VISUAL, TEXT, TEXT // 2, images=1, new=2),) * SIZES["calibration"]
+        prompts = (PromptCounts(VISUAL, TEXT, TEXT // 2, new=2),) * SIZES["calibration"]
         details = {"dtype": "float32", "device": "cpu"}
         return EngineFacts("fake-model", "1", "made-up FLOPs", details, prompts, number_bytes=4)
 

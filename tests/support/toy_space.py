@@ -24,7 +24,7 @@ METHODS = {"text": 1.0, "last": 1.6, "diversity": 0.8}
 """Harm of dropping tokens by each method."""
 TASKS = tuple("read" if row % 4 == 0 else "find" for row in range(ROWS))
 GROUPS = tuple(f"image-{row // 2}" for row in range(ROWS))
-PRICES = PriceLookup(CONFIG, [PromptCounts(VISUAL, 12 + row % 3, 2, 1, 3) for row in range(ROWS)], 2)
+PRICES = PriceLookup(CONFIG, [PromptCounts(VISUAL, 12 + row % 3, 2, 3) for row in range(ROWS)], 2)
 
 
 def stage(layer: int, keep: float, method: str | None = None) -> Stage:

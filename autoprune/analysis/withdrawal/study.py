@@ -173,7 +173,7 @@ def sweep(
         groups=len(set(groups)),
         max_new_tokens=max_new_tokens,
         answer_tokens=float(np.mean([len(tokens) for tokens in found.answers])),
-        flops_ratio=_flops_ratio(pricer, found, data),
+        flops_ratio=_flops_ratio(pricer, found),
         first={name: WithdrawalCurve.over(values, groups) for name, values in first.items()},
         answer={name: WithdrawalCurve.over(values, groups) for name, values in answer.items()},
         same=found.same.mean(0).tolist(),
@@ -201,9 +201,9 @@ def _table(divergences: Divergences) -> dict[str, NDArray[np.float64]]:
     return {f.name: getattr(divergences, f.name).double().numpy() for f in fields(divergences)}
 
 
-def _flops_ratio(pricer: Pricer, found: WithdrawalSweep, data: SampleSet) -> list[float]:
-    rows = zip(found.visual, found.answers, data, strict=True)
-    prompts = [PromptCounts.of(visual, len(sample.images), len(answer)) for visual, answer, sample in rows]
+def _flops_ratio(pricer: Pricer, found: WithdrawalSweep) -> list[float]:
+    rows = zip(found.visual, found.answers, strict=True)
+    prompts = [PromptCounts.of(visual, len(answer)) for visual, answer in rows]
     ratios = []
     for k in range(found.same.shape[1]):
         prices = [pricer.price(presets.vtw(k), counts, [0]) for counts in prompts]
