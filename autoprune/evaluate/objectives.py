@@ -149,7 +149,7 @@ class Objective:
 FLOPS = Objective("flops", "flops_ratio", "flops", "cost", "minimize", SHARE, _ratio, "prefill FLOPs", "FLOPs")
 FLOPS_END_TO_END = Objective(
     "flops_end_to_end", "flops_ratio_end_to_end", "flops_end_to_end", "cost", "minimize", SHARE,
-    _ratio_if_known, "FLOPs end to end", "FLOPs end to end", version=2, searched=False,
+    _ratio_if_known, "FLOPs end to end", "FLOPs end to end", searched=False,
 )  # fmt: skip
 LATENCY = Objective("latency", "", "", "cost", "minimize", SHARE, None, "prefill time", "Prefill")
 KV_BYTES = Objective("kv_bytes", "kv_ratio", "kv_bytes", "cost", "minimize", SHARE, _ratio, "KV cache", "KV cache")

@@ -43,6 +43,7 @@ def test_people_read_what_they_got(cli, study_folder, tmp_path):
     out = cli("export", study_folder, "--trial", "2", "-o", tmp_path / "s.json").out
     assert "himap: 34.0 % of the prefill FLOPs, loses 0.8 points of accuracy" in out
     assert "before layer 1: keep 50 % by attention of the text" in out
+    assert "FLOPs end to end: 47.2 %" in out
 
 
 def test_no_point_qualifies_is_exit_1_and_names_the_nearest(cli, study_folder, tmp_path):
@@ -129,3 +130,17 @@ def test_a_front_without_verdicts_of_rows_says_what_is_missing(cli, tmp_path):
     plain = cli("export", run, "-o", tmp_path / "s.json")
     assert plain.code == 0
     assert "its risk is not known" in plain.out
+
+
+def test_a_price_that_is_not_known_is_said(cli, tmp_path):
+    front = make_front()
+    for point in [front["dense"], *front["points"], *front["baselines"], *front["controls"]]:
+        for figures in [point, point.get("validation")]:
+            if figures:
+                figures["flops_ratio_end_to_end"] = None
+    save_front(tmp_path, front)
+    out = cli("export", tmp_path, "--trial", "2", "-o", tmp_path / "s.json").out
+    assert "FLOPs end to end: not priced" in out
+    shown = cli("export", tmp_path, "--trial", "2", "-o", tmp_path / "t.json", "--json").json
+    assert shown["flops_ratio_end_to_end"] is None
+    assert "FLOPs end to end are not priced" in cli("report", tmp_path).out.replace("\n", " ")

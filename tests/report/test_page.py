@@ -270,3 +270,15 @@ def test_columns_of_control_arms_that_hold_nothing_are_left_out():
     text = Page(render_page(typed(front))).text
     assert "Ahead of random by" not in text
     assert "Better than every arm?" in text
+
+
+def test_a_front_without_a_price_end_to_end_says_so(front):
+    unpriced = json.loads(json.dumps(front))
+    for point in [unpriced["dense"], *unpriced["points"], *unpriced["baselines"], *unpriced["controls"]]:
+        for figures in [point, point.get("validation")]:
+            if figures:
+                figures["flops_ratio_end_to_end"] = None
+    text = Page(render_page(typed(unpriced), "runs/x")).text
+    assert "not priced end to end" in text
+    assert "FLOPs end to end are not priced" in text
+    assert "not priced" not in Page(render_page(typed(front), "runs/x")).text
