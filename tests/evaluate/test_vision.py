@@ -61,11 +61,14 @@ def test_the_price_follows_the_sizes_of_the_images_and_each_is_counted_once(monk
     counter = VisionCounter(SimpleNamespace(model=model, processor=None))
     with countable_attention(model, "eager"):
         tall, wide, one, two = (
-            counter.of(SimpleNamespace(images=[SimpleNamespace(size=size) for size in sizes], prompt="p"))
-            for sizes in ([(32, 64)], [(64, 32)], [(32, 32)], [(32, 32), (32, 32)])
+            counter.of(_row(*sizes)) for sizes in ([(32, 64)], [(64, 32)], [(32, 32)], [(32, 32), (32, 32)])
         )
-        again = counter.of(SimpleNamespace(images=[SimpleNamespace(size=(32, 64))], prompt="another"))
+        again = counter.of(_row((32, 64)))
     assert two == 2 * one > 0
     assert 2 * one < tall == wide == again  # of the quadratic part there is more than twice as much
     assert len(encoded) == len(counted) == 4
-    assert counter.of(SimpleNamespace(images=[], prompt="p")) == 0
+    assert counter.of(_row()) == 0
+
+
+def _row(*sizes: tuple[int, int]) -> SimpleNamespace:
+    return SimpleNamespace(images=[SimpleNamespace(size=size) for size in sizes], videos=(), is_text_only=not sizes)
