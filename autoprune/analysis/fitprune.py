@@ -120,6 +120,7 @@ def fit_recipe(
         data=data.name,
         data_digest=data.digest,
         samples=len(data),
+        **loaded.measured_in,
         model_fingerprint=loaded.fingerprint,
         versions=versions(),
         preset="fitprune",

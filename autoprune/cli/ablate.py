@@ -8,9 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli.options import BatchSize, Data, Debug, Force, Json, Model, SamplesForIntervals, output
+from autoprune.cli.options import (
+    BatchSize,
+    Data,
+    Debug,
+    Force,
+    Json,
+    Loading,
+    MaxNewTokens,
+    Model,
+    ReadingForIntervals,
+    output,
+)
 from autoprune.cli.output import emit, note, stdout, table
-from autoprune.cli.prologue import Target, check_targets, opened
+from autoprune.cli.prologue import Target, check_targets, opened, read_rows
 
 if TYPE_CHECKING:
     from autoprune.analysis.ablation import Ablation
@@ -20,7 +31,8 @@ def ablate(
     model: Model,
     data: Data,
     output: Annotated[str, output("Report page to write (.html); a CSV goes beside it.")],
-    samples: SamplesForIntervals = None,
+    loading: Loading,
+    reading: ReadingForIntervals,
     k1: Annotated[list[int] | None, typer.Option("--k1", help="Layer of the first stage; may be repeated.")] = None,
     k2: Annotated[list[int] | None, typer.Option("--k2", help="Layer of the second stage; may be repeated.")] = None,
     keep1: Annotated[
@@ -32,6 +44,7 @@ def ablate(
         typer.Option("--keep2", help="Share of the visual tokens after the second stage; may be repeated."),
     ] = None,
     batch_size: BatchSize = 16,
+    max_new_tokens: MaxNewTokens = 32,
     force: Force = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -41,11 +54,10 @@ def ablate(
     check_targets(force, Target("--output", page, ".html"), Target("--output", sheet))
     from autoprune.analysis.ablation import ablate as run
     from autoprune.analysis.ablation import grid
-    from autoprune.data.samples import load_samples
     from autoprune.report.ablation_page import ablation_csv, ablation_page
 
-    rows = load_samples(data, samples=samples)
-    with opened(model) as job:
+    rows = read_rows(data, reading)
+    with opened(model, loading) as job:
         depth = job.model.config.get_text_config(decoder=True).num_hidden_layers
         cells = grid(depth, k1 or (), k2 or (), keep1 or (), keep2 or ())
         result = run(
@@ -53,6 +65,7 @@ def ablate(
             rows,
             cells,
             batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
             on_cell=job.counts("running every arm", "setting"),
         )
     ablation_page(result, page, model)

@@ -20,6 +20,7 @@ from autoprune.cli.export import export
 from autoprune.cli.failures import Interrupted, report_failure
 from autoprune.cli.fitprune import fitprune
 from autoprune.cli.flow import flow
+from autoprune.cli.groups import with_groups
 from autoprune.cli.output import note
 from autoprune.cli.presets import presets
 from autoprune.cli.report import report
@@ -63,7 +64,7 @@ def _interruptible(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_interruptible(_command))
+    app.command(_name)(_interruptible(with_groups(_command)))
 
 
 def run(argv: Sequence[str]) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from autoprune.cli.failures import FAILED
-from autoprune.cli.options import DataForPrompts, Debug, Json, Model, ScheduleFile
+from autoprune.cli.options import DataForPrompts, Debug, Json, Loading, Model, Reading, ScheduleFile
 from autoprune.cli.output import emit, stdout, table
-from autoprune.cli.prologue import opened
+from autoprune.cli.prologue import opened, rows_for_prompts
 
 if TYPE_CHECKING:
     from autoprune.doctor.inspection import Inspection
@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 def apply_check(
     model: Model,
     schedule: ScheduleFile,
+    loading: Loading,
+    reading: Reading,
     data: DataForPrompts = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Check a schedule on a model in one prefill: tokens and KV entries per layer, FLOPs, bit-exact undo."""
-    from autoprune.data.samples import load_samples
     from autoprune.doctor.inspection import inspect_schedule
     from autoprune.schedule import Schedule
 
     loaded_schedule = Schedule.load(schedule)
-    sample = load_samples(data)[0] if data else None
-    with opened(model, loaded_schedule) as job:
+    sample = next(iter(rows_for_prompts(data, reading)), None)
+    with opened(model, loading, loaded_schedule) as job:
         job.say("running the model three times")
         result = inspect_schedule(job.model, loaded_schedule, sample)
     if as_json:

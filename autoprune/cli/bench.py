@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from autoprune.cli.failures import InputError
-from autoprune.cli.options import Debug, Json, ModelOrConfig, RandomInit
+from autoprune.cli.options import Debug, Json, Loading, ModelOrConfig, RandomInit
 from autoprune.cli.output import emit, stderr
 from autoprune.cli.prologue import open_model
 
 
 def bench(
     model: ModelOrConfig,
+    loading: Loading,
     schedules: Annotated[
         list[str] | None,
         typer.Argument(
@@ -37,8 +38,6 @@ def bench(
     layers: Annotated[
         int | None, typer.Option("--layers", min=1, help="Only the first decoder layers, with --random-init.")
     ] = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="Number type: auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str, typer.Option("--device", help="Device: auto, cpu or cuda:<number>.")] = "auto",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -49,7 +48,7 @@ def bench(
     from autoprune.cli.bench_table import show
     from autoprune.models.random_init import random_model, read_config
 
-    config = read_config(model, layers)
+    config = read_config(model, layers, loading)
     depth = config.get_text_config(decoder=True).num_hidden_layers
     plan = BenchPlan(
         choose_schedules(schedules or [], depth),
@@ -62,11 +61,7 @@ def bench(
     )
     plan.check(config)
     with stderr().status("loading the model") as status:
-        built = (
-            random_model(config, dtype=dtype, device=device)
-            if random_init
-            else open_model(model, dtype=dtype, device=device).model
-        )
+        built = random_model(config, options=loading) if random_init else open_model(model, loading).model
         result = benchmark(built, plan, status.update)
     described = {
         "model": model,

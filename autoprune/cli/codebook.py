@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli.options import Data, Debug, Force, Json, Model, Samples, output
+from autoprune.cli.options import Data, Debug, Force, Json, Loading, Model, Reading, output
 from autoprune.cli.output import emit, stdout, table
-from autoprune.cli.prologue import Target, check_targets, opened
+from autoprune.cli.prologue import Target, check_targets, opened, read_rows
 
 if TYPE_CHECKING:
     from autoprune.analysis.codebook.build import Codebook
@@ -20,13 +20,14 @@ def codebook(
     model: Model,
     data: Data,
     output: Annotated[str, output("Codebook to write (.safetensors); its JSON goes beside it.")],
+    loading: Loading,
+    reading: Reading,
     schedule: Annotated[
         str | None, typer.Option("--schedule", metavar="FILE", help="Schedule to write that prunes by the codebook.")
     ] = None,
     keep: Annotated[
         float, typer.Option("--keep", min=0.0, max=1.0, help="Share of the visual tokens that this schedule keeps.")
     ] = 0.2,
-    samples: Samples = None,
     probes: Annotated[int, typer.Option("--probes", min=1, help="Visual tokens to probe in each image.")] = 96,
     prompt: Annotated[
         str | None, typer.Option("--prompt", metavar="TEXT", help="Question to ask about every image, not the row's.")
@@ -56,11 +57,10 @@ def codebook(
         Target("--schedule", schedule),
     )
     from autoprune.analysis.codebook.build import build_codebook, checked_variant
-    from autoprune.data.samples import load_samples
 
-    rows = load_samples(data, samples=samples)
+    rows = read_rows(data, reading)
     known = checked_variant(variant, quantile, rows)
-    with opened(model) as job:
+    with opened(model, loading) as job:
         result = build_codebook(
             job.model,
             rows,

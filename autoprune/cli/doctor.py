@@ -9,9 +9,9 @@ import typer
 from rich.markup import escape
 
 from autoprune.cli.failures import FAILED
-from autoprune.cli.options import DataForPrompts, Debug, Json, ModelOrConfig, RandomInit
+from autoprune.cli.options import DataForPrompts, Debug, Json, Loading, ModelOrConfig, RandomInit, Reading
 from autoprune.cli.output import emit, stderr, stdout, table
-from autoprune.cli.prologue import open_model
+from autoprune.cli.prologue import open_model, rows_for_prompts
 
 if TYPE_CHECKING:
     from autoprune.doctor import DoctorReport
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 def doctor(
     model: ModelOrConfig,
+    loading: Loading,
+    reading: Reading,
     schedule: Annotated[
         str | None,
         typer.Argument(metavar="[SCHEDULE]", help="Schedule file (JSON); default: three made for this model."),
@@ -29,20 +31,19 @@ def doctor(
     debug: Debug = False,
 ) -> int:
     """Check that pruning is exact on a model: against a masked reference, padded, without cache, after its undo."""
-    from autoprune.data.samples import load_samples
     from autoprune.doctor import default_schedules, examine, model_under_test, random_model_under_test
     from autoprune.models.random_init import read_config
     from autoprune.schedule import Schedule
 
     given = Schedule.load(schedule) if schedule else None
-    samples = list(load_samples(data))[:2] if data else []
+    samples = list(rows_for_prompts(data, reading))[:2]
     with stderr().status("loading the model") as status:
         if random_init:
-            config = read_config(model)
+            config = read_config(model, options=loading)
             (given or Schedule()).check_model(config)
-            tested = random_model_under_test(model, config, samples)
+            tested = random_model_under_test(model, config, samples, loading)
         else:
-            tested = model_under_test(open_model(model, given), samples)
+            tested = model_under_test(open_model(model, loading, given), samples)
         made = {Path(schedule).stem: given} if schedule and given else None
         schedules = made or default_schedules(tested.model, tested.prompts.rows[0])
         report = examine(tested, schedules, status.update)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli.options import Data, Debug, Force, Json, Model, Samples, output
+from autoprune.cli.options import Data, Debug, Force, Json, Loading, Model, Reading, output
 from autoprune.cli.output import emit, stdout, table
-from autoprune.cli.prologue import Target, check_targets, opened
+from autoprune.cli.prologue import Target, check_targets, opened, read_rows
 
 if TYPE_CHECKING:
     from autoprune.analysis.fitprune import Recipe
@@ -18,8 +18,9 @@ def fitprune(
     model: Model,
     data: Data,
     output: Annotated[str, output("Schedule file to write.")],
+    loading: Loading,
+    reading: Reading,
     budget: Annotated[float, typer.Option("--budget", help="Prefill FLOPs, pruned over dense.")] = 0.5,
-    samples: Samples = None,
     force: Force = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -27,10 +28,9 @@ def fitprune(
     """Fit FitPrune's schedule: from each layer on, what attention needs least leaves, until a FLOPs budget is met."""
     check_targets(force, Target("--output", output))
     from autoprune.analysis.fitprune import fit_recipe
-    from autoprune.data.samples import load_samples
 
-    rows = load_samples(data, samples=samples)
-    with opened(model) as job:
+    rows = read_rows(data, reading)
+    with opened(model, loading) as job:
         recipe = fit_recipe(job.model, rows, budget=budget, on_sample=job.counts("attention statistics"))
     recipe.schedule.save(output)
     if as_json:

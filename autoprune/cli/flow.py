@@ -6,16 +6,30 @@ from typing import Annotated, Literal
 
 import typer
 
-from autoprune.cli.options import BatchSize, Data, Debug, Force, Json, Model, Plot, SamplesForIntervals, output
+from autoprune.cli.options import (
+    BatchSize,
+    Data,
+    Debug,
+    Force,
+    Json,
+    Loading,
+    MaxNewTokens,
+    Model,
+    Plot,
+    ReadingForIntervals,
+    output,
+)
 from autoprune.cli.output import emit, note
-from autoprune.cli.prologue import Target, check_targets, opened
+from autoprune.cli.prologue import Target, check_targets, opened, read_rows
 
 
 def flow(
     model: Model,
     data: Data,
-    samples: SamplesForIntervals = None,
+    loading: Loading,
+    reading: ReadingForIntervals,
     batch_size: BatchSize = 16,
+    max_new_tokens: MaxNewTokens = 32,
     loss: Annotated[
         Literal["first", "answer"],
         typer.Option("--loss", help="Loss on the first token of the right answer (HiMAP), or on the whole answer."),
@@ -38,11 +52,18 @@ def flow(
     check_targets(force, Target("--output", output), Target("--plot", plot, ".png"))
     from autoprune.analysis.flow.study import analyse_flow
     from autoprune.cli.flow_table import show
-    from autoprune.data.samples import load_samples
 
-    rows = load_samples(data, samples=samples)
-    with opened(model) as job:
-        result = analyse_flow(job.model, rows, loss=loss, window=window, batch_size=batch_size, on_step=job.say)
+    rows = read_rows(data, reading)
+    with opened(model, loading) as job:
+        result = analyse_flow(
+            job.model,
+            rows,
+            loss=loss,
+            window=window,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            on_step=job.say,
+        )
     if plot is not None:
         from autoprune.report.flow_plot import flow_png
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,11 @@ from autoprune.cli.failures import InputError
 from autoprune.cli.output import stderr
 
 if TYPE_CHECKING:
+    from autoprune.data.options import DataOptions
+    from autoprune.data.rows import Sample
+    from autoprune.data.samples import SampleSet
     from autoprune.models.loading import LoadedModel
+    from autoprune.models.options import ModelOptions
     from autoprune.schedule import Schedule
 
 
@@ -89,31 +93,58 @@ class Job:
 
 
 @contextmanager
-def opened(path: str, schedule: Schedule | None = None) -> Iterator[Job]:
+def opened(path: str, options: ModelOptions, schedule: Schedule | None = None) -> Iterator[Job]:
     """An open model for as long as a command works on it.
 
     Raises:
         ModelError: the model cannot be loaded, or the schedule is not for it.
     """
     with stderr().status("loading the model") as status:
-        yield Job(open_model(path, schedule), status.update)
+        yield Job(open_model(path, options, schedule), status.update)
 
 
-def open_model(path: str, schedule: Schedule | None = None, dtype: str = "auto", device: str = "auto") -> LoadedModel:
+def open_model(path: str, options: ModelOptions, schedule: Schedule | None = None) -> LoadedModel:
     """The model, loaded after its config has shown that the schedule fits it.
 
     Raises:
         ModelError: the model cannot be loaded, or the schedule is not for it.
     """
-    from transformers import AutoConfig
     from transformers.utils import logging
 
+    from autoprune.errors import ModelError
     from autoprune.models.loading import load_model
+    from autoprune.models.random_init import read_config
 
     logging.disable_progress_bar()  # the command shows its own
     config: Any = None
-    with suppress(OSError, ValueError):  # what is wrong with a model, `load_model` says better
-        config = AutoConfig.from_pretrained(path)
+    with suppress(ModelError):  # what is wrong with a model, `load_model` says better
+        config = read_config(path, options=options)
     if config is not None and schedule is not None:
         schedule.check_model(config)
-    return load_model(path, dtype=dtype, device=device)
+    return load_model(path, options)
+
+
+def read_rows(data: str, options: DataOptions) -> SampleSet:
+    """The rows of ``--data``.
+
+    Raises:
+        DataError: they cannot be read, or are wrong.
+    """
+    from autoprune.data.samples import load_samples
+
+    return load_samples(data, **options.arguments)
+
+
+def rows_for_prompts(data: str | None, options: DataOptions) -> Sequence[Sample]:
+    """The rows of ``--data``; none without it.
+
+    Raises:
+        DataError: they cannot be read, or are wrong.
+        InputError: options of data without any.
+    """
+    if data is not None:
+        return read_rows(data, options)
+    defaults = type(options)()
+    if given := [name for name, value in options if value != getattr(defaults, name)]:
+        raise InputError("is of data, and there is none", field=given[0], remedy="add --data, or leave it out")
+    return ()

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli.options import Data, Debug, Force, Json, Model, Plot, Samples, output
+from autoprune.cli.options import Data, Debug, Force, Json, Loading, MaxNewTokens, Model, Plot, Reading, output
 from autoprune.cli.output import emit, note, stdout, table
-from autoprune.cli.prologue import Target, check_targets, opened
+from autoprune.cli.prologue import Target, check_targets, opened, read_rows
 
 if TYPE_CHECKING:
     from autoprune.analysis.withdrawal.study import SweepResult, WithdrawalCurve
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def sweep(
     model: Model,
     data: Data,
-    samples: Samples = None,
+    loading: Loading,
+    reading: Reading,
     rule: Annotated[
         str,
         typer.Option("--rule", help="robust: this and all deeper layers surely below eta; or vtw-compat, the paper's."),
@@ -25,9 +26,7 @@ def sweep(
     eta: Annotated[
         float, typer.Option("--eta", metavar="NATS", help="Bound of the rule; the default is VTW's for LLaVA-1.5-7B.")
     ] = 0.003,
-    max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=1, help="Longest answer to compare; 1 = its first token only.")
-    ] = 32,
+    max_new_tokens: MaxNewTokens = 32,
     output: Annotated[str | None, output("Schedule file to write: withdrawal before the chosen layer.")] = None,
     plot: Plot = None,
     force: Force = False,
@@ -38,11 +37,10 @@ def sweep(
     check_targets(force, Target("--output", output), Target("--plot", plot, ".png"))
     from autoprune.analysis.withdrawal.layer_choice import checked_rule
     from autoprune.analysis.withdrawal.study import sweep as run_sweep
-    from autoprune.data.samples import load_samples
 
-    rows = load_samples(data, samples=samples)
+    rows = read_rows(data, reading)
     known = checked_rule(rule, eta, rows)
-    with opened(model) as job:
+    with opened(model, loading) as job:
         result = run_sweep(
             job.model,
             rows,

@@ -6,9 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli.options import BatchSize, Data, Debug, Force, Json, Model, ScheduleFile, output
+from autoprune.cli.options import (
+    BatchSize,
+    Data,
+    Debug,
+    Force,
+    Json,
+    Loading,
+    MaxNewTokens,
+    Model,
+    ReadingAtMost,
+    ScheduleFile,
+    output,
+)
 from autoprune.cli.output import emit, note, stdout, table
-from autoprune.cli.prologue import Target, check_targets, opened
+from autoprune.cli.prologue import Target, check_targets, opened, read_rows
 
 if TYPE_CHECKING:
     from autoprune.search.transfer import Transfer
@@ -19,28 +31,37 @@ def transfer(
     model: Model,
     data: Data,
     output: Annotated[str, output("Schedule file to write.")],
+    loading: Loading,
+    reading: ReadingAtMost,
     rows: Annotated[int, typer.Option("--rows", min=1, help="Rows to draw at random, at most.")] = 64,
     local_search: Annotated[
         int, typer.Option("--local-search", metavar="N", min=0, help="Schedules around it to measure; 0 = none.")
     ] = 48,
     batch_size: BatchSize = 16,
+    max_new_tokens: MaxNewTokens = 32,
     force: Force = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Carry a schedule over to another model: by relative depth, measured on a few rows, improved step by step."""
     check_targets(force, Target("--output", output))
-    from autoprune.data.samples import load_samples
     from autoprune.schedule import Schedule
     from autoprune.search.transfer import transfer_schedule
 
     given = Schedule.load(schedule)
-    found = load_samples(data)
+    found = read_rows(data, reading)
     if len(found) > rows:
-        found = load_samples(data, samples=rows)
-    with opened(model) as job:
+        found = read_rows(data, reading.model_copy(update={"samples": rows}))
+    with opened(model, loading) as job:
         outcome = transfer_schedule(
-            job.model, given, found, name=job.model.name, tries=local_search, batch_size=batch_size, on_step=job.say
+            job.model,
+            given,
+            found,
+            name=job.model.name,
+            tries=local_search,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            on_step=job.say,
         )
     outcome.schedule.save(output)
     if as_json:

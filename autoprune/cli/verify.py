@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from autoprune.cli.failures import FAILED
-from autoprune.cli.options import BatchSize, Data, Debug, Json, Model, Samples, ScheduleFile
+from autoprune.cli.options import BatchSize, Data, Debug, Json, Loading, Model, Reading, ScheduleFile
 from autoprune.cli.output import emit, stdout, table
-from autoprune.cli.prologue import opened
+from autoprune.cli.prologue import opened, read_rows
 
 if TYPE_CHECKING:
     from autoprune.evaluate.verify import Verification
@@ -17,20 +19,26 @@ def verify(
     model: Model,
     schedule: ScheduleFile,
     data: Data,
-    samples: Samples = None,
+    loading: Loading,
+    reading: Reading,
     batch_size: BatchSize = 16,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens; default: the evidence's, else 32."),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Check a schedule's claimed loss of accuracy on held-out rows."""
-    from autoprune.data.samples import load_samples
     from autoprune.evaluate.verify import verify_schedule
     from autoprune.schedule import Schedule
 
     loaded_schedule = Schedule.load(schedule)
-    rows = load_samples(data, samples=samples)
-    with opened(model, loaded_schedule) as job:
-        result = verify_schedule(job.model, loaded_schedule, rows, batch_size=batch_size, on_step=job.say)
+    rows = read_rows(data, reading)
+    with opened(model, loading, loaded_schedule) as job:
+        result = verify_schedule(
+            job.model, loaded_schedule, rows, batch_size=batch_size, max_new_tokens=max_new_tokens, on_step=job.say
+        )
     if as_json:
         emit({"model": model, "schedule": schedule, "data": data, **result.to_dict()})
     else:
@@ -55,6 +63,8 @@ def _show(result: Verification) -> None:
         rows.add_row(f"  {task}", "", "", f"loses {points(part['drop'])} points {interval(part['drop_ci'])}")
     console = stdout()
     console.print(rows)
+    for name, words in result.differs.items():
+        console.print(f"Another {name} than the schedule's evidence: {words}.")
     if result.holds is None:
         console.print("The schedule carries no evidence to compare with.")
         return

@@ -79,6 +79,7 @@ def load_samples(
     path: str | Path,
     *,
     split: str = "train",
+    config: str | None = None,
     samples: int | None = None,
     seed: int = 0,
     columns: Mapping[str, str] | None = None,
@@ -89,6 +90,7 @@ def load_samples(
     Args:
         path: A ``.jsonl``, ``.json`` or ``.parquet`` file, or a name or folder that `datasets.load_dataset` knows.
         split: Split of a named data set; a file has only ``train``.
+        config: Configuration of a named data set that has several.
         samples: How many rows to draw, None for all. The draw depends on `seed` and the number of rows alone, a smaller
             draw is part of a larger one, and drawn rows keep their order.
         seed: Of the draw.
@@ -101,7 +103,9 @@ def load_samples(
     name, base = str(path), Path(base or ".")
     kind = _FILE_KINDS.get(Path(path).suffix.lower())
     source = base / path
-    rows = _file_rows(source, kind, split) if kind else _named_rows(name, source, split)
+    if kind and config is not None:
+        raise DataError("a file has no configurations", field="data.config", value=config, remedy="leave config out")
+    rows = _file_rows(source, kind, split) if kind else _named_rows(name, source, config, split)
     if not rows:
         raise DataError("holds no rows", field="data.path", value=name, remedy="give a data set that has rows")
     numbers = _draw(len(rows), samples, seed)
@@ -139,9 +143,9 @@ def _file_rows(file: Path, kind: str, split: str) -> list[dict[str, Any]]:
         ) from error
 
 
-def _named_rows(name: str, folder: Path, split: str) -> list[dict[str, Any]]:
+def _named_rows(name: str, folder: Path, config: str | None, split: str) -> list[dict[str, Any]]:
     try:
-        return _rows(load_dataset(str(folder) if folder.is_dir() else name, split=split))
+        return _rows(load_dataset(str(folder) if folder.is_dir() else name, config, split=split))
     except Exception as error:  # the hub, the network and the builders each raise their own classes
         raise DataError(
             f"`datasets` cannot load it: {_reason(error)}",

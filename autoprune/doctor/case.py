@@ -19,8 +19,9 @@ from autoprune.doctor.outcomes import allowed, distance, rounding
 from autoprune.doctor.prompts import PromptSet, VisualPrompt, questions, reserved_ids, words
 from autoprune.doctor.reference import MaskedReference
 from autoprune.doctor.runs import DictatedRun, available_kernels, current_kernel, greedy_answer, kernel, run
-from autoprune.errors import DataError
+from autoprune.errors import DataError, ModelError
 from autoprune.models.loading import LoadedModel
+from autoprune.models.options import DEFAULTS, ModelOptions
 from autoprune.models.processors import load_processor
 from autoprune.models.random_init import random_model
 from autoprune.runtime import apply
@@ -191,31 +192,36 @@ def model_under_test(loaded: LoadedModel, samples: Sequence[Sample] = ()) -> Mod
     return ModelUnderTest(model, questions(model, processor, samples), reserved_ids(model, processor))
 
 
-def random_model_under_test(path: str | Path, config: Any, samples: Sequence[Sample] = ()) -> ModelUnderTest:
+def random_model_under_test(
+    path: str | Path, config: Any, samples: Sequence[Sample] = (), options: ModelOptions = DEFAULTS
+) -> ModelUnderTest:
     """A model with random weights: prompted through its processor if there is one, else with random words.
 
     Args:
         path: Where a processor may be: a folder, a file in it, or a name on the hub.
         config: The model's config.
         samples: What to prompt it with.
+        options: How it is built, and how the processor is loaded.
 
     Raises:
         DataError: there are samples and no processor, or it refuses them.
         ModelError: the model cannot be built, or its structure is not supported.
     """
-    processor = _processor(path, config)
+    processor = _processor(path, config, options)
     if processor is None and samples:
         raise DataError("needs a processor beside the config", field="--data", remedy="leave --data out")
-    model = random_model(config)
+    model = random_model(config, options=options)
     prompts = questions(model, processor, samples) if processor else words(model, "no processor beside the config")
     return ModelUnderTest(model, prompts, reserved_ids(model, processor))
 
 
-def _processor(path: str | Path, config: Any) -> Any:
+def _processor(path: str | Path, config: Any, options: ModelOptions) -> Any:
     """The processor, if one for images is there."""
     folder = Path(path).parent if Path(path).is_file() else path
     try:
-        processor = load_processor(folder, config)
+        processor = load_processor(folder, config, options)
+    except ModelError:
+        raise
     except (OSError, ValueError, KeyError, ImportError, TypeError):  # each is some library's way to say: not there
         return None
     return processor if hasattr(processor, "image_processor") else None

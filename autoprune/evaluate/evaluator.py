@@ -15,7 +15,7 @@ from autoprune.evaluate.candidate import CandidateRun, Decoding, RecordedBatch
 from autoprune.evaluate.encoding import shared_features
 from autoprune.evaluate.metrics import EXACT_MATCH, Metric
 from autoprune.evaluate.prefix import DensePrefix, Replayer
-from autoprune.evaluate.refusals import check_greedy, forcing_error, why_unforced
+from autoprune.evaluate.refusals import forcing_error, why_unforced
 from autoprune.evaluate.regroup import Regrouping
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.sharing import Sharing
@@ -23,6 +23,7 @@ from autoprune.evaluate.stepwise import SteppedBatch, stepped_answers, stepped_b
 from autoprune.evaluate.trie import tree
 from autoprune.evaluate.vision import VisionCounter
 from autoprune.evaluate.walk import Walk
+from autoprune.models.generation import check_greedy
 from autoprune.models.loading import LoadedModel
 from autoprune.pricing.cost import Pricer
 from autoprune.pricing.tokens import PromptCounts

@@ -18,10 +18,10 @@ from autoprune.evaluate.batch import PreparedBatch, plan_batches
 from autoprune.evaluate.encoding import Forced
 from autoprune.evaluate.greedy import generate_greedy, padding_token
 from autoprune.evaluate.metrics import EXACT_MATCH, Metric
-from autoprune.evaluate.refusals import check_greedy
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.verdicts import Answer, check_finite
 from autoprune.evaluate.vision import VisionCounter
+from autoprune.models.generation import check_greedy
 from autoprune.models.loading import LoadedModel
 from autoprune.pricing.cost import Pricer
 from autoprune.runtime import Patch, apply, record

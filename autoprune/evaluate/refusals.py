@@ -10,42 +10,6 @@ from torch import Tensor
 
 from autoprune.errors import ModelError
 
-# Settings of a generation config that change logits, with the values that leave them alone.
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "repetition_penalty": (None, 1.0),
-    "encoder_repetition_penalty": (None, 1.0),
-    "no_repeat_ngram_size": (None, 0),
-    "encoder_no_repeat_ngram_size": (None, 0),
-    "bad_words_ids": (None,),
-    "min_length": (None, 0),
-    "min_new_tokens": (None, 0),
-    "forced_bos_token_id": (None,),
-    "forced_eos_token_id": (None,),
-    "suppress_tokens": (None, []),
-    "begin_suppress_tokens": (None, []),
-    "sequence_bias": (None,),
-    "exponential_decay_length_penalty": (None,),
-    "guidance_scale": (None, 1.0),
-    "watermarking_config": (None,),
-}
-
-
-def check_greedy(generation_config: Any) -> None:
-    """Refuses a model whose `generate` would not take the plain arg-max.
-
-    Raises:
-        ModelError: naming the setting.
-    """
-    for name, neutral in _NEUTRAL.items():
-        value = getattr(generation_config, name, None)
-        if value not in neutral:
-            raise ModelError(
-                "changes the logits, so an answer could not be checked by plain greedy decoding",
-                field=f"generation_config.{name}",
-                value=value,
-                remedy="remove it from the model's generation_config.json",
-            )
-
 
 def why_unforced(config: Any) -> str | None:
     """Why answers of a model cannot be checked by teacher forcing, as far as its config says; None if nothing does.

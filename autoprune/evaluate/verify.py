@@ -39,6 +39,10 @@ class Verification:
         prefill_ms: Pruned prefill of the same batch, in the same run.
         batch: Rows of that batch.
         tasks: Per task the drop with its interval and standard error.
+        max_new_tokens: Longest answer.
+        dtype: Number type that the model ran in.
+        device: Kind of device that it ran on.
+        differs: What the evidence was measured in and this was not, in words, by name: ``dtype``, ``device``.
     """
 
     samples: int
@@ -56,6 +60,10 @@ class Verification:
     prefill_ms: float
     batch: int
     tasks: dict[str, dict[str, Any]]
+    max_new_tokens: int
+    dtype: str
+    device: str
+    differs: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
         """The verification as a JSON object."""
@@ -68,6 +76,7 @@ def verify_schedule(
     data: SampleSet,
     *,
     batch_size: int = 16,
+    max_new_tokens: int | None = None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Verification:
     """Accuracy and drop of the patched model on held-out data, and the prefill time of the first batch beside dense.
@@ -79,6 +88,7 @@ def verify_schedule(
         schedule: The schedule, with its evidence if it has any.
         data: Rows that the study did not use.
         batch_size: Rows of a batch.
+        max_new_tokens: Longest answer; None = as in the schedule's evidence, or 32 where it does not say.
         on_step: Called with a sentence on what is about to run.
 
     Raises:
@@ -87,15 +97,17 @@ def verify_schedule(
     """
     schedule.check_model(loaded.config)
     metric = evidence_metric(schedule.evidence)
+    longest = max_new_tokens or answer_length(schedule)
     on_step(f"answering {len(data)} rows with the dense model")
-    dense = generate_and_score(loaded, data, None, batch_size, metric=metric)
+    dense = generate_and_score(loaded, data, None, batch_size, max_new_tokens=longest, metric=metric)
     on_step(f"answering {len(data)} rows with the pruned model")
-    pruned = generate_and_score(loaded, data, schedule, batch_size, metric=metric)
+    pruned = generate_and_score(loaded, data, schedule, batch_size, max_new_tokens=longest, metric=metric)
     on_step("timing the prefill, dense and pruned in turn")
     rows = data[:batch_size]
     inputs = model_inputs(loaded, rows)
     times = time_prefill(loaded.model, inputs, [None, schedule])
     lost, summary = compare(dense, pruned), summarise(pruned)
+    here = loaded.measured_in
     claimed, allowed = claim(schedule, lost.overall.se)
     return Verification(
         samples=len(data),
@@ -111,7 +123,27 @@ def verify_schedule(
         prefill_dense_ms=times[0].prefill_ms,
         prefill_ms=times[1].prefill_ms,
         batch=len(rows),
+        max_new_tokens=longest,
+        dtype=here["dtype"],
+        device=here["device"],
+        differs=differences(schedule, loaded),
     )
+
+
+def answer_length(schedule: Schedule) -> int:
+    """Longest answer that the evidence was measured with; 32 where it does not say."""
+    known = schedule.evidence.get("max_new_tokens")
+    return known if isinstance(known, int) and known > 0 else 32
+
+
+def differences(schedule: Schedule, loaded: LoadedModel) -> dict[str, str]:
+    """What the evidence was measured in and this model is not: number type and kind of device, each in words."""
+    known = {name: (schedule.evidence.get(name), here) for name, here in loaded.measured_in.items()}
+    return {
+        name: f"measured in {claimed}, verified in {here}"
+        for name, (claimed, here) in known.items()
+        if isinstance(claimed, str) and claimed != here
+    }
 
 
 def _fields(lost: PairedDrop) -> dict[str, Any]:

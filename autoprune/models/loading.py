@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,18 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from transformers import AutoModelForImageTextToText
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from autoprune.errors import ModelError
+from autoprune.models.generation import check_greedy
+from autoprune.models.options import DEFAULTS, ModelOptions
 from autoprune.models.processors import load_processor
 from autoprune.models.vision import remedy
 from autoprune.schedule import ModelIdentity
+from autoprune.schedule.validation import canonical
 
 _FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
 _HASHED = {".safetensors", ".json", ".jinja", ".model"}
-_DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -39,31 +43,26 @@ class LoadedModel:
     fingerprint: str
     config: Any
 
+    @property
+    def measured_in(self) -> dict[str, str]:
+        """Number type and kind of device that its figures are measured in, for the evidence of schedules."""
+        return {"dtype": str(self.model.dtype).removeprefix("torch."), "device": self.model.device.type}
 
-def load_model(
-    path: str | Path,
-    *,
-    revision: str | None = None,
-    dtype: str = "auto",
-    device: str = "auto",
-    trust_remote_code: bool = False,
-) -> LoadedModel:
+
+def load_model(path: str | Path, options: ModelOptions = DEFAULTS) -> LoadedModel:
     """Loads an image-text-to-text model and its processor; weights from safetensors only.
 
     Args:
         path: A folder, or a name on the hub; a name that is in the local cache needs no network.
-        revision: Of a hub name.
-        dtype: ``float32``, ``bfloat16``, ``float16`` or ``auto``: the checkpoint's on a GPU, float32 on a CPU, where
-            half precision is slower and less exact.
-        device: A torch device, or ``auto``: the first CUDA device if there is one, else the CPU.
-        trust_remote_code: Run code that the checkpoint brings.
+        options: How it is loaded.
 
     Raises:
-        ModelError: it cannot be found, read or run here.
+        ModelError: it cannot be found, read or run here, or its ``generate`` would not take the plain arg-max.
     """
-    place = device_of(device)
-    dtype = dtype_on(place, dtype)
-    folder = _folder(str(path), revision)
+    place = device_of(options.device)
+    dtype = dtype_on(place, options.dtype)
+    check_kernel(options.attn_implementation)
+    folder = _folder(str(path), options.revision)
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
             "has no *.safetensors file, and other weight files can run code when they are read",
@@ -71,20 +70,50 @@ def load_model(
             value=str(path),
             remedy="convert it: load it where you trust it and call save_pretrained()",
         )
-    options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+    trusted = {"local_files_only": True, "trust_remote_code": options.trust_remote_code}
+    given = {"attn_implementation": options.attn_implementation, "device_map": options.device_map}
+    kept = {name: value for name, value in given.items() if value is not None}
     try:
-        model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options)
-        processor = load_processor(folder, model.config, **options)
+        model: Any = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, **trusted, **kept
+        )
+        processor = load_processor(folder, model.config, options)
+    except ModelError:
+        raise
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise ModelError(
-            f"cannot be loaded: {' '.join(str(error).split())[:300]}",
+            f"cannot be loaded{_as_asked(kept)}: {' '.join(str(error).split())[:300]}",
             field="model.path",
             value=str(path),
             remedy=remedy(error)
             or "give an image-text-to-text model of transformers with its processor beside the weights",
         ) from error
-    model = model.to(place).eval().requires_grad_(False)
-    return LoadedModel(model, processor, str(path), _fingerprint(folder, model), model.config)
+    model = (model if options.device_map is not None else model.to(place)).eval().requires_grad_(False)
+    for name, value in options.generation.items():
+        setattr(model.generation_config, name, value)
+    check_greedy(model.generation_config)
+    return LoadedModel(model, processor, str(path), _fingerprint(folder, model, options), model.config)
+
+
+def check_kernel(name: str | None) -> None:
+    """Refuses an attention kernel that transformers does not have.
+
+    Raises:
+        ModelError: naming those that it has.
+    """
+    known = ("eager", *ALL_ATTENTION_FUNCTIONS.valid_keys())
+    if name is not None and name not in known:
+        raise ModelError(
+            "no such attention kernel",
+            field="model.attn_implementation",
+            value=name,
+            remedy=f"use {', '.join(dict.fromkeys(known))}, or leave it out",
+        )
+
+
+def _as_asked(kept: Mapping[str, Any]) -> str:
+    """The settings that may be why a model cannot be loaded."""
+    return f" with {', '.join(f'{name}={value}' for name, value in kept.items())}" if kept else ""
 
 
 def device_of(device: str) -> torch.device:
@@ -104,13 +133,7 @@ def device_of(device: str) -> torch.device:
 
 
 def dtype_on(place: torch.device, dtype: str) -> str:
-    """The dtype of a setting on a device: ``auto`` stays ``auto`` on a GPU and is float32 on a CPU.
-
-    Raises:
-        ModelError: it is not one that a model can run in.
-    """
-    if dtype not in _DTYPES:
-        raise ModelError("no such dtype", field="model.dtype", value=dtype, remedy=f"use {', '.join(_DTYPES)}")
+    """The dtype of a setting on a device: ``auto`` stays ``auto`` on a GPU and is float32 on a CPU."""
     return "float32" if dtype == "auto" and place.type == "cpu" else dtype
 
 
@@ -128,10 +151,12 @@ def _folder(path: str, revision: str | None) -> Path:
         ) from error
 
 
-def _fingerprint(folder: Path, model: Any) -> str:
+def _fingerprint(folder: Path, model: Any, options: ModelOptions) -> str:
     total = hashlib.sha256()
     total.update(ModelIdentity.from_config(model.config, "").config_sha256.encode())
     total.update(str(model.dtype).encode())
+    if options.changing:
+        total.update(canonical(options.changing))
     for file in sorted(file for file in folder.iterdir() if file.suffix in _HASHED):
         with file.open("rb") as stream:
             total.update(f"\n{file.name}:{hashlib.file_digest(stream, 'sha256').hexdigest()}".encode())

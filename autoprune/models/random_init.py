@@ -13,38 +13,44 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from autoprune.errors import ModelError
-from autoprune.models.loading import device_of, dtype_on
+from autoprune.models.loading import check_kernel, device_of, dtype_on
+from autoprune.models.options import DEFAULTS, ModelOptions
 
 _BLOCK = 1_000_003
 """Numbers drawn of each kind: a prime, so that the rows of a weight of any width are not copies of each other."""
 
 
 def random_model(
-    path_or_config: str | Path | Any, *, layers: int | None = None, dtype: str = "auto", device: str = "auto"
+    path_or_config: str | Path | Any,
+    *,
+    layers: int | None = None,
+    options: ModelOptions = DEFAULTS,
 ) -> Any:
     """A model built from a config, in eval mode, without gradients; the same weights every time.
 
     Args:
         path_or_config: A folder with a config.json, that file, a name on the hub, or a config (it is not changed).
         layers: Build only the first decoder layers, so that the layer shape of a large model fits a small machine.
-        dtype: As `load_model` takes it; a config without a dtype is built in bfloat16 on a GPU.
-        device: As `load_model` takes it.
+        options: How it is built; a config without a dtype is built in bfloat16 on a GPU.
 
     Raises:
-        ModelError: there is no such config, no model class for it, or it has fewer layers.
+        ModelError: there is no such config, no model class for it, it has fewer layers, or an option is of weights,
+            which there are none of.
     """
-    place = device_of(device)
-    named = dtype_on(place, dtype)
+    _check_buildable(options)
+    place = device_of(options.device)
+    named = dtype_on(place, options.dtype)
     is_path = isinstance(path_or_config, str | Path)
-    config = read_config(path_or_config) if is_path else copy.deepcopy(path_or_config)
+    config = read_config(path_or_config, options=options) if is_path else copy.deepcopy(path_or_config)
     _cut_depth(config, layers)
     kind: Any = AutoModelForImageTextToText
     if type(config) not in kind._model_mapping:
         kind = AutoModelForCausalLM
     numbers = getattr(config, "dtype", None) or torch.bfloat16 if named == "auto" else getattr(torch, named)
+    kernel = {"attn_implementation": options.attn_implementation} if options.attn_implementation else {}
     try:
         with place, _CheapNoise():
-            model = kind.from_config(config, dtype=numbers)
+            model = kind.from_config(config, dtype=numbers, **kernel)
     except (ValueError, KeyError, ImportError, RuntimeError, AssertionError) as error:
         raise ModelError(
             f"cannot be built: {' '.join(str(error).split())[:300]}",
@@ -55,18 +61,37 @@ def random_model(
     return model.eval().requires_grad_(False)
 
 
-def read_config(path: str | Path, layers: int | None = None) -> Any:
+def _check_buildable(options: ModelOptions) -> None:
+    given = {"device_map": options.device_map, "generation": options.generation}
+    if named := [name for name, value in given.items() if value]:
+        raise ModelError(
+            "is of a model that is loaded, and this one is built from its config",
+            field=f"model.{named[0]}",
+            value=given[named[0]],
+            remedy="leave it out with random weights",
+        )
+    check_kernel(options.attn_implementation)
+
+
+def read_config(
+    path: str | Path,
+    layers: int | None = None,
+    options: ModelOptions = DEFAULTS,
+) -> Any:
     """The transformers config of a folder, of a config.json or of a name on the hub.
 
     Args:
         path: Folder, file or name.
         layers: As in `random_model`.
+        options: How it is loaded: which revision, and whether its code may run.
 
     Raises:
         ModelError: there is none, or it has fewer layers.
     """
     try:
-        config = AutoConfig.from_pretrained(path)
+        config = AutoConfig.from_pretrained(
+            path, revision=options.revision, trust_remote_code=options.trust_remote_code
+        )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             "no config of a transformers model is there",

@@ -150,9 +150,17 @@ def _evidence(
         versions=run.versions,
         study=study.spec.name,
         trial=trial,
+        max_new_tokens=study.spec.evaluation.max_new_tokens,
+        **_measured_in(study),
         **{name: value for name, value in best.model_dump(mode="json").items() if name in names},
         **{k: v for k, v in study.facts.details.items() if k == "metric"},
     )
+
+
+def _measured_in(study: Study) -> dict[str, str]:
+    """Number type and kind of device, as `LoadedModel.measured_in` has them."""
+    known = {name: study.facts.details.get(name) for name in ("dtype", "device")}
+    return {name: str(value).partition(":")[0] for name, value in known.items() if value is not None}
 
 
 def _study(study: Study, trials: Sequence[FrozenTrial]) -> dict[str, Any]:

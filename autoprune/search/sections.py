@@ -21,7 +21,9 @@ from pydantic import (
     model_validator,
 )
 
+from autoprune.data.options import DataOptions
 from autoprune.errors import AutopruneError, ScheduleError, StudyError
+from autoprune.models.options import ModelOptions
 from autoprune.schedule import Criterion, parse_criterion
 from autoprune.schedule.criteria import SHORT_NAMES, AnyCriterion
 from autoprune.schedule.validation import INSIDE
@@ -70,14 +72,12 @@ class StudySection(BaseModel):
     )
 
 
-class ModelSection(StudySection):
-    """The model: a folder (relative to the study file) or a name on the hub."""
-
+class _Located(StudySection):
     path: str
-    revision: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
-    trust_remote_code: Annotated[bool, Strict()] = False
+
+
+class ModelSection(ModelOptions, _Located):
+    """The model: a folder (relative to the study file) or a name on the hub, and how it is loaded."""
 
     @field_validator("path")
     @classmethod
@@ -91,14 +91,8 @@ class ModelSection(StudySection):
         return str(folder) if folder.is_dir() else path
 
 
-class DataSet(StudySection):
-    """One data set: a file (relative to the study file) or a `datasets` name."""
-
-    path: str
-    split: str = "train"
-    samples: Annotated[Int, Field(ge=1)] | None = None
-    seed: Int = 0
-    columns: dict[str, str] = Field(default_factory=dict)
+class DataSet(DataOptions, _Located):
+    """One data set: a file (relative to the study file) or a `datasets` name, and how it is read."""
 
     @field_validator("path")
     @classmethod
@@ -119,6 +113,18 @@ class DataSection(StudySection):
 
     calibration: DataSet
     validation: DataSet | None = None
+
+
+class Evaluation(StudySection):
+    """How candidates are measured.
+
+    Attributes:
+        batch_size: Rows that run together.
+        max_new_tokens: Longest answer, in tokens.
+    """
+
+    batch_size: Annotated[Int, Field(ge=1)] = 16
+    max_new_tokens: Annotated[Int, Field(ge=1)] = 32
 
 
 class Constraints(StudySection):

@@ -26,6 +26,7 @@ from autoprune.search.sections import (
     AllOrEach,
     Constraints,
     DataSection,
+    Evaluation,
     ModelSection,
     Search,
     Space,
@@ -77,6 +78,7 @@ class StudySpec(StudySection):
     data: DataSection
     objectives: tuple[str, ...] = (FLOPS.name, ACCURACY.name)
     metric: Annotated[str, AfterValidator(_metric)] = EXACT_MATCH.name
+    evaluation: Evaluation = Evaluation()
     constraints: Constraints = Constraints()
     space: Space = Space()
     baselines: Annotated[All | Annotated[tuple[_Baseline, ...], Tag("tuple[each]")], AllOrEach] = ALL

@@ -98,6 +98,7 @@ def transfer_schedule(
     tries: int = 48,
     seed: int = 0,
     batch_size: int = 16,
+    max_new_tokens: int = 32,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Transfer:
     """Maps a schedule to a model, measures it, and walks to neighbours that cost no more and lose no more.
@@ -114,6 +115,7 @@ def transfer_schedule(
         tries: Most schedules that the local search measures; 0 = none.
         seed: Of the order in which neighbours are tried.
         batch_size: Rows of a batch.
+        max_new_tokens: Longest answer.
         on_step: Called with a sentence on what is about to run.
 
     Raises:
@@ -126,7 +128,9 @@ def transfer_schedule(
     mapped = presets.mapped(schedule, identity.num_layers)
     space = _space_around(loaded, data, mapped, identity.num_layers)
     metric = evidence_metric(schedule.evidence)
-    evaluator = Evaluator(loaded, data, batch_size=batch_size, criteria=space.criteria, metric=metric)
+    evaluator = Evaluator(
+        loaded, data, batch_size=batch_size, max_new_tokens=max_new_tokens, criteria=space.criteria, metric=metric
+    )
     on_step(f"answering {len(data)} rows with the dense model")
     dense = evaluator.dense()
     if evaluator.by_generating is not None:
@@ -151,6 +155,8 @@ def transfer_schedule(
         data=data.name,
         data_digest=data.digest,
         samples=len(data),
+        max_new_tokens=max_new_tokens,
+        **loaded.measured_in,
         model_fingerprint=loaded.fingerprint,
         versions=versions(),
     )

@@ -20,6 +20,7 @@ from autoprune.evaluate.metrics import EXACT_MATCH, load_metric
 from autoprune.schedule import Schedule
 from autoprune.search import objectives, sampler
 from autoprune.search.initial import Origin
+from autoprune.search.sections import Evaluation
 from autoprune.search.space import SearchSpace
 from autoprune.search.spec import StudySpec
 from autoprune.search.storage import Database
@@ -249,7 +250,7 @@ def resumed(spec: StudySpec, database: Database) -> StudySpec:
 def _identity(spec: StudySpec, inputs: Inputs) -> dict[str, Any]:
     """Identity that every trial of a study shares, besides the model."""
     identity: dict[str, Any] = {
-        "objectives": [*spec.objectives, *_judged_by(spec)],
+        "objectives": [*spec.objectives, *_judged_by(spec), *_measured_by(spec)],
         "space": spec.space.identity(),
         "calibration": inputs.calibration.digest,
     }
@@ -262,6 +263,14 @@ def _judged_by(spec: StudySpec) -> list[str]:
     """The metric, if it is one of another package; the default adds nothing, as before there were others."""
     metric = load_metric(spec.metric)
     return [f"metric {metric.name}@{metric.version}"] if metric != EXACT_MATCH else []
+
+
+def _measured_by(spec: StudySpec) -> list[str]:
+    """How candidates are measured, if it is not the default; the default adds nothing, as before there were others."""
+    given = spec.evaluation
+    if given == Evaluation():
+        return []
+    return [f"evaluation of {given.batch_size} rows a batch, {given.max_new_tokens} tokens an answer"]
 
 
 def is_distinct(trial: FrozenTrial) -> bool:

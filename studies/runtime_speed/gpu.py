@@ -30,6 +30,7 @@ from autoprune.doctor.prompts import reserved_ids, words
 from autoprune.errors import AutopruneError
 from autoprune.evaluate.latency import time_prefill
 from autoprune.models.environment import hardware, versions
+from autoprune.models.options import ModelOptions
 from autoprune.models.random_init import random_model
 from autoprune.schedule import Reads, Schedule
 
@@ -142,7 +143,9 @@ def measure_exactness(config: Any, dtype: str) -> dict[str, Any]:
     Rounding adds up over layers: with random weights in bfloat16, two dense runs of all 32 layers differ by as much as
     pruning changes, and nothing could be shown.
     """
-    model = random_model(config, layers=min(EXACT_LAYERS, config.text_config.num_hidden_layers), dtype=dtype)
+    model = random_model(
+        config, layers=min(EXACT_LAYERS, config.text_config.num_hidden_layers), options=ModelOptions(dtype=dtype)
+    )
     tested = ModelUnderTest(model, words(model, "timed without a processor"), reserved_ids(model))
     return {"layers": tested.depth, **examine(tested, default_schedules(model, tested.prompts.rows[0])).to_dict()}
 
@@ -178,7 +181,7 @@ def run(size: Size, tiny: bool, minutes: float, stem: Path, say: Callable[[str],
     on_gpu = torch.cuda.is_available()
     config = read_shape(tiny)
     dtype = "bfloat16" if on_gpu else "float32"
-    model = random_model(config, dtype=dtype)
+    model = random_model(config, options=ModelOptions(dtype=dtype))
     schedules = chosen(config.text_config.num_hidden_layers)
     tables = Tables(
         {

@@ -31,6 +31,7 @@ from autoprune.evaluate.evaluator import Evaluator
 from autoprune.evaluate.generate import generate_and_score
 from autoprune.evaluate.results import SampleResult
 from autoprune.models.loading import LoadedModel, load_model
+from autoprune.models.options import ModelOptions
 from autoprune.pricing.cost import CONVENTION
 from autoprune.schedule import Criterion, Schedule
 from autoprune.search.space import SearchSpace
@@ -225,7 +226,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.command != "check" and arguments.pieces is None:
         parser.error(f"{arguments.command} needs --pieces")
-    space, rows, loaded = GRIDS[arguments.grid], calibration_rows(), load_model(STUDY / "model", dtype="float32")
+    space, rows, loaded = (
+        GRIDS[arguments.grid],
+        calibration_rows(),
+        load_model(STUDY / "model", ModelOptions(dtype="float32")),
+    )
     output = HERE / f"{arguments.grid}.npz"
     if arguments.command == "check":
         lines = check(Table.load(output), loaded, rows, arguments.count, arguments.seed)

@@ -18,6 +18,7 @@ from support.studies import write_study
 from autoprune import presets
 from autoprune.cli.app import COMMANDS, app
 from autoprune.data.rows import FIELDS
+from autoprune.models.options import ModelOptions
 from autoprune.schedule.criteria import CRITERIA, SHORT_NAMES
 from autoprune.search.spec import StudySpec
 
@@ -52,10 +53,25 @@ def test_the_readme_is_short():
     assert len(README.splitlines()) <= 200
 
 
+OPTION = r"(?<![\w-])--[a-z][a-z0-9-]*"
+LOADING = {"--" + name.replace("_", "-") for name in ModelOptions.model_fields}
+READING = {"--split", "--data-config", "--columns", "--samples", "--seed"}
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_and_option_is_in_the_manual_and_no_other(command):
-    described = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", section(command)))
-    assert described == options(command)
+    shared = LOADING | (READING - {"--samples"} if command == "transfer" else READING)
+    described = set(re.findall(OPTION, section(command))) - READING - LOADING
+    assert described == options(command) - shared
+
+
+def test_every_command_that_loads_a_model_has_all_options_of_a_model_and_its_data():
+    common = set(re.findall(OPTION, COMMAND_MANUAL[: COMMAND_MANUAL.index("\n## ")]))
+    assert common >= LOADING | READING
+    for command in set(COMMANDS) - {"calibrate", "report", "export", "presets"}:
+        assert options(command) >= LOADING, command
+        if "--data" in options(command):
+            assert options(command) >= READING - ({"--samples"} if command == "transfer" else set()), command
 
 
 def test_every_command_is_in_the_readme_and_no_other():

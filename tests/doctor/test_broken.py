@@ -10,6 +10,7 @@ from support.devices import DEVICES
 
 from autoprune.doctor import default_schedules, examine, model_under_test
 from autoprune.models.loading import load_model
+from autoprune.models.options import ModelOptions
 from autoprune.runtime import cache_layers, masks, patch, pruner, shortened, survivors
 from autoprune.runtime.criteria import attention
 
@@ -152,7 +153,7 @@ def test_a_broken_runtime_is_found(name, tested, schedules, monkeypatch):
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_half_precision_sees_less_but_still_sees(model_folder, device, monkeypatch):
-    half = model_under_test(load_model(model_folder, dtype="bfloat16", device=device))
+    half = model_under_test(load_model(model_folder, ModelOptions(dtype="bfloat16", device=str(device))))
     schedules = default_schedules(half.model, half.prompts.rows[0])
     report = examine(half, schedules)
     assert report.passed, report.results

@@ -14,6 +14,7 @@ from autoprune.data.samples import load_samples
 from autoprune.errors import DataError, ModelError
 from autoprune.evaluate.encoding import encode
 from autoprune.models.loading import load_model
+from autoprune.models.options import ModelOptions
 
 IMAGE, USER, ASSISTANT, BOS, PAD = 4, 5, 6, 1, 0
 
@@ -28,7 +29,7 @@ def one(tmp_path):
 
 def test_a_cpu_computes_in_float32_unless_told_otherwise(model_folder):
     assert load_model(model_folder).model.dtype == torch.float32
-    half = load_model(model_folder, dtype="bfloat16", device="cpu")
+    half = load_model(model_folder, ModelOptions(dtype="bfloat16", device="cpu"))
     assert half.model.dtype == torch.bfloat16
     assert not half.model.training
     assert half.fingerprint != load_model(model_folder).fingerprint
@@ -57,13 +58,17 @@ def test_bad_models_are_one_line_with_a_remedy(model_folder, tmp_path, monkeypat
         (tmp_path / "none", {}, "no such folder"),
         (pickled, {}, "safetensors"),
         (broken, {}, "cannot be loaded"),
-        (model_folder, {"dtype": "int8"}, "no such dtype"),
+        (model_folder, {"dtype": "int8"}, "model.dtype: .*int8"),
         (model_folder, {"device": "cuda:7"}, "not available"),
-        (model_folder, {"device": "nonsense"}, "not available"),
+        (model_folder, {"device": "nonsense"}, "model.device: .*nonsense"),
+        (model_folder, {"attn_implementation": "flash"}, "no such attention kernel"),
+        (model_folder, {"processor": {"max_pixel": 1}}, "model.processor: .*no such setting"),
+        (model_folder, {"generation": {"repetition_penality": 1.0}}, "did you mean 'repetition_penalty'"),
+        (model_folder, {"device": "cpu", "device_map": "cpu"}, "so does device"),
     ]:
         with pytest.raises(ModelError, match=words) as caught:
-            load_model(path, **options)
-        assert caught.value.remedy
+            load_model(path, ModelOptions.of(**options))
+        assert caught.value.remedy or "should be" in caught.value.message
         assert "\n" not in str(caught.value)
 
 

@@ -7,6 +7,7 @@ import torch
 import transformers as hf
 
 from autoprune.errors import ModelError
+from autoprune.models.options import ModelOptions
 from autoprune.models.random_init import random_model
 
 TEXT = {
@@ -67,7 +68,7 @@ def test_the_same_weights_every_time_and_the_users_generator_untouched() -> None
 @pytest.mark.parametrize("config", [_gemma, _llava])
 def test_a_slice_of_the_depth(config) -> None:
     whole = config()
-    model = random_model(whole, layers=3, dtype="bfloat16")
+    model = random_model(whole, layers=3, options=ModelOptions(dtype="bfloat16"))
     assert len(model.get_decoder().layers) == 3
     assert model.dtype == torch.bfloat16
     assert whole.get_text_config().num_hidden_layers == 6
@@ -82,7 +83,13 @@ def test_a_folder_and_its_file(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "field"),
-    [({"layers": 7}, "layers"), ({"layers": 0}, "layers"), ({"dtype": "int8"}, "dtype"), ({"device": "x"}, "device")],
+    [
+        ({"layers": 7}, "layers"),
+        ({"layers": 0}, "layers"),
+        ({"options": ModelOptions(device="cuda:7")}, "device"),
+        ({"options": ModelOptions(device_map="auto")}, "device_map"),
+        ({"options": ModelOptions(attn_implementation="x")}, "attn_implementation"),
+    ],
 )
 def test_what_cannot_be_built_is_refused(wrong, field, tmp_path) -> None:
     with pytest.raises(ModelError, match=field):

@@ -38,11 +38,13 @@ def test_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
     assert spec.constraints.model_dump() == {"max_drop": {}, "max_flops": None}
     assert spec.workers.model_dump() == {"count": 2, "cpus": 1, "gpus": 0}
     assert spec.data.calibration.model_dump(exclude={"path"}) == {
-        "split": "train", "samples": None, "seed": 0, "columns": {},
+        "split": "train", "config": None, "samples": None, "seed": 0, "columns": {},
     }  # fmt: skip
     assert spec.model.model_dump(exclude={"path"}) == {
-        "revision": None, "dtype": "auto", "device": "auto", "trust_remote_code": False,
+        "revision": None, "dtype": "auto", "device": "auto", "device_map": None, "attn_implementation": None,
+        "trust_remote_code": False, "processor": {}, "generation": {},
     }  # fmt: skip
+    assert spec.evaluation.model_dump() == {"batch_size": 16, "max_new_tokens": 32}
 
 
 def test_relative_paths_start_at_the_study_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from grid import GRIDS, space_of
 from verdicts import Table
 
 from autoprune.models.loading import load_model
+from autoprune.models.options import ModelOptions
 from autoprune.schedule import parse_criterion
 from autoprune.search.methods import Method
 
@@ -24,7 +25,7 @@ SMALL = space_of(
 
 @pytest.fixture(scope="module")
 def loaded():
-    return load_model(tables.STUDY / "model", dtype="float32")
+    return load_model(tables.STUDY / "model", ModelOptions(dtype="float32"))
 
 
 @pytest.fixture(scope="module")

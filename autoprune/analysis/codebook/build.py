@@ -53,7 +53,8 @@ class Codebook:
         """The schedule that keeps this share of the visual tokens before layer 0, those least like the prototypes."""
         stage = Stage(layer=0, keep=Keep(ratio=keep), criterion=criterion)
         names = ("data", "data_digest", "samples", "model_fingerprint", "versions")
-        evidence = measured_evidence("autoprune codebook", preset="codebook", **{k: self.facts[k] for k in names})
+        known = {**loaded.measured_in, **{k: self.facts[k] for k in names}}
+        evidence = measured_evidence("autoprune codebook", preset="codebook", **known)
         return Schedule(stages=(stage,), evidence=evidence).with_model(loaded.config, loaded.name)
 
 

@@ -22,9 +22,9 @@ from autoprune.errors import DataError, ModelError
 from autoprune.evaluate.batch import plan_batches
 from autoprune.evaluate.encoding import force, model_inputs
 from autoprune.evaluate.greedy import padding_token
-from autoprune.evaluate.refusals import check_greedy
 from autoprune.evaluate.statistics import Array, Curve, check_groups
 from autoprune.models.environment import versions
+from autoprune.models.generation import check_greedy
 from autoprune.models.loading import LoadedModel
 from autoprune.presets import himap
 from autoprune.runtime.decoder import decoder_layers, find_decoder, visual_token_ids
@@ -93,6 +93,7 @@ class FlowAnalysis:
             data=self.data,
             data_digest=self.data_digest,
             samples=self.overall.samples,
+            **loaded.measured_in,
             model_fingerprint=loaded.fingerprint,
             versions=versions(),
             preset="himap",

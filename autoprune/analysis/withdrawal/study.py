@@ -109,6 +109,7 @@ class SweepResult:
             data=self.data,
             data_digest=self.data_digest,
             samples=self.samples,
+            **loaded.measured_in,
             model_fingerprint=loaded.fingerprint,
             versions=versions(),
             rule=self.rule,

@@ -28,8 +28,6 @@ from autoprune.search.sections import DataSet
 from autoprune.search.spec import StudySpec
 from autoprune.search.workers.protocol import EngineFacts, Inputs, Split, SplitFacts, Times
 
-BATCH_SIZE = 16
-MAX_NEW_TOKENS = 32
 _TIMED_TOKENS = 4
 _TIMED_REPEATS = 5
 
@@ -67,14 +65,8 @@ class ModelEngine:
 
     def __init__(self, spec: StudySpec) -> None:
         section = spec.model
-        self._spec, self.sharing = spec, Sharing()
-        self._loaded: LoadedModel = load_model(
-            section.path,
-            revision=section.revision,
-            dtype=section.dtype,
-            device=section.device,
-            trust_remote_code=section.trust_remote_code,
-        )
+        self._spec, self._evaluation, self.sharing = spec, spec.evaluation, Sharing()
+        self._loaded: LoadedModel = load_model(section.path, section)
         self._metric = load_metric(spec.metric)
         self._calibration = _load(spec.data.calibration)
         self._order = race_order(len(self._calibration))
@@ -85,8 +77,8 @@ class ModelEngine:
         self._evaluator = Evaluator(
             self._loaded,
             self._calibration,
-            batch_size=BATCH_SIZE,
-            max_new_tokens=MAX_NEW_TOKENS,
+            batch_size=self._evaluation.batch_size,
+            max_new_tokens=self._evaluation.max_new_tokens,
             criteria=self._criteria,
             order=self._order,
             metric=self._metric,
@@ -104,7 +96,7 @@ class ModelEngine:
         if self._evaluator.by_generating is not None:
             details["by_generating"] = self._evaluator.by_generating
         details |= self._token_counts()
-        version = f"{measuring_version(self._metric)}/{BATCH_SIZE}/{MAX_NEW_TOKENS}"
+        version = f"{measuring_version(self._metric)}/{self._evaluation.batch_size}/{self._evaluation.max_new_tokens}"
         return EngineFacts(
             fingerprint=self._loaded.fingerprint,
             metric_version=version,
@@ -130,8 +122,8 @@ class ModelEngine:
         evaluator = Evaluator(
             self._loaded,
             chunk,
-            batch_size=BATCH_SIZE,
-            max_new_tokens=MAX_NEW_TOKENS,
+            batch_size=self._evaluation.batch_size,
+            max_new_tokens=self._evaluation.max_new_tokens,
             criteria=self._criteria,
             metric=self._metric,
         )
@@ -141,7 +133,7 @@ class ModelEngine:
 
     def latency(self, schedules: Sequence[Schedule]) -> list[Times]:
         """Milliseconds of one batch of calibration rows, dense beside pruned."""
-        samples = [self._calibration[i] for i in self._order[:BATCH_SIZE]]
+        samples = [self._calibration[i] for i in self._order[: self._evaluation.batch_size]]
         inputs = model_inputs(self._loaded, samples)
         dense, *pruned = time_prefill(
             self._loaded.model, inputs, [None, *schedules], repeats=_TIMED_REPEATS, new_tokens=_TIMED_TOKENS
@@ -164,7 +156,7 @@ class ModelEngine:
 
     def _token_counts(self) -> dict[str, float]:
         token = getattr(self._loaded.config, "image_token_id", None)
-        samples = [self._calibration[i] for i in self._order[:BATCH_SIZE]]
+        samples = [self._calibration[i] for i in self._order[: self._evaluation.batch_size]]
         inputs = encode(self._loaded.processor, samples)
         total = inputs["attention_mask"].sum(1).tolist()
         visual = (inputs["input_ids"] == token).sum(1).tolist() if token is not None else [0] * len(total)
@@ -174,9 +166,7 @@ class ModelEngine:
 
 
 def _load(section: DataSet) -> SampleSet:
-    return load_samples(
-        section.path, split=section.split, samples=section.samples, seed=section.seed, columns=section.columns
-    )
+    return load_samples(section.path, **section.arguments)
 
 
 def _facts(data: SampleSet) -> SplitFacts:

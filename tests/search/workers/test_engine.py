@@ -17,8 +17,9 @@ from autoprune.models.loading import load_model
 from autoprune.schedule import Schedule
 from autoprune.search.inputs import plan_study
 from autoprune.search.racing import race_order
+from autoprune.search.sections import Evaluation
 from autoprune.search.spec import StudySpec
-from autoprune.search.workers.engine import MAX_NEW_TOKENS, ModelEngine, open_engine, read_inputs
+from autoprune.search.workers.engine import ModelEngine, open_engine, read_inputs
 
 SCHEDULES = [presets.for_depth(name, 6) for name in ("himap", "vtw", "pyramiddrop")]
 
@@ -51,7 +52,9 @@ def test_verdicts_are_those_of_generating_in_the_order_of_the_race(spec: StudySp
     loaded = load_model(spec.model.path)
     order = race_order(len(data))
     for schedule, found in zip(SCHEDULES, engine.evaluate("calibration", SCHEDULES, order), strict=True):
-        slow = {r.id: r for r in generate_and_score(loaded, data, schedule, 8, max_new_tokens=MAX_NEW_TOKENS)}
+        slow = {
+            r.id: r for r in generate_and_score(loaded, data, schedule, 8, max_new_tokens=Evaluation().max_new_tokens)
+        }
         assert [r.id for r in found] == [data[i].id for i in order]
         assert [(r.text, r.correct) for r in found] == [(slow[r.id].text, slow[r.id].correct) for r in found]
 
