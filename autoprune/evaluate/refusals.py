@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autoprune.errors import ModelError
-
 
 def why_unforced(config: Any) -> str | None:
     """Why answers of a model cannot be checked by teacher forcing, as far as its config says; None if nothing does.
