@@ -79,9 +79,11 @@ def _duration(study: StudyNotes) -> str | None:
 
 
 def _rows(study: StudyNotes) -> str:
-    said = [
-        f"{name}: {data.samples} rows of {data.path} (digest {data.digest[:12]})" for name, data in study.data.items()
-    ]
+    said = []
+    for name, data in study.data.items():
+        kinds = "".join(f", {count} {kind}" for kind, count in data.rows.items())
+        unread = f", columns not read: {', '.join(data.unread)}" if data.unread else ""
+        said.append(f"{name}: {data.samples} rows of {data.path} (digest {data.digest[:12]}{kinds}{unread})")
     if study.visual_tokens:
         said.append(f"{study.visual_tokens:.4g} visual and {study.text_tokens or 0:.3g} text tokens a row on average")
     return "; ".join(said)

@@ -187,7 +187,13 @@ def _study(study: Study, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
         "convention": facts.convention,
         "seeds": {"sampler": spec.search.seed, "data": spec.data.calibration.seed},
         "data": {
-            name: {"path": data.path, "samples": data.size, "digest": data.digest}
+            name: {
+                "path": data.path,
+                "samples": data.size,
+                "digest": data.digest,
+                "rows": dict(data.kinds),
+                "unread": list(data.unread),
+            }
             for name, data in study.splits.items()
         },
         **{k: v for k, v in facts.details.items() if k in _SHOWN_DETAILS},

@@ -12,7 +12,7 @@ from autoprune.search.initial import initial_schedules
 from autoprune.search.scope import Scope
 from autoprune.search.spec import StudySpec
 from autoprune.search.workers.local import backend_module
-from autoprune.search.workers.protocol import Inputs
+from autoprune.search.workers.protocol import Inputs, SplitFacts
 
 
 def read_inputs(spec: StudySpec, backend: str = "autoprune.search.workers.engine") -> Inputs:
@@ -38,7 +38,10 @@ class StudyPlan:
         baselines: Published methods and schedule files that are measured beside the front.
         initial_schedules: How many are tried before any is drawn, by origin.
         calibration_samples: Rows of the search.
+        calibration_rows: How many of them are judged by what, see `SampleSet.kinds`.
         validation_samples: Held-out rows; 0 = none.
+        validation_rows: As `calibration_rows`.
+        unread_columns: Columns of the data that no field takes.
     """
 
     name: str
@@ -46,7 +49,10 @@ class StudyPlan:
     model_type: str
     num_layers: int
     calibration_samples: int
+    calibration_rows: dict[str, int]
     validation_samples: int
+    validation_rows: dict[str, int]
+    unread_columns: tuple[str, ...]
     tasks: tuple[str, ...]
     objectives: tuple[str, ...]
     layers: tuple[int, ...]
@@ -85,7 +91,10 @@ def plan_study(spec: StudySpec) -> StudyPlan:
         model_type=ModelIdentity.from_config(inputs.config, spec.model.path).model_type,
         num_layers=inputs.num_layers,
         calibration_samples=inputs.calibration.size,
+        calibration_rows=dict(inputs.calibration.kinds),
         validation_samples=inputs.validation.size if inputs.validation else 0,
+        validation_rows=dict(inputs.validation.kinds) if inputs.validation else {},
+        unread_columns=tuple(dict.fromkeys(column for data in _splits(inputs) for column in data.unread)),
         tasks=_tasks(inputs),
         objectives=spec.objectives,
         layers=space.layers,
@@ -111,6 +120,10 @@ def _check_tasks(spec: StudySpec, inputs: Inputs) -> None:
             near = difflib.get_close_matches(task, known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"the tasks are {', '.join(known[1:]) or 'none'}"
             raise StudyError("no row has this task", field="constraints.max_drop", value=task, remedy=hint)
+
+
+def _splits(inputs: Inputs) -> list[SplitFacts]:
+    return [data for data in (inputs.calibration, inputs.validation) if data is not None]
 
 
 def _tasks(inputs: Inputs) -> tuple[str, ...]:

@@ -104,11 +104,18 @@ class PresetVerdict(_Notes):
 
 
 class DataNotes(_Notes):
-    """A data set of the study."""
+    """A data set of the study.
+
+    Attributes:
+        rows: How many rows are judged by what, and how many show no image; kinds that have none are left out.
+        unread: Columns of the data that no field takes.
+    """
 
     path: str
     samples: int
     digest: str
+    rows: dict[str, int] = Field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
 
 class StudyNotes(_Notes):

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
 from transformers import AutoConfig
 
 from autoprune.data.samples import SampleSet, load_samples
@@ -21,6 +22,7 @@ from autoprune.evaluate.sharing import Sharing
 from autoprune.models.environment import gpu_name
 from autoprune.models.loading import LoadedModel, load_model
 from autoprune.pricing.cost import CONVENTION
+from autoprune.runtime.decoder import visual_token_ids
 from autoprune.schedule import ModelIdentity, Schedule
 from autoprune.search.racing import race_order
 from autoprune.search.scope import Scope
@@ -155,11 +157,11 @@ class ModelEngine:
         ]
 
     def _token_counts(self) -> dict[str, float]:
-        token = getattr(self._loaded.config, "image_token_id", None)
+        tokens = torch.tensor(visual_token_ids(self._loaded.config))
         samples = [self._calibration[i] for i in self._order[: self._evaluation.batch_size]]
         inputs = encode(self._loaded.processor, samples)
         total = inputs["attention_mask"].sum(1).tolist()
-        visual = (inputs["input_ids"] == token).sum(1).tolist() if token is not None else [0] * len(total)
+        visual = torch.isin(inputs["input_ids"], tokens).sum(1).tolist()
         if not any(visual):
             return {}
         return {"visual_tokens": fmean(visual), "text_tokens": fmean(a - v for a, v in zip(total, visual, strict=True))}
@@ -170,4 +172,5 @@ def _load(section: DataSet) -> SampleSet:
 
 
 def _facts(data: SampleSet) -> SplitFacts:
-    return SplitFacts(Path(data.name).name, data.digest, tuple(r.group for r in data), tuple(r.task for r in data))
+    groups, tasks = tuple(row.group for row in data), tuple(row.task for row in data)
+    return SplitFacts(Path(data.name).name, data.digest, groups, tasks, data.kinds, data.unread)

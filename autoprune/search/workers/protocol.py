@@ -53,12 +53,16 @@ class SplitFacts:
         digest: Of its content and order.
         groups: Cluster of each row.
         tasks: Task of each row; None where it names none.
+        kinds: Rows of each kind, see `SampleSet.kinds`.
+        unread: Columns that no field takes.
     """
 
     path: str
     digest: str
     groups: tuple[str, ...]
     tasks: tuple[str | None, ...]
+    kinds: Mapping[str, int] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:

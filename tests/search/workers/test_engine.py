@@ -99,6 +99,9 @@ def test_a_plan_says_what_would_happen(spec: StudySpec) -> None:
     assert [line.split(":")[0] for line in plan["left_out"]] == ["baseline fitprune", "baseline codebook"]
     assert (plan["num_layers"], plan["calibration_samples"], plan["validation_samples"]) == (6, 24, 20)
     assert plan["tasks"] == ("t0", "t1")
+    assert plan["calibration_rows"] == {"answers": 24, "several images": 8}
+    assert plan["validation_rows"]["answers"] == 20
+    assert plan["unread_columns"] == ()
     assert not Path(spec.output).exists()
 
 
