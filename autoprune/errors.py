@@ -105,3 +105,7 @@ class EvaluationError(AutopruneError, RuntimeError):
 
 class StorageError(AutopruneError, RuntimeError):
     """The database of a study cannot be opened or written."""
+
+
+class ClusterError(AutopruneError, RuntimeError):
+    """Ray's own processes died, or have no room for a worker any more."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -48,7 +50,7 @@ def calibrate(
     from autoprune.search.driver import run_study
 
     logging.disable_progress_bar()  # the view below is the progress
-    with StudyView(spec.objectives) as view:
+    with StudyView(spec.objectives) as view, redirect_stdout(sys.stderr):  # Ray prints what its processes die of
         outcome = run_study(spec, on_event=view.listen)
     front = outcome.front
     write_report(front, outcome.output)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from autoprune.errors import StorageError
 from autoprune.models.environment import hardware, versions
 from autoprune.search.assembly import assemble
 from autoprune.search.budget import searching
@@ -68,6 +69,7 @@ def run_study(
         ModelError: the model cannot be loaded or measured.
         EvaluationError: the dense model fails, or too many candidates do.
         StorageError: the database stayed away.
+        ClusterError: Ray itself died; the front holds what was measured until then.
     """
     started = time.time()
     on_event(Event("phase", "reading data"))
@@ -98,18 +100,29 @@ def run_study(
         policy = make_policy(study, problem)
         on_event(searching(spec.search))
         keys = [candidate.schedule.key for candidate in problem.initial]
-        SearchLoop(study, policy, keys, trials, executor, ledger, dense, on_event, stop).run()
-        searched, ended = time.time(), tuple(trials.all())
-
+        loop = SearchLoop(study, policy, keys, trials, executor, ledger, dense, on_event, stop)
+        searched: float | None = None
         times: dict[str, Times] = {}
-        try:
-            collector.front(ended, dense)
-            times = collector.times(ended, dense)
-        finally:  # hours of search are worth a front even if these last measurements fail
+
+        def written(*, complete: bool) -> FrontFile:
+            ended = tuple(trials.all())
             costs = collector.costs(ended, dense, times)
-            run = _run_facts(study, executor, started, searched, costs, complete=not stop())
+            run = _run_facts(study, executor, started, searched or time.time(), costs, complete=complete)
             front = assemble(study, ended, collector.known(ended, dense, times), run)
             write_outputs(front, spec.output_path, spec)
+            return front
+
+        try:
+            loop.run()
+            searched, ended = time.time(), tuple(trials.all())
+            collector.front(ended, dense)
+            times = collector.times(ended, dense)
+        except StorageError:
+            raise  # what was measured cannot be read either
+        except BaseException:  # hours of search are worth a front, whatever ends them
+            written(complete=False)
+            raise
+        front = written(complete=not stop())
     return RunOutcome(front, spec.output_path, stop(), front.study.counts)
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from autoprune.errors import EvaluationError, StudyError
 from autoprune.evaluate.sharing import Sharing
+from autoprune.search.workers.cluster import Cluster
 from autoprune.search.workers.local import open_engine, run_task
 from autoprune.search.workers.protocol import Engine, EngineFacts, Event, OnEvent, Task, TaskResult
 
@@ -78,14 +79,17 @@ class RayExecutor:
         self._restarts = self._deaths_at_start = 0
         self._sharing = Sharing()
         self._own_ray = False
+        self._cluster: Cluster | None = None
         self._checked = 0.0
 
     def start(self) -> EngineFacts:
         """Starts Ray and the workers; returns when the first one has loaded the model."""
         self._own_ray = _init_ray(self._spec)
         _check_room(self._spec)
+        self._cluster = Cluster(self._spec.workers.cpus, self._spec.workers.gpus)
         self._workers = [self._start_worker(f"worker-{i}") for i in range(self._spec.workers.count)]
         while self._facts is None:
+            self._check_cluster()
             self._take_loaded(timeout=1.0)
         return self._facts
 
@@ -99,7 +103,12 @@ class RayExecutor:
         worker.task, worker.running = task, worker.actor.run.remote(task)
 
     def wait(self, timeout: float) -> list[TaskResult]:
-        """Tasks that ended; meanwhile replaces the workers that died, also those that had nothing to do."""
+        """Tasks that ended; meanwhile replaces the workers that died, also those that had nothing to do.
+
+        Raises:
+            ClusterError: Ray itself died.
+        """
+        self._check_cluster()
         self._take_loaded(timeout=0.0)
         self._replace_idle_dead()
         pending = {worker.running: worker for worker in self._workers if worker.task is not None}
@@ -123,8 +132,14 @@ class RayExecutor:
         for worker in self._workers:
             ray.kill(worker.actor, no_restart=True)
         self._workers = []
+        if self._cluster is not None:
+            self._cluster.close()
         if self._own_ray:
             ray.shutdown()
+
+    def _check_cluster(self, *, now: bool = False) -> None:
+        if self._cluster is not None:
+            self._cluster.check(now=now)
 
     def _start_worker(self, name: str) -> _Worker:
         workers = self._spec.workers
@@ -154,7 +169,9 @@ class RayExecutor:
                 self._facts = ray.get(ref)
                 worker.loading = None
                 self._deaths_at_start = 0
-            except RayActorError as error:
+            except RayTaskError as error:
+                raise _cause(error) from error
+            except RayError as error:  # the actor or its node died, no memory was left, it cannot be placed
                 self._deaths_at_start += 1
                 if self._deaths_at_start >= _DEATHS_AT_START:
                     raise EvaluationError(
@@ -163,8 +180,6 @@ class RayExecutor:
                     ) from error
                 self._on_event(Event("warning", f"{worker.name} died while it loaded the model: {_words(error)}"))
                 self._replace(worker)
-            except RayTaskError as error:
-                raise _cause(error) from error
 
     def _replace_idle_dead(self) -> None:
         if time.monotonic() - self._checked < _RECHECK_S:
@@ -173,7 +188,9 @@ class RayExecutor:
         for worker in [w for w in self._workers if w.is_free]:
             try:
                 ray.get(worker.actor.ping.remote(), timeout=10)
-            except (ActorDiedError, ActorUnavailableError) as error:
+            except GetTimeoutError:
+                continue  # slow is not dead
+            except RayError as error:
                 self._on_event(Event("warning", f"{worker.name} died while it had nothing to do: {_words(error)}"))
                 self._replace(worker)
 
@@ -183,11 +200,12 @@ class RayExecutor:
         worker.task = worker.running = None
         try:
             result: TaskResult = ray.get(running)
-        except RayActorError as error:
-            self._replace(worker)
-            return TaskResult(task, lost=_words(error), worker=worker.name)
         except RayTaskError as error:
             return TaskResult(task, bug=_cause(error), worker=worker.name)
+        except RayError as error:  # the actor or its node died, no memory was left, the result got lost
+            self._check_cluster(now=True)  # if Ray itself died, no candidate is to blame
+            self._replace(worker)
+            return TaskResult(task, lost=_words(error), worker=worker.name)
         self._sharing += result.sharing
         return result
 
