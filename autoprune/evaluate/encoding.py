@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from autoprune.data.rows import Sample
 from autoprune.errors import DataError
-from autoprune.evaluate.rendering import render
+from autoprune.evaluate.rendering import render, written_after
 from autoprune.models.loading import LoadedModel
 from autoprune.runtime.replay import shadowed
 
@@ -51,7 +51,8 @@ def encode(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
             field="prompt",
             remedy="check that the prompts and images are what this model takes",
         ) from error
-    return dict(inputs)
+    # PaliGemma's makes labels, with which the model computes a loss.
+    return {name: value for name, value in inputs.items() if name != "labels"}
 
 
 def _visuals(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def _visuals(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
             raise DataError(
                 f"row {shown[0].id}: {type(processor).__name__} takes no videos",
                 field="video",
-                remedy="give the frames as `images`",
+                remedy="give the frames as `images`; a processor that takes videos needs the extra `vision`",
             )
         given["videos"] = [[frame.open() for frame in video.frames] for sample in shown for video in sample.videos]
         given["do_sample_frames"] = False  # the frames of a row are the frames that are shown
@@ -99,7 +100,7 @@ def following_tokens(processor: Any, sample: Sample, texts: Sequence[str]) -> li
     Raises:
         DataError: a text has no tokens.
     """
-    prompt = render(processor, sample)
+    prompt = render(processor, sample) + written_after(processor)
     separator = "" if prompt[-1:].isspace() else " "
     tokenizer = processor.tokenizer
     before = tokenizer(prompt)["input_ids"]

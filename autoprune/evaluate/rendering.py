@@ -19,6 +19,8 @@ _BARE = (
     "PaliGemmaProcessor",
 )
 """Processors of models that are asked without a chat template: their checkpoints have none."""
+_WRITTEN_AFTER = {"PaliGemmaProcessor": "\n"}
+"""What processors write after the prompt by themselves: an answer follows that."""
 _SYSTEM = ("system", "developer")
 _PLAIN = ((), _SYSTEM, (*_SYSTEM, "assistant"), (*_SYSTEM, "assistant", "user"))
 """Roles whose messages are given as plain text; the first form that a template takes is used."""
@@ -53,6 +55,11 @@ def render(processor: Any, sample: Sample) -> str:
         remedy="give the messages that this model is made for; many take no system message, or want user and "
         "assistant in turn",
     ) from cause
+
+
+def written_after(processor: Any) -> str:
+    """Text between a rendered prompt and its answer, which the processor adds by itself."""
+    return _WRITTEN_AFTER.get(type(processor).__name__, "")
 
 
 def _bare(processor: Any, sample: Sample) -> str:

@@ -62,10 +62,23 @@ def _check_settings(processor: Any, given: Iterable[str]) -> None:
 
 
 def _without_videos(kind: Any) -> Any:
-    parts = [name for name in kind.get_attributes() if name != _VIDEOS]
+    every = kind.get_attributes()
+    parts = [name for name in every if name != _VIDEOS]
+
+    def build(cls: Any, given: list[Any], *settings: Any, **options: Any) -> Any:
+        found = dict(zip(parts, given, strict=True))
+        made = super(images_only, cls).from_args_and_dict([found.get(name) for name in every], *settings, **options)
+        # How the class hands its parts on goes by their places, which are others now.
+        for name, part in found.items():
+            setattr(made, name, part)
+        return made
+
     overrides = {
+        "from_args_and_dict": classmethod(build),
         "get_attributes": classmethod(lambda cls: parts),
+        "check_argument_for_proper_class": lambda self, name, part: type(part),
         # An override of it is there for videos, and reads settings of the missing part.
         "apply_chat_template": ProcessorMixin.apply_chat_template,
     }
-    return type(kind.__name__, (kind,), overrides)
+    images_only = type(kind.__name__, (kind,), overrides)
+    return images_only

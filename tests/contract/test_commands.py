@@ -49,7 +49,9 @@ def test_every_command(name, command, tmp_path):
     checked = command("apply-check", model, schedule, "--data", rows)
     assert checked["fired"]
     assert command("apply-check", model, schedule)["undone"]
-    command("verify", model, schedule, "--data", held_out)
+    verified = command("verify", model, schedule, "--data", held_out)
+    measured = json.loads((tmp_path / "run" / "front.json").read_text())
+    assert verified["accuracy_dense"] == measured["dense"]["validation"]["accuracy"]  # forced, and generated
     assert command("doctor", model)["passed"]
     assert command("doctor", model, schedule, "--data", rows)["passed"]
     command("bench", model, schedule, "--visual-tokens", 24, "--new-tokens", 2, "--repeats", 1, "--warmup", 0)

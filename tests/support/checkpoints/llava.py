@@ -18,7 +18,8 @@ CLIP = {"vision_feature_select_strategy": "default", "num_additional_image_token
 
 
 def _llama() -> Any:
-    return byte_fallback(hf.LlamaTokenizer, ["<unk>", "<s>", "</s>"], ["<image>", "<pad>"], pad_token="<pad>")
+    ends = {"pad_token": "<pad>", "add_bos_token": True}
+    return byte_fallback(hf.LlamaTokenizer, ["<unk>", "<s>", "</s>"], ["<image>", "<pad>"], **ends)
 
 
 def _qwen() -> Any:

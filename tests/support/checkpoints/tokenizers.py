@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 TEXT = (
     "what color is the left one", "how many red and green dots are there", "read the number", "which side is brighter",
@@ -16,19 +17,22 @@ _WORDS = 48
 """Pieces beyond single characters: enough for words of the sentences with the space before them."""
 
 
-def byte_level(kind: type, special: Sequence[str], **options: Any) -> Any:
+def byte_level(kind: type | None, special: Sequence[str], **options: Any) -> Any:
     """A byte-level tokenizer, as GPT-2, Qwen and Llama 3 have it.
 
     Args:
-        kind: The tokenizer's class.
+        kind: The tokenizer's class; None = the family has none of its own.
         special: Tokens that are never split.
         options: Of the class: the tokens with a role.
     """
     trained = Tokenizer(models.BPE())
+    trained.decoder = decoders.ByteLevel()
     trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(vocab_size=256 + _WORDS, initial_alphabet=alphabet, show_progress=False)
     trained.train_from_iterator(TEXT, trainer)
+    if kind is None:
+        return _with_special(PreTrainedTokenizerFast(tokenizer_object=trained, **options), special)
     return _with_special(kind(**_pieces(trained), **options), special)
 
 
