@@ -67,7 +67,7 @@ def _without_videos(kind: Any) -> Any:
 
     def build(cls: Any, given: list[Any], *settings: Any, **options: Any) -> Any:
         found = dict(zip(parts, given, strict=True))
-        made = super(images_only, cls).from_args_and_dict([found.get(name) for name in every], *settings, **options)
+        made = kind.from_args_and_dict.__func__(cls, [found.get(name) for name in every], *settings, **options)
         # How the class hands its parts on goes by their places, which are others now.
         for name, part in found.items():
             setattr(made, name, part)
@@ -80,5 +80,4 @@ def _without_videos(kind: Any) -> Any:
         # An override of it is there for videos, and reads settings of the missing part.
         "apply_chat_template": ProcessorMixin.apply_chat_template,
     }
-    images_only = type(kind.__name__, (kind,), overrides)
-    return images_only
+    return type(kind.__name__, (kind,), overrides)
