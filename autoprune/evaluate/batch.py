@@ -258,7 +258,8 @@ def plan_batches(processor: Any, data: SampleSet, order: Sequence[int], batch_si
 
     The first `batch_size`, 2·`batch_size`, 4·`batch_size` … samples of `order` are whole batches, so that a race which
     doubles its samples never pays for one that it did not ask for. Within such a step, samples of similar length share
-    a batch. Samples with choices, which take one row per choice, are kept apart.
+    a batch, and those of one kind: samples with choices, which take one row per choice, are kept apart, and samples
+    without images, of which no criterion scores anything.
 
     Returns:
         Tuples of indices into `data`.
@@ -267,11 +268,16 @@ def plan_batches(processor: Any, data: SampleSet, order: Sequence[int], batch_si
     length = dict(zip(order, lengths, strict=True))
     batches: list[tuple[int, ...]] = []
     for step in _doubling(order, batch_size):
-        for has_choices in (False, True):
-            alike = [index for index in step if (data[index].choices is not None) == has_choices]
+        for kind in sorted({kind_of(data[index]) for index in step}):
+            alike = [index for index in step if kind_of(data[index]) == kind]
             alike.sort(key=lambda index: length[index])  # stable: equal lengths stay in the order asked for
             batches.extend(_fill(alike, [row_count(data[index]) for index in alike], batch_size))
     return batches
+
+
+def kind_of(sample: Sample) -> tuple[bool, bool]:
+    """What the samples of a batch have in common: whether they have choices, and whether they are text alone."""
+    return sample.choices is not None, sample.is_text_only
 
 
 def row_count(sample: Sample) -> int:

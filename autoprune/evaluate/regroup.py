@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from autoprune.evaluate.batch import row_count
+from autoprune.evaluate.batch import kind_of, row_count
 from autoprune.evaluate.candidate import RecordedBatch
 from autoprune.evaluate.encoding import Forced
 from autoprune.evaluate.greedy import GreedyAnswers
@@ -61,21 +61,21 @@ class Regrouping:
     def _parts(self, indices: Collection[int]) -> Iterator[list[Part]]:
         """Rows of similar length, as many as run together."""
 
-        def length(index: int) -> tuple[bool, int, int]:
+        def length(index: int) -> tuple[tuple[bool, bool], int, int]:
             batch, place = self._home[index]
             counts = batch.counts[place]
-            return batch.has_choices, counts.visual + counts.text + counts.new, index
+            return kind_of(batch.samples[place]), counts.visual + counts.text + counts.new, index
 
         parts: dict[int, Part] = {}
-        rows, kind = 0, False
+        rows, kind = 0, (False, False)
         for index in sorted(indices, key=length):
             batch, place = self._home[index]
-            taken = row_count(batch.samples[place])
-            if parts and (rows + taken > self._batch_size or kind != batch.has_choices):
+            taken, own = row_count(batch.samples[place]), kind_of(batch.samples[place])
+            if parts and (rows + taken > self._batch_size or kind != own):
                 yield list(parts.values())
                 parts, rows = {}, 0
             parts.setdefault(id(batch), (batch, []))[1].append(place)
-            rows, kind = rows + taken, batch.has_choices
+            rows, kind = rows + taken, own
         yield list(parts.values())
 
     def _remember(self, batches: list[RecordedBatch]) -> None:
