@@ -9,7 +9,7 @@ import typer
 
 from autoprune.cli.options import Data, Debug, Force, Json, Loading, Model, Reading, output
 from autoprune.cli.output import emit, stdout, table
-from autoprune.cli.prologue import Target, check_targets, opened, read_rows
+from autoprune.cli.prologue import Target, check_targets, opened, read_visual_rows
 
 if TYPE_CHECKING:
     from autoprune.analysis.codebook.build import Codebook
@@ -58,7 +58,7 @@ def codebook(
     )
     from autoprune.analysis.codebook.build import build_codebook, checked_variant
 
-    rows = read_rows(data, reading)
+    rows = read_visual_rows(data, reading)
     known = checked_variant(variant, quantile, rows)
     with opened(model, loading) as job:
         result = build_codebook(

@@ -8,7 +8,7 @@ import typer
 
 from autoprune.cli.options import Data, Debug, Force, Json, Loading, Model, Reading, output
 from autoprune.cli.output import emit, stdout, table
-from autoprune.cli.prologue import Target, check_targets, opened, read_rows
+from autoprune.cli.prologue import Target, check_targets, opened, read_visual_rows
 
 if TYPE_CHECKING:
     from autoprune.analysis.fitprune import Recipe
@@ -29,7 +29,7 @@ def fitprune(
     check_targets(force, Target("--output", output))
     from autoprune.analysis.fitprune import fit_recipe
 
-    rows = read_rows(data, reading)
+    rows = read_visual_rows(data, reading)
     with opened(model, loading) as job:
         recipe = fit_recipe(job.model, rows, budget=budget, on_sample=job.counts("attention statistics"))
     recipe.schedule.save(output)

@@ -20,7 +20,7 @@ from autoprune.cli.options import (
     output,
 )
 from autoprune.cli.output import emit, note
-from autoprune.cli.prologue import Target, check_targets, opened, read_rows
+from autoprune.cli.prologue import Target, check_targets, opened, read_visual_rows
 
 
 def flow(
@@ -53,7 +53,7 @@ def flow(
     from autoprune.analysis.flow.study import analyse_flow
     from autoprune.cli.flow_table import show
 
-    rows = read_rows(data, reading)
+    rows = read_visual_rows(data, reading)
     with opened(model, loading) as job:
         result = analyse_flow(
             job.model,

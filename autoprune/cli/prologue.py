@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoprune.cli.failures import InputError
-from autoprune.cli.output import stderr
+from autoprune.cli.output import note, stderr
 
 if TYPE_CHECKING:
     from autoprune.data.options import DataOptions
@@ -125,14 +125,29 @@ def open_model(path: str, options: ModelOptions, schedule: Schedule | None = Non
 
 
 def read_rows(data: str, options: DataOptions) -> SampleSet:
-    """The rows of ``--data``.
+    """The rows of ``--data``; columns that no field takes are named on stderr.
 
     Raises:
         DataError: they cannot be read, or are wrong.
     """
     from autoprune.data.samples import load_samples
 
-    return load_samples(data, **options.arguments)
+    rows = load_samples(data, **options.arguments)
+    if rows.unread:
+        note(f"{data}: columns not read: {', '.join(rows.unread)}")
+    return rows
+
+
+def read_visual_rows(data: str, options: DataOptions) -> SampleSet:
+    """The rows of ``--data`` that show something, for commands that have nothing to do with the others.
+
+    Raises:
+        DataError: they cannot be read, or are wrong.
+    """
+    rows = read_rows(data, options)
+    if left_out := len(rows) - len(rows.visual):
+        note(f"{data}: {left_out} of {len(rows)} rows have neither image nor video and are left out")
+    return rows.visual
 
 
 def rows_for_prompts(data: str | None, options: DataOptions) -> Sequence[Sample]:
@@ -143,7 +158,7 @@ def rows_for_prompts(data: str | None, options: DataOptions) -> Sequence[Sample]
         InputError: options of data without any.
     """
     if data is not None:
-        return read_rows(data, options)
+        return read_visual_rows(data, options)
     defaults = type(options)()
     if given := [name for name, value in options if value != getattr(defaults, name)]:
         raise InputError("is of data, and there is none", field=given[0], remedy="add --data, or leave it out")

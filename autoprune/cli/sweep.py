@@ -8,7 +8,7 @@ import typer
 
 from autoprune.cli.options import Data, Debug, Force, Json, Loading, MaxNewTokens, Model, Plot, Reading, output
 from autoprune.cli.output import emit, note, stdout, table
-from autoprune.cli.prologue import Target, check_targets, opened, read_rows
+from autoprune.cli.prologue import Target, check_targets, opened, read_visual_rows
 
 if TYPE_CHECKING:
     from autoprune.analysis.withdrawal.study import SweepResult, WithdrawalCurve
@@ -38,7 +38,7 @@ def sweep(
     from autoprune.analysis.withdrawal.layer_choice import checked_rule
     from autoprune.analysis.withdrawal.study import sweep as run_sweep
 
-    rows = read_rows(data, reading)
+    rows = read_visual_rows(data, reading)
     known = checked_rule(rule, eta, rows)
     with opened(model, loading) as job:
         result = run_sweep(

@@ -61,6 +61,12 @@ class SampleSet(Sequence[Sample]):
         }
         return {kind: count for kind, count in counts.items() if count}
 
+    @property
+    def visual(self) -> SampleSet:
+        """The samples that show something; the set itself where all do."""
+        shown = [sample for sample in self if not sample.is_text_only]
+        return self if len(shown) == len(self) else SampleSet.of(shown, self.name, self.unread)
+
     def __len__(self) -> int:
         return len(self.samples)
 

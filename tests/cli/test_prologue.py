@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
+from support.scenes import save_rows
 
 from autoprune.cli.failures import InputError
-from autoprune.cli.prologue import Target, check_targets
+from autoprune.cli.prologue import Target, check_targets, read_rows, read_visual_rows
+from autoprune.data.options import DataOptions
 
 
 def test_new_files_old_ones_with_force_and_none_are_fine(tmp_path):
@@ -47,3 +50,15 @@ def test_one_file_is_not_written_twice(tmp_path):
 def test_a_pipe_needs_no_force(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     check_targets(False, Target("--output", tmp_path / "pipe"))
+
+
+def test_rows_of_text_alone_and_columns_that_are_not_read_are_told(tmp_path, capsys):
+    path = save_rows(tmp_path, 4, source="web")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    del rows[1]["images"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [row.id for row in read_visual_rows(str(path), DataOptions())] == ["0", "2", "3"]
+    told = capsys.readouterr().err
+    assert "columns not read: source" in told
+    assert "1 of 4 rows have neither image nor video and are left out" in told
+    assert len(read_rows(str(path), DataOptions())) == 4
