@@ -129,7 +129,7 @@ class PreparedBatch(Generic[PassT]):
         else:
             reference = reference_answers(loaded.model, inputs, max_new_tokens, padding)
             continuations = reference.tokens
-        forced = force(inputs, continuations, padding)
+        forced = force(loaded.model, inputs, continuations, padding)
         return cls(
             tuple(indices),
             samples,

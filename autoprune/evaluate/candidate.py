@@ -14,6 +14,7 @@ from autoprune.evaluate.prefix import DensePrefix, Replay
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.verdicts import Answer, check_finite, first_mismatch
 from autoprune.pricing.cost import Pricer
+from autoprune.runtime.realign import cut_mask
 from autoprune.schedule import Schedule
 
 AnyBatch = PreparedBatch[Any]
@@ -145,13 +146,11 @@ def _open_rows(batch: RecordedBatch, replay: Replay, places: list[int], begun: l
     device = batch.forced.ends.device
     index = torch.tensor(places, device=device)
     cut = batch.forced.ends[index] + torch.tensor([len(tokens) - 1 for tokens in begun], device=device)
-    # The rest of the dense answer stays in the cache, but no later token may see it.
-    mask = batch.forced.inputs["attention_mask"][index]
-    columns = torch.arange(mask.shape[1], device=device)
+    length = int(cut.max())
     return OpenRows(
         places=places,
         begun=begun,
-        attention_mask=mask * (columns < cut[:, None]),
+        attention_mask=cut_mask(batch.forced.inputs["attention_mask"][index], cut, length),
         positions=batch.dense_pass.position_ids[..., index, cut - 1][..., None] + 1,
-        cache=replay.select(index),
+        cache=replay.cut(batch.dense_pass.model.config, index, cut, length),
     )

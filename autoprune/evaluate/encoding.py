@@ -140,10 +140,11 @@ class Forced:
         return int(self.targets.shape[1])
 
 
-def force(inputs: Mapping[str, Any], continuations: Sequence[Sequence[int]], padding: int) -> Forced:
+def force(model: Any, inputs: Mapping[str, Any], continuations: Sequence[Sequence[int]], padding: int) -> Forced:
     """Encoded prompts with their continuations, laid out for teacher forcing.
 
     Args:
+        model: The model.
         inputs: What `encode` made: `input_ids`, `attention_mask` [B, S], left-padded, and the visual inputs.
         continuations: Tokens of each row, at least one.
         padding: Token id that fills up rows.
@@ -164,8 +165,8 @@ def force(inputs: Mapping[str, Any], continuations: Sequence[Sequence[int]], pad
                 rows[b, end - prompt : end] = value[b, -prompt:]
                 if name == "input_ids":
                     rows[b, end:] = torch.tensor(tokens[:-1], dtype=rows.dtype)
-                elif name == "attention_mask":
-                    rows[b, end:] = 1
+                else:
+                    rows[b, end:] = _of_generated(model, name)
             extended[name] = rows
     targets = ids.new_zeros(len(ids), width)
     valid = torch.zeros(len(ids), width, dtype=torch.bool, device=ids.device)
@@ -173,6 +174,13 @@ def force(inputs: Mapping[str, Any], continuations: Sequence[Sequence[int]], pad
         targets[b, width - len(tokens) :] = torch.tensor(tokens, dtype=targets.dtype)
         valid[b, width - len(tokens) :] = True
     return Forced(extended, total - fed, targets, valid)
+
+
+def _of_generated(model: Any, name: str) -> int:
+    """What ``generate()`` puts into an input that runs along the tokens for one that it generated behind a text."""
+    text = {name: torch.zeros(1, 1, dtype=torch.long)}
+    grown = model._update_model_kwargs_for_generation({}, text, num_new_tokens=1)
+    return int(grown[name][0, -1])
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -11,13 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 
 from autoprune.errors import ModelError
 from autoprune.runtime import apply
 from autoprune.runtime.cache import mark_pruned
 from autoprune.runtime.cache_layers import Pruned
 from autoprune.runtime.decoder import visual_token_ids
+from autoprune.runtime.realign import held_tensors
 from autoprune.schedule import Schedule
 
 
@@ -131,7 +133,7 @@ def continue_greedy(
     Args:
         model: The model, with its patch still in place.
         cache: KV cache of the rows.
-        attention_mask: [R, S] over the columns of the cache; holes are columns that the row must not see.
+        attention_mask: [R, S] over the columns of the cache: 0 at padding.
         positions: Position ids [..., R, 1] of the last token of each row.
         begun: Tokens of each answer so far, at least one; the last of them is not in the cache yet.
         max_new_tokens: Longest answer.
@@ -185,7 +187,7 @@ class OpenRows:
     Attributes:
         places: Which samples of the batch they are.
         begun: Tokens of each answer so far; the last of them is not in the cache yet.
-        attention_mask: [R, S] over the logical columns of the cache: 0 at padding and at the rest of the reference.
+        attention_mask: [R, S] over the logical columns of the cache: 0 at padding.
         positions: Position ids [..., R, 1] of the last token of each row.
         cache: KV cache of the rows, all layers.
     """
@@ -199,11 +201,8 @@ class OpenRows:
     @property
     def nbytes(self) -> int:
         """Memory held by the cache."""
-        return sum(
-            tensor.numel() * tensor.element_size()
-            for layer in self.cache.layers
-            for tensor in (layer.keys, layer.values)
-        )
+        tensors = [tensor for layer in self.cache.layers for tensor in held_tensors(layer)]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def finish(model: Any, parts: Sequence[OpenRows], max_new_tokens: int, ends: frozenset[int]) -> list[list[list[int]]]:
@@ -240,6 +239,9 @@ def join_caches(caches: Sequence[Any]) -> Any:
     lengths = [cache.get_seq_length() for cache in caches]
     for i in range(len(caches[0].layers)):
         layers = [cache.layers[i] for cache in caches]
+        if isinstance(layers[0], LinearAttentionLayer):
+            joined.layers.append(_joined_states(layers))
+            continue
         entries = max(layer.keys.shape[-2] for layer in layers)
         keys = torch.cat([_padded(layer.keys, entries) for layer in layers])
         layer: Any = DynamicLayer()
@@ -248,6 +250,16 @@ def join_caches(caches: Sequence[Any]) -> Any:
         joined.layers.append(layer)
         if any(isinstance(part, Pruned) for part in layers):
             _mark(joined, i, layers, lengths, entries)
+    return joined
+
+
+def _joined_states(layers: Sequence[LinearAttentionLayer]) -> LinearAttentionLayer:
+    """Recurrent states of the rows of several; what pads a row on the left has left none."""
+    joined = copy.copy(layers[0])
+    for name in ("conv_states", "recurrent_states"):
+        held = [getattr(layer, name) for layer in layers]
+        states = {i: None if state is None else torch.cat([h[i] for h in held]) for i, state in held[0].items()}
+        setattr(joined, name, states)
     return joined
 
 

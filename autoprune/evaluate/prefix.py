@@ -7,7 +7,6 @@ norm, head and anything between layers stay in force; layers before the first st
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,27 +16,31 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
 
 from autoprune.evaluate.encoding import Forced
 from autoprune.runtime import Replays, ScoreKey, record, replaying
 from autoprune.runtime.decoder import decoder_layers, find_decoder
+from autoprune.runtime.realign import cut_cache, forcing_cache, held_tensors
+from autoprune.runtime.recurrence import MixerInputs, mixer_inputs
 from autoprune.runtime.replay import captured_call, collected_outputs, handed_on, recorded_outputs, substituted_call
 from autoprune.runtime.standing import Standing
 from autoprune.schedule import Reads, Schedule, Stage
 
+_FROM_IDS = ("per_layer_inputs",)
+"""Arguments that a model makes from the ids of its prompt, and cannot make from embeddings that hold images."""
+
 
 @dataclass
 class Recorded:
-    """Layer outputs and KV cache of a dense pass: large, and computed again from the rest of the record."""
+    """Layer outputs and cache layers of a dense pass: large, and computed again from the rest of the record."""
 
     outputs: list[Any]
-    cache: Any
+    layers: list[Any]
 
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors held."""
-        return _nbytes(self.outputs, self.cache.layers)
+        return _nbytes(self.outputs, self.layers)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Node:
     Attributes:
         stages: The stages that have run; none = the dense pass.
         outputs: Output of each layer, up to the last one from which a schedule may go on.
-        layers: KV cache of each layer that `outputs` has.
+        layers: KV cache of each layer that `outputs` has; of a recurrent one what its mixer read.
         scores: Scores that a next stage would use.
         standing: Tokens alive behind the stages; None = all.
     """
@@ -74,21 +77,16 @@ class Replay:
     Attributes:
         logits: [B, width, vocabulary], the columns that predict the continuations.
         counts: {layer of a stage: visual tokens of each row alive after it}.
-        layers: KV cache of each layer, those that were not run included.
+        layers: As `Node` has them, those that were not run included.
     """
 
     logits: Tensor
     counts: Mapping[int, tuple[int, ...]]
     layers: list[Any]
 
-    def select(self, rows: Tensor) -> Any:
-        """The complete cache of some rows."""
-        cache: Any = DynamicCache()
-        for layer in self.layers:
-            own = copy.copy(layer)
-            own.batch_select_indices(rows)
-            cache.layers.append(own)
-        return cache
+    def cut(self, config: Any, rows: Tensor, ends: Tensor, length: int) -> Any:
+        """The complete cache of some rows, each up to a column of its own; arguments as of `cut_cache`."""
+        return cut_cache(config, self.layers, rows, ends, length)
 
 
 @dataclass
@@ -128,13 +126,14 @@ class DensePrefix:
         """
         decoder = find_decoder(model)
         positions: Tensor = model._prepare_position_ids_for_generation(forced.inputs["input_ids"], dict(forced.inputs))
-        cache = _new_cache(model)
+        cache = forcing_cache(model.config)
         with (
             torch.no_grad(),
             captured_call(decoder) as call,
             record(model, keys) as recording,
             handed_on(decoder_layers(decoder)) as handed,
             collected_outputs(decoder_layers(decoder)) as outputs,
+            mixer_inputs(decoder, lambda: None) as read,
             recording.prompt(forced.ends),
         ):
             logits = model(
@@ -145,7 +144,8 @@ class DensePrefix:
                 logits_to_keep=forced.width,
             ).logits[:, -forced.width :]  # some models give all columns
         scores, visual = dict(recording.scores), recording.visual_mask
-        return cls(model, forced, positions, call, logits, scores, visual, frozenset(handed), Recorded(outputs, cache))
+        recorded = Recorded(outputs, _layers(cache, read))
+        return cls(model, forced, positions, call, logits, scores, visual, frozenset(handed), recorded)
 
     @property
     def layers(self) -> Sequence[nn.Module]:
@@ -164,7 +164,7 @@ class DensePrefix:
     def root(self) -> Node:
         """The dense pass as the node from which all schedules start."""
         recorded = self.ensure_recorded()
-        return Node((), recorded.outputs, recorded.cache.layers, self.scores)
+        return Node((), recorded.outputs, recorded.layers, self.scores)
 
     def rerun(self, entry: int) -> Tensor:
         """Logits [B, width, vocabulary] with the layers from `entry` on run again, with the hooks they carry."""
@@ -183,9 +183,14 @@ class DensePrefix:
     def record_again(self) -> Tensor:
         """Computes layer outputs and cache from the embeddings; the logits of this pass."""
         cache = self.new_cache()
-        with torch.no_grad(), self._substituted(cache), collected_outputs(self.layers) as outputs:
+        with (
+            torch.no_grad(),
+            self._substituted(cache),
+            collected_outputs(self.layers) as outputs,
+            mixer_inputs(find_decoder(self.model), lambda: None) as read,
+        ):
             logits = self.call(cache)
-        self.recorded = Recorded(outputs, cache)
+        self.recorded = Recorded(outputs, _layers(cache, read))
         return logits
 
     @cached_property
@@ -209,7 +214,9 @@ class DensePrefix:
 
     def call(self, cache: Any) -> Tensor:
         """Logits [B, width, vocabulary] of the model, called on the recorded embeddings with another cache."""
+        known = {name: self.text_call[name] for name in _FROM_IDS if self.text_call.get(name) is not None}
         logits: Tensor = self.model(
+            **known,
             inputs_embeds=self.text_call["inputs_embeds"],
             attention_mask=self.forced.inputs["attention_mask"],
             position_ids=self.position_ids,
@@ -220,8 +227,8 @@ class DensePrefix:
         return logits
 
     def new_cache(self) -> Any:
-        """An empty cache of the model."""
-        return _new_cache(self.model)
+        """An empty cache of the model, as `forcing_cache` makes it."""
+        return forcing_cache(self.model.config)
 
     def _substituted(self, cache: Any) -> AbstractContextManager[None]:
         """The text model is called as it was in the dense pass, with another cache."""
@@ -291,8 +298,8 @@ class Replayer:
         Raises:
             PatchError: a criterion cannot be computed on this batch.
         """
-        logits, cache, entry = self._pass(schedule, start, self.depth, (), self._prefix.handed)
-        return Replay(logits, self._passes.standing.counts, [*start.layers[:entry], *cache.layers[entry:]])
+        logits, layers, entry = self._pass(schedule, start, self.depth, (), self._prefix.handed)
+        return Replay(logits, self._passes.standing.counts, [*start.layers[:entry], *layers[entry:]])
 
     def extend(self, schedule: Schedule, start: Node, end: int, keys: Collection[ScoreKey]) -> tuple[Node, Replay]:
         """Runs a schedule and records what schedules that begin with it share.
@@ -308,8 +315,8 @@ class Replayer:
         """
         entry = first_layer(schedule, start)
         with collected_outputs(self._layers[entry:end]) as outputs:
-            logits, cache, _ = self._pass(schedule, start, end, keys)
-        layers = [*start.layers[:entry], *cache.layers[entry:end]]
+            logits, ran, _ = self._pass(schedule, start, end, keys)
+        layers = [*start.layers[:entry], *ran[entry:end]]
         standing = self._passes.standing
         scores = {key: known for key, known in start.scores.items() if key[1].reads is Reads.TOWER}
         node = Node(
@@ -328,7 +335,7 @@ class Replayer:
         end: int,
         keys: Collection[ScoreKey],
         handed: Collection[int] = (),
-    ) -> tuple[Tensor, Any, int]:
+    ) -> tuple[Tensor, list[Any], int]:
         entry, cache = first_layer(schedule, start), self._prefix.new_cache()
         self._call["past_key_values"] = cache
         # What the layers behind the last one return is not used: any output of the right shape does.
@@ -337,8 +344,13 @@ class Replayer:
         still += zip(self._layers[end:], outputs[end:], strict=True)
         self._passes.over(self._prefix.visual_mask, self._prefix.forced.ends)
         self._passes.follow(schedule, start.scores, start.standing, range(entry, end), keys, handed)
-        with torch.no_grad(), recorded_outputs(still):
-            return self._prefix.call(cache), cache, entry
+        with (
+            torch.no_grad(),
+            recorded_outputs(still),
+            mixer_inputs(self._decoder, lambda: self._passes.columns) as read,
+        ):
+            logits = self._prefix.call(cache)
+        return logits, _layers(cache, read), entry
 
 
 def first_layer(schedule: Schedule, start: Node) -> int:
@@ -350,13 +362,13 @@ def first_layer(schedule: Schedule, start: Node) -> int:
     return stage.layer if (stage.layer, criterion) in start.scores else stage.layer - 1
 
 
-def _new_cache(model: Any) -> Any:
-    return DynamicCache(config=model.config.get_text_config(decoder=True))
+def _layers(cache: Any, read: Mapping[int, MixerInputs]) -> list[Any]:
+    return [read.get(i, layer) for i, layer in enumerate(cache.layers)]
 
 
 def _nbytes(outputs: Iterable[Any], layers: Iterable[Any]) -> int:
     tensors = [_tensor(output) for output in outputs]
-    tensors += [tensor for layer in layers for tensor in (layer.keys, layer.values)]
+    tensors += [tensor for layer in layers for tensor in held_tensors(layer)]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 

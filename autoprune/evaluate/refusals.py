@@ -8,20 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_CUT = {"full_attention", "sliding_attention", "chunked_attention", "conv", "linear_attention"}
+"""Kinds of layers whose cache can be cut back to what it was before a token."""
+
 
 def why_unforced(config: Any) -> str | None:
     """Why answers of a model cannot be checked by teacher forcing, as far as its config says; None if nothing does.
 
-    Rejected tokens of the dense answer would push others out of a sliding window, or stay in a recurrent state.
+    The cache of its layers must be one that rejected tokens of the dense answer can be taken out of.
 
     Args:
         config: The whole model's config (transformers).
     """
     text = config.get_text_config(decoder=True)
-    kinds = set(getattr(text, "layer_types", None) or ())
-    windowed = not kinds and getattr(text, "sliding_window", None)
-    if windowed or kinds - {"full_attention"}:
-        return "it has layers without full attention, in which a rejected token would still count"
+    others = set(getattr(text, "layer_types", None) or ()) - _CUT
+    if others:
+        return f"it has layers ({', '.join(sorted(others))}) in which a rejected token would still count"
     return None
 
 

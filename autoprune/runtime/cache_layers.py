@@ -162,7 +162,7 @@ class PrunedLayer(Pruned, DynamicLayer):
         counts = keep.sum(1).tolist()
         n = max(counts)
         index = keep.to(torch.uint8).argsort(dim=1, stable=True)[:, keep.shape[1] - n :]
-        self.keys, self.values = (_entries(t, index) for t in (self.keys, self.values))
+        self.keys, self.values = (entries_at(t, index) for t in (self.keys, self.values))
         self.columns, self.filled = self.columns.gather(1, index), keep.gather(1, index)
         self.all_filled = min(counts) == n
         # A layer that lacks no column is as good as one that was never pruned.
@@ -240,7 +240,7 @@ class PrunedStaticSlidingLayer(PrunedStaticLayer, StaticSlidingWindowLayer):
             self.cumulative_length_int = physical
 
 
-def _entries(tensor: Tensor | None, index: Tensor) -> Tensor:
+def entries_at(tensor: Tensor | None, index: Tensor) -> Tensor:
     """Entries [B, n] of keys or values [B, H, N, d]."""
     assert tensor is not None  # a layer that holds something
     where = index.to(tensor.device)[:, None, :, None]

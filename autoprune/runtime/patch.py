@@ -121,8 +121,7 @@ class Patch:
     ) -> None:
         self.schedule = schedule
         self._noted: PassNotes | None = None
-        self._model = model
-        self._decoder = plan.decoder
+        self._model, self._decoder = model, plan.decoder
         self._layers = decoder_layers(self._decoder)
         self._plan, self._stages = plan, plan.stages
         self._visual_mask = visual_mask
@@ -220,6 +219,11 @@ class Patch:
         """Run the passes that come next by another plan, over another batch; the hooks stay where they are."""
         self.schedule, self._plan, self._stages = schedule, plan, plan.stages
         self._visual_mask, self._calls.lengths = visual_mask, lengths
+
+    @property
+    def columns(self) -> Tensor | None:
+        """As `Pruner.columns`, of the pass in progress."""
+        return None if self._calls.pruner is None else self._calls.pruner.columns
 
     # -- hooks ----------------------------------------------------------------------------------------------------
 

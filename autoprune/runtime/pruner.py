@@ -49,6 +49,11 @@ class Pruner:
             plan.start.restore(state)
         self._survivors_at_start = state.survivors
 
+    @property
+    def columns(self) -> Tensor | None:
+        """LongTensor[B, n]: the columns that the layer that runs now sees; None = all."""
+        return None if self.state.survivors is None else self.state.survivors.index
+
     def close(self) -> None:
         """Stop observing; called after every layer and after a failed pass."""
         self._taps.close()

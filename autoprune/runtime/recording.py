@@ -146,6 +146,11 @@ class Replays:
         return self._patch.standing
 
     @property
+    def columns(self) -> Tensor | None:
+        """LongTensor[B, n]: the columns that the layer that runs now sees; None = all."""
+        return self._patch.columns
+
+    @property
     def scores(self) -> dict[ScoreKey, Tensor]:
         """Scores that the last pass observed."""
         return self._patch.scores

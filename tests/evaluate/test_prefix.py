@@ -13,7 +13,7 @@ from autoprune.evaluate.prefix import DensePrefix
 @pytest.mark.parametrize("family", ["llava", "video_llama_3"])
 def test_logits_predict_the_continuations_also_where_a_model_gives_those_of_all_tokens(family):
     zoo = FAMILIES[family].build()
-    forced = force(zoo.inputs, [[20, 30, 40], [50]], 0)
+    forced = force(zoo.model, zoo.inputs, [[20, 30, 40], [50]], 0)
     prefix = DensePrefix.of(zoo.model, forced, ())
     assert prefix.logits.shape[:2] == forced.targets.shape
     positions = zoo.model._prepare_position_ids_for_generation(forced.inputs["input_ids"], dict(forced.inputs))
@@ -26,7 +26,7 @@ def test_logits_predict_the_continuations_also_where_a_model_gives_those_of_all_
 @pytest.mark.parametrize("entry", [0, 2, 5])
 def test_a_rerun_runs_the_layers_from_its_entry_on_and_no_other(entry):
     zoo = FAMILIES["llava"].build()
-    prefix = DensePrefix.of(zoo.model, force(zoo.inputs, [[20, 30], [50]], 0), ())
+    prefix = DensePrefix.of(zoo.model, force(zoo.model, zoo.inputs, [[20, 30], [50]], 0), ())
     layers = zoo.model.get_decoder().layers
     halved = [layers[i].register_forward_hook(lambda module, args, output: output / 2) for i in (2, 5)]
     with torch.no_grad():

@@ -79,7 +79,7 @@ def stage(rng, layer, before):
 @pytest.mark.parametrize("seed", range(3))
 def test_logits_survivors_and_caches_are_those_of_the_patched_model_to_the_bit(seed):
     zoo = FAMILIES["llava"].build()
-    forced = force(zoo.inputs, [[20, 30, 40], [50]], 0)
+    forced = force(zoo.model, zoo.inputs, [[20, 30, 40], [50]], 0)
     schedules = drawn(seed, depth=len(zoo.model.get_decoder().layers))
     keys = [(k, c) for c in RECORDED if c.name == "encoder" for k in range(len(zoo.model.get_decoder().layers))]
     prefix = DensePrefix.of(zoo.model, forced, keys)

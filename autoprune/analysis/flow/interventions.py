@@ -78,7 +78,7 @@ def intervene(
     owners = [b for b, size in enumerate(sizes) for _ in range(size)]
     inputs = model_inputs(loaded, [samples[b] for b in owners])
     tokens = [tokens for target in targets for tokens in target.continuations]
-    prefix = DensePrefix.of(model, force(inputs, tokens, padding_token(model, loaded.processor)), ())
+    prefix = DensePrefix.of(model, force(model, inputs, tokens, padding_token(model, loaded.processor)), ())
     rights = [sum(sizes[:b]) + target.right for b, target in enumerate(targets)]
 
     def figures(logits: Tensor) -> Tensor:

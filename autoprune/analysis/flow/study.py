@@ -162,7 +162,7 @@ def analyse_flow(
         padding = padding_token(model, loaded.processor)
         for index, target in zip(indices, targets, strict=True):
             alone = model_inputs(loaded, [data[index]])
-            found = flow_saliency(model, force(alone, [target.tokens(loss)], padding))
+            found = flow_saliency(model, force(model, alone, [target.tokens(loss)], padding))
             measured.flows[index], measured.tokens[index] = found.flows[0], found.tokens[0]
         on_step(f"{place}: cuts in {depth} layers, beside random ones")
         cuts = intervene(loaded, samples, targets, indices, window)

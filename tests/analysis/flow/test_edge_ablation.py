@@ -24,7 +24,7 @@ ANSWERS = [[20, 30, 40], [50]]
 
 
 def prefix_of(zoo, answers=ANSWERS):
-    return DensePrefix.of(zoo.model, force(zoo.inputs, answers, 0), ())
+    return DensePrefix.of(zoo.model, force(zoo.model, zoo.inputs, answers, 0), ())
 
 
 def ablation_of(zoo, prefix):

@@ -25,7 +25,7 @@ ANSWERS = [[20, 30, 40], [50]]
 
 
 def forced_batch(zoo):
-    return force(zoo.inputs, ANSWERS, 0)
+    return force(zoo.model, zoo.inputs, ANSWERS, 0)
 
 
 def by_autograd(zoo, forced):
@@ -96,7 +96,7 @@ def test_equals_plain_autograd(family):
 def test_a_batch_is_its_samples(family):
     both, single = FAMILIES[family].build(), FAMILIES[family].build([[0, 1]])
     together = flow_saliency(both.model, forced_batch(both))
-    alone = flow_saliency(single.model, force(single.inputs, ANSWERS[:1], 0))
+    alone = flow_saliency(single.model, force(single.model, single.inputs, ANSWERS[:1], 0))
     torch.testing.assert_close(together.flows[:1], alone.flows, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(together.loss[:1], alone.loss)
     assert together.tokens[0].tolist() == alone.tokens[0].tolist()

@@ -54,7 +54,7 @@ def test_curves_are_means_over_samples_of_what_single_samples_give(loaded, own, 
         inputs = encode(loaded.processor, [sample])
         said = loaded.model.generate(**inputs, max_new_tokens=32, do_sample=False)
         answer = said[0, inputs["input_ids"].shape[1] :].tolist()
-        forced = force(inputs, [answer[:1] if loss == "first" else answer], 0)
+        forced = force(loaded.model, inputs, [answer[:1] if loss == "first" else answer], 0)
         single = flow_saliency(loaded.model, forced)
         flows.append(single.flows[0].double().numpy())
         tokens.append(single.tokens[0].numpy())
