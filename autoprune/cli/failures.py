@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from autoprune.errors import AutopruneError, StorageError
+from autoprune.errors import AutopruneError
 from autoprune.models.vision import import_failure
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -49,8 +49,7 @@ def _explained(error: Exception, command: str) -> tuple[AutopruneError, int]:
     if isinstance(error, Interrupted):
         return AutopruneError("stopped by Ctrl-C"), INTERRUPTED
     if isinstance(error, AutopruneError):
-        bad = isinstance(error, ValueError) or (isinstance(error, StorageError) and error.field == "storage")
-        return error, BAD_INPUT if bad else FAILED
+        return error, BAD_INPUT if isinstance(error, ValueError) else FAILED
     if isinstance(error, typer.TyperException):
         return _usage_error(error, command), BAD_INPUT
     if isinstance(error, ModuleNotFoundError):

@@ -76,8 +76,9 @@ def run_study(
     inputs = read_inputs(spec, backend)
     with ExitStack() as stack:
         stack.enter_context(claimed_folder(spec.output_path, spec.name))
-        database = Database(spec.storage_url, on_event)
+        database = Database(spec.storage_url, on_event, spec.storage_wait)
         stack.callback(database.close)
+        stack.enter_context(database.claimed(spec.name))
         spec = resumed(spec, database)
         ledger = Ledger(database)
         scope = Scope.of(spec, inputs.config, inputs.num_layers)

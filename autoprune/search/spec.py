@@ -71,6 +71,7 @@ class StudySpec(StudySection):
         baselines: ``all`` = the presets that the model can run; or preset names (mapped to the model's depth) and
             schedule files, those of other models mapped by relative depth.
         storage: Database URL; None = a SQLite file in `output`.
+        storage_wait: Seconds to wait for a database that is away before the study gives up.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -86,6 +87,7 @@ class StudySpec(StudySection):
     workers: Workers = Workers()
     output: Annotated[str, Field(min_length=1)]
     storage: str | None = None
+    storage_wait: Annotated[float, Field(ge=0)] = 900.0
 
     @field_validator("objectives")
     @classmethod

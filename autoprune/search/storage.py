@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,13 +12,18 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from autoprune.errors import StorageError, StudyError
+from autoprune.search.claim import Claim
+from autoprune.search.outages import TROUBLES, Trouble, trouble_of
 from autoprune.search.workers.protocol import Event, OnEvent
 
-PATIENCE_S = 900.0
-"""How long a study waits for its database before it gives up."""
+_REMEDIES = {
+    Trouble.AWAY: "bring it back and start the study again: it resumes",
+    Trouble.FULL: "make room on its disk and start the study again: it resumes",
+    Trouble.DAMAGED: "restore it from a backup, or choose another database or output",
+}
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
 T = TypeVar("T")
 
@@ -34,8 +40,9 @@ class Database:
         StudyError: the URL cannot be opened.
     """
 
-    def __init__(self, url: str, on_event: OnEvent, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, url: str, on_event: OnEvent, patience_s: float) -> None:
         self._on_event, self._patience_s = on_event, patience_s
+        self._claim: Claim | None = None
         shown = make_url(url).render_as_string(hide_password=True)
         try:
             self.engine = _engine(url)
@@ -55,28 +62,49 @@ class Database:
         """Calls `call`, again and again while the database is away, so `call` must be repeatable.
 
         Raises:
-            StorageError: the database stayed away.
+            StorageError: the database stayed away, is full or is damaged.
         """
         wait, deadline = _FIRST_WAIT_S, time.monotonic() + self._patience_s
         while True:
             try:
+                if self._claim is not None:
+                    self._claim.hold()
                 return call()
-            except (DBAPIError, StorageInternalError) as error:
-                if not _is_away(error):
+            except TROUBLES as error:
+                trouble = trouble_of(error)
+                if trouble is None:
                     raise
-                if time.monotonic() + wait > deadline:
+                is_away = trouble is Trouble.AWAY
+                if not is_away or time.monotonic() + wait > deadline:
+                    what = f"stayed away for {self._patience_s:.0f} s" if is_away else trouble.value
                     raise StorageError(
-                        f"the database stayed away for {self._patience_s:.0f} s: {_reason(error)}",
-                        field="storage",
-                        remedy="bring it back and start the study again: it resumes",
+                        f"the database {what}: {_reason(error)}", field="storage", remedy=_REMEDIES[trouble]
                     ) from error
                 self._on_event(
                     Event("warning", f"the database is away, trying again in {wait:.1f} s: {_reason(error)}")
                 )
                 time.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT_S)
+                self.optuna.remove_session()  # it may hold a transaction that only its own rollback ends
                 self.engine.dispose()
                 self.optuna.engine.dispose()
+                if self._claim is not None:
+                    self._claim.lost()
+
+    @contextmanager
+    def claimed(self, study: str) -> Iterator[None]:
+        """Holds a study of this database for this process while the block runs, on whatever machine others are.
+
+        Raises:
+            StudyError: another process holds it.
+        """
+        self._claim = Claim(self.engine, study)
+        try:
+            self.patiently(self._claim.hold)
+            yield
+        finally:
+            self._claim.release()
+            self._claim = None
 
     def close(self) -> None:
         """Gives the connections back."""
@@ -110,18 +138,6 @@ def _write_ahead(engine: Engine) -> None:
         connection.execute("PRAGMA synchronous=NORMAL")
 
     engine.dispose()  # connections that were opened before
-
-
-def _is_away(error: BaseException) -> bool:
-    # Optuna wraps what SQLAlchemy raised.
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, (OperationalError, InterfaceError)):
-            return True
-        if isinstance(cause, DBAPIError) and cause.connection_invalidated:
-            return True
-        cause = cause.__cause__
-    return False
 
 
 def _reason(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -11,13 +12,14 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import PendingRollbackError
 from support import fake_backend
 from support.postgres import Postgres
 from support.studies import BACKEND, tiny_spec
-from support.trials import assert_all_ended
+from support.trials import assert_all_ended, ended_twice
 
 from autoprune import presets
-from autoprune.errors import StorageError
+from autoprune.errors import StorageError, StudyError
 from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
 from autoprune.search.driver import run_study
@@ -44,7 +46,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def ledger(url: str) -> Iterator[Ledger]:
-    database = Database(url, lambda event: None)
+    database = Database(url, lambda event: None, 60)
     yield Ledger(database)
     database.close()
 
@@ -129,8 +131,99 @@ def test_a_study_waits_for_a_database_that_goes_away(postgres: Postgres, tmp_pat
     assert_all_ended(spec)
 
 
+@pytest.mark.slow
+def test_a_study_outlives_a_server_that_is_restarted_at_twelve_moments(postgres: Postgres, tmp_path: Path) -> None:
+    sections: dict[str, Any] = {"name": f"study of {tmp_path.name}", "search": {"trials": 120}}
+    (tmp_path / "slow").write_text("0.15")
+    spec = tiny_spec(tmp_path, **sections, storage=postgres.url)
+    moments, ended = random.Random(0), threading.Event()
+    restarts: list[float] = []
+
+    def restart() -> None:
+        while len(restarts) < 12 and not ended.wait(moments.uniform(0.3, 2.0)):
+            postgres.stop()
+            time.sleep(moments.choice([0.0, 0.2, 0.8]))
+            postgres.start()
+            restarts.append(time.monotonic())
+
+    thread = threading.Thread(target=restart)
+    thread.start()
+    try:
+        outcome = run_study(spec, backend=BACKEND)
+    finally:
+        ended.set()
+        thread.join()
+    assert len(restarts) == 12
+    assert outcome.counts["COMPLETE"] + outcome.counts["PRUNED"] == 120
+    assert_all_ended(spec)
+    assert not ended_twice(spec)
+
+
+def test_one_driver_has_a_study_of_a_server(postgres: Postgres, tmp_path: Path) -> None:
+    """Two hosts with the same path, and so with locks of their own, share the server alone."""
+    name = f"study of {tmp_path.name}"
+    first, second, other = (Database(postgres.url, lambda event: None, 60) for _ in range(3))
+    with first.claimed(name):
+        with pytest.raises(StudyError, match="another calibrate is running this study"), second.claimed(name):
+            pass
+        with other.claimed(f"not the {name}"):
+            pass
+        postgres.stop()
+        postgres.start()
+        time.sleep(1.1)
+        Ledger(first).results(KEY, FASTV)  # the lock went with the server's sessions, and is taken again
+        with pytest.raises(StudyError, match="another calibrate"), second.claimed(name):
+            pass
+    with second.claimed(name):
+        pass
+    for database in (first, second, other):
+        database.close()
+
+
+def test_nobody_waits_for_a_disk_that_is_full(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/study.db", lambda event: None, 60)
+
+    def fill() -> None:
+        with database.engine.begin() as connection:
+            connection.exec_driver_sql("PRAGMA max_page_count = 100")
+            connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS much (data)")
+            connection.exec_driver_sql("INSERT INTO much VALUES (zeroblob(1000000))")
+
+    with pytest.raises(StorageError, match="the database is full") as raised:
+        database.patiently(fill)
+    assert "make room" in str(raised.value.remedy)
+    database.close()
+
+
+def test_nobody_waits_for_a_file_that_is_damaged(tmp_path: Path) -> None:
+    file = tmp_path / "study.db"
+    database = Database(f"sqlite:///{file}", lambda event: None, 60)
+    ledger = Ledger(database)
+    for layer in range(1, 7):
+        ledger.add(KEY, presets.vtw(layer), results(0, 128, presets.vtw(layer)))
+    database.close()
+    content = file.read_bytes()
+    file.write_bytes(content[:4096] + random.Random(0).randbytes(len(content) - 4096))
+    with pytest.raises((StorageError, StudyError), match=r"damaged|malformed") as raised:
+        Ledger(Database(f"sqlite:///{file}", lambda event: None, 60)).results(KEY, FASTV)
+    assert raised.value.remedy
+
+
+def test_a_session_that_must_be_rolled_back_is_an_outage(tmp_path: Path) -> None:
+    failures = [PendingRollbackError("rolled back due to a previous exception")]
+    database = Database(f"sqlite:///{tmp_path}/study.db", lambda event: None, 60)
+
+    def fail_once() -> str:
+        if failures:
+            raise failures.pop()
+        return "done"
+
+    assert database.patiently(fail_once) == "done"
+    database.close()
+
+
 def test_patience_ends(tmp_path: Path, postgres: Postgres) -> None:
-    database = Database(postgres.url, lambda event: None, patience_s=0.2)
+    database = Database(postgres.url, lambda event: None, 0.2)
     ledger = Ledger(database)
     postgres.stop()
     try:

@@ -45,7 +45,7 @@ def measurer(folder: Path, lost: int = 0, stop_after: int = 1000) -> tuple[Measu
     spec = tiny_spec(folder)
     executor = RecordingExecutor(spec, lost)
     study = Study(spec, fake_backend.read_inputs(spec), executor.start())
-    ledger = Ledger(Database(f"sqlite:///{folder}/study.db", ignore))
+    ledger = Ledger(Database(f"sqlite:///{folder}/study.db", ignore, 60))
 
     def stopping() -> bool:
         return len(executor.tasks) >= stop_after
