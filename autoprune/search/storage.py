@@ -15,8 +15,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from autoprune.errors import StorageError, StudyError
-from autoprune.search.claim import Claim
 from autoprune.search.outages import TROUBLES, Trouble, trouble_of
+from autoprune.search.study_lock import StudyLock
 from autoprune.search.workers.protocol import Event, OnEvent
 
 _REMEDIES = {
@@ -42,7 +42,7 @@ class Database:
 
     def __init__(self, url: str, on_event: OnEvent, patience_s: float) -> None:
         self._on_event, self._patience_s = on_event, patience_s
-        self._claim: Claim | None = None
+        self._lock: StudyLock | None = None
         shown = make_url(url).render_as_string(hide_password=True)
         try:
             self.engine = _engine(url)
@@ -67,8 +67,8 @@ class Database:
         wait, deadline = _FIRST_WAIT_S, time.monotonic() + self._patience_s
         while True:
             try:
-                if self._claim is not None:
-                    self._claim.hold()
+                if self._lock is not None:
+                    self._lock.hold()
                 return call()
             except TROUBLES as error:
                 trouble = trouble_of(error)
@@ -88,8 +88,8 @@ class Database:
                 self.optuna.remove_session()  # it may hold a transaction that only its own rollback ends
                 self.engine.dispose()
                 self.optuna.engine.dispose()
-                if self._claim is not None:
-                    self._claim.lost()
+                if self._lock is not None:
+                    self._lock.lost()
 
     @contextmanager
     def claimed(self, study: str) -> Iterator[None]:
@@ -98,13 +98,13 @@ class Database:
         Raises:
             StudyError: another process holds it.
         """
-        self._claim = Claim(self.engine, study)
+        self._lock = StudyLock(self.engine, study)
         try:
-            self.patiently(self._claim.hold)
+            self.patiently(self._lock.hold)
             yield
         finally:
-            self._claim.release()
-            self._claim = None
+            self._lock.release()
+            self._lock = None
 
     def close(self) -> None:
         """Gives the connections back."""

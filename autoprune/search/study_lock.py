@@ -14,7 +14,7 @@ from autoprune.errors import StudyError
 _RECHECK_S = 1.0
 
 
-class Claim:
+class StudyLock:
     """The right to write to a study: an advisory lock of a PostgreSQL session, which ends with its connection.
 
     A SQLite file lies in the study's own folder, whose lock (`claimed_folder`) guards it: nothing is done here.
