@@ -8,10 +8,20 @@ import pytest
 import yaml
 from support.checkpoints import CHECKPOINTS
 from support.checkpoints.rows import save_rows
+from transformers.utils.import_utils import is_torchvision_available
 
 from autoprune.cli.app import run
 
 CORE = ("llava", "qwen2_5_vl", "internvl")
+TORCHVISION = {
+    "mistral3": pytest.mark.skipif(not is_torchvision_available(), reason="PixtralProcessor needs torchvision"),
+}
+
+
+def families():
+    for name in CHECKPOINTS:
+        marks = [*([] if name in CORE else [pytest.mark.slow]), *([TORCHVISION[name]] if name in TORCHVISION else [])]
+        yield pytest.param(name, marks=marks)
 
 
 @pytest.fixture
@@ -27,7 +37,7 @@ def command(capsys):
     return call
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in CORE else [pytest.mark.slow]) for n in CHECKPOINTS])
+@pytest.mark.parametrize("name", list(families()))
 def test_every_command(name, command, tmp_path):
     model = CHECKPOINTS[name].save(tmp_path / "model")
     rows, held_out = save_rows(tmp_path, "calibration", seed=0), save_rows(tmp_path, "held-out", seed=1)
@@ -60,5 +70,20 @@ def test_every_command(name, command, tmp_path):
     command(
         "codebook", model, "--data", rows, "-o", tmp_path / "codebook.safetensors", "--variant", "paper", "--probes", 16
     )
-    command("ablate", model, "--data", rows, "-o", tmp_path / "ablation.html", "--k1", 1, "--k2", 3)
+    command(
+        "ablate",
+        model,
+        "--data",
+        rows,
+        "-o",
+        tmp_path / "ablation.html",
+        "--k1",
+        1,
+        "--k2",
+        3,
+        "--keep1",
+        0.5,
+        "--keep2",
+        0.25,
+    )
     command("fitprune", model, "--data", rows, "-o", tmp_path / "fitprune.json", "--budget", 0.8)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.checkpoints import CHECKPOINTS
 from support.checkpoints.rows import save_rows
-from transformers.utils import is_torchvision_available
+from transformers.utils.import_utils import is_torchvision_available
 
 from autoprune.data.samples import load_samples
 from autoprune.errors import ModelError
@@ -25,6 +25,12 @@ def test_without_torchvision_a_processor_takes_images_and_no_videos(name, tmp_pa
     inputs = encode(processor, load_samples(save_rows(tmp_path, "rows", seed=0)))
     assert isinstance(inputs["pixel_values"], torch.Tensor)
     assert not hasattr(processor, "video_processor")
+
+
+@pytest.mark.skipif(is_torchvision_available(), reason="torchvision is installed")
+def test_a_processor_that_needs_torchvision_altogether_says_what_to_install(tmp_path):
+    with pytest.raises(ModelError, match=r"PixtralProcessor.*autoprune\[vision\].*torchvision 0\.\d+ from where torch"):
+        load_model(CHECKPOINTS["mistral3"].save(tmp_path))
 
 
 @pytest.mark.parametrize("package", ["torchvision", "num2words"])

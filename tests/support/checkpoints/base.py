@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from support.zoo.base import Zoo, finish
 
-from autoprune.models.processors import load_processor
-
 EOS_BIAS = 2.5
 """How much likelier than other tokens the end is, in standard deviations: answers have a handful of tokens."""
 
@@ -24,7 +22,7 @@ class Checkpoint:
 
     Attributes:
         zoo: Builds the family's tiny model, whose shape is taken.
-        tokenizer: Makes the tokenizer.
+        tokenizer: Makes the tokenizer, with all tokens that the processor asks for.
         template: The chat template; None = the family has none.
         images: ``preprocessor_config.json``.
         videos: ``video_preprocessor_config.json``; None = the family takes no videos.
@@ -42,19 +40,18 @@ class Checkpoint:
 
     def save(self, folder: Path) -> Path:
         """Writes processor and model."""
-        self._save_processor(folder)
+        tokenizer = self.tokenizer()
+        self._save_processor(folder, tokenizer)
         shape = self.zoo().model
-        shape.config.save_pretrained(folder)
-        tokenizer = load_processor(folder, shape.config).tokenizer  # with the tokens that the processor adds
         torch.manual_seed(0)
         model = finish(type(shape)(self._config(shape.config, tokenizer)))
         _finish_vocabulary(model, tokenizer, [tokenizer.convert_tokens_to_ids(token) for token in self.ids.values()])
         model.save_pretrained(folder)
         return folder
 
-    def _save_processor(self, folder: Path) -> None:
+    def _save_processor(self, folder: Path, tokenizer: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.tokenizer().save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
         if self.template is not None:
             (folder / "chat_template.jinja").write_text(self.template)
         files = {

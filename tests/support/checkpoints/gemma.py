@@ -22,7 +22,9 @@ def _gemma3() -> Any:
 
 
 def _paligemma() -> Any:
-    return byte_fallback(hf.GemmaTokenizer, FIRST, ["<image>"])
+    tokenizer = byte_fallback(hf.GemmaTokenizer, FIRST, ["<image>"])
+    tokenizer.add_tokens([*(f"<loc{i:04}>" for i in range(1024)), *(f"<seg{i:03}>" for i in range(128))])
+    return tokenizer
 
 
 GEMMA3 = Checkpoint(
