@@ -18,6 +18,7 @@ from autoprune.data.rows import Sample
 from autoprune.data.samples import SampleSet
 from autoprune.evaluate.encoding import Forced, choice_tokens, encode, force, model_inputs
 from autoprune.evaluate.greedy import GreedyAnswers, padding_token, reference_answers
+from autoprune.evaluate.memory import tensor_bytes
 from autoprune.evaluate.metrics import Metric
 from autoprune.evaluate.rendering import render
 from autoprune.evaluate.results import SampleResult
@@ -48,8 +49,34 @@ class DensePass(Protocol):
     def visual_mask(self) -> Tensor:
         """BoolTensor[B, S], visual tokens of the prompts."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors that it holds."""
+
 
 PassT = TypeVar("PassT", bound=DensePass)
+
+
+@dataclass
+class BatchTensors(Generic[PassT]):
+    """What a batch holds beyond the answers to it: large, and computed again from its samples.
+
+    Attributes:
+        inputs: Encoded prompts [B, S], left-padded, with their pixels; empty where they are not needed any more.
+        forced: Prompts and continuations, laid out for teacher forcing.
+        dense_pass: The dense pass over them.
+    """
+
+    inputs: dict[str, Any]
+    forced: Forced
+    dense_pass: PassT
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        forced = self.forced
+        laid_out = tensor_bytes(self.inputs, forced.inputs, forced.ends, forced.targets, forced.valid)
+        return laid_out + self.dense_pass.nbytes
 
 
 @dataclass
@@ -61,37 +88,37 @@ class PreparedBatch(Generic[PassT]):
     Attributes:
         indices: Places of the samples in their set.
         samples: The samples.
-        inputs: Their encoded prompts [B, S], left-padded; empty for rows of other batches put together.
         reference: The dense model's greedy answers; None with choices.
         continuations: Tokens that follow each prompt: the dense model's answer, or the choice of that row.
-        forced: Prompts and continuations, laid out for teacher forcing.
-        dense_pass: The dense pass over them.
+        tensors: What is large; None once it was released.
         vision_flops: FLOPs of vision tower and projector for each sample.
         reference_rows: For each sample, the row that holds its dense answer.
         dense: The dense model's answer to each sample.
         counts: Token counts of each sample.
+        near_ties: For each sample, whether some token of its dense answer wins by a margin below kernel noise.
         tokenizer: Of the model.
         metric: Judges the answers.
     """
 
     indices: tuple[int, ...]
     samples: tuple[Sample, ...]
-    inputs: dict[str, Any]
     reference: GreedyAnswers | None
     continuations: list[list[int]]
-    forced: Forced
-    dense_pass: PassT
+    tensors: BatchTensors[PassT] | None
     vision_flops: Sequence[int | None]
     tokenizer: Any
     metric: Metric
     reference_rows: list[int] = field(init=False)
     dense: list[Answer] = field(init=False)
     counts: list[PromptCounts] = field(init=False)
+    near_ties: list[bool] = field(init=False)
 
     def __post_init__(self) -> None:
         check_finite(self.dense_pass.logits, self.forced)
         self.reference_rows, self.dense = self._dense_answers()
         self.counts = self._count()
+        ties = near_ties(self.dense_pass.logits, self.forced)
+        self.near_ties = [ties[row] for row in self.reference_rows]
 
     @classmethod
     def prepare(
@@ -121,8 +148,7 @@ class PreparedBatch(Generic[PassT]):
         """
         samples = tuple(data[index] for index in indices)
         padding = padding_token(loaded.model, loaded.processor)
-        owners = [sample for sample in samples for _ in range(row_count(sample))]
-        inputs = model_inputs(loaded, owners)
+        inputs = model_inputs(loaded, _owners(samples))
         reference: GreedyAnswers | None = None
         if samples[0].choices is not None:
             continuations = [tokens for s in samples for tokens in choice_tokens(loaded.processor, s)]
@@ -133,26 +159,55 @@ class PreparedBatch(Generic[PassT]):
         return cls(
             tuple(indices),
             samples,
-            inputs,
             reference,
             continuations,
-            forced,
-            dense_pass(inputs, forced),
+            BatchTensors(inputs, forced, dense_pass(inputs, forced)),
             [vision.of(sample) for sample in samples],
             loaded.processor.tokenizer,
             metric,
         )
 
+    def release(self) -> None:
+        """Drops all tensors; what is known of the samples and their dense answers stays."""
+        self.tensors = None
+
+    def restore(self, loaded: LoadedModel, dense_pass: Callable[[Mapping[str, Any], Forced], PassT]) -> None:
+        """Computes the tensors again, where they were released; arguments as of `prepare`."""
+        if self.tensors is None:
+            inputs = model_inputs(loaded, _owners(self.samples))
+            forced = force(inputs, self.continuations, padding_token(loaded.model, loaded.processor))
+            self.tensors = BatchTensors(inputs, forced, dense_pass(inputs, forced))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its tensors."""
+        return 0 if self.tensors is None else self.tensors.nbytes
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The encoded prompts [B, S], left-padded; empty where no pass starts from pixels any more."""
+        return self._at_hand.inputs
+
+    @property
+    def forced(self) -> Forced:
+        """Prompts and continuations, laid out for teacher forcing."""
+        return self._at_hand.forced
+
+    @property
+    def dense_pass(self) -> PassT:
+        """The dense pass over them."""
+        return self._at_hand.dense_pass
+
+    @property
+    def _at_hand(self) -> BatchTensors[PassT]:
+        if self.tensors is None:
+            raise RuntimeError("the batch was released and is not restored")
+        return self.tensors
+
     @property
     def has_choices(self) -> bool:
         """Whether the samples are scored by the log-probability of their choices."""
         return self.samples[0].choices is not None
-
-    @property
-    def near_ties(self) -> list[bool]:
-        """For each sample, whether some token of its dense answer wins by a margin below kernel noise."""
-        ties = near_ties(self.dense_pass.logits, self.forced)
-        return [ties[row] for row in self.reference_rows]
 
     def kl(self, logits: Tensor) -> list[float]:
         """KL(dense ‖ pruned) of each sample in nats, mean over the tokens of its dense answer.
@@ -247,6 +302,11 @@ class PreparedBatch(Generic[PassT]):
             [len(self.continuations[row]) for row in self.reference_rows],
             self.vision_flops,
         )
+
+
+def _owners(samples: Sequence[Sample]) -> list[Sample]:
+    """The sample of each row."""
+    return [sample for sample in samples for _ in range(row_count(sample))]
 
 
 def _choice(sample: Sample, pick: int, dense: int | None, kl: float) -> Answer:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from autoprune.evaluate.batch import PreparedBatch
+from autoprune.evaluate.batch import BatchTensors, PreparedBatch
 from autoprune.evaluate.greedy import OpenRows, end_tokens, finish, is_unfinished
 from autoprune.evaluate.prefix import DensePrefix, Replay
 from autoprune.evaluate.results import SampleResult
@@ -20,6 +20,12 @@ from autoprune.schedule import Schedule
 AnyBatch = PreparedBatch[Any]
 RecordedBatch = PreparedBatch[DensePrefix]
 """A batch whose dense pass is recorded, so that schedules can be replayed on it."""
+
+
+def drop_pixels(batch: RecordedBatch) -> None:
+    """Lets go of the pixels: replays start from the embeddings."""
+    dense = batch.dense_pass
+    batch.tensors = BatchTensors({}, dense.forced, dense)
 
 
 class CandidateRun:

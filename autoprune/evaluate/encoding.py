@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -138,6 +138,10 @@ class Forced:
     def width(self) -> int:
         """Logit columns that predict the continuations."""
         return int(self.targets.shape[1])
+
+    def without_pixels(self) -> Forced:
+        """The rows with their tokens alone, for calls that start from embeddings."""
+        return replace(self, inputs={name: self.inputs[name] for name in ("input_ids", "attention_mask")})
 
 
 def force(model: Any, inputs: Mapping[str, Any], continuations: Sequence[Sequence[int]], padding: int) -> Forced:

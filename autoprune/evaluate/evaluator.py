@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from statistics import fmean
 from typing import Any
 
 from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError
 from autoprune.evaluate.batch import PreparedBatch, plan_batches
-from autoprune.evaluate.candidate import CandidateRun, Decoding, RecordedBatch
-from autoprune.evaluate.encoding import shared_features
+from autoprune.evaluate.candidate import CandidateRun, Decoding, RecordedBatch, drop_pixels
+from autoprune.evaluate.encoding import Forced, shared_features
+from autoprune.evaluate.memory import BatchMemory
 from autoprune.evaluate.metrics import EXACT_MATCH, Metric
 from autoprune.evaluate.prefix import DensePrefix, Replayer
 from autoprune.evaluate.refusals import forcing_error, why_unforced
 from autoprune.evaluate.regroup import Regrouping
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.sharing import Sharing
-from autoprune.evaluate.stepwise import SteppedBatch, stepped_answers, stepped_batch
+from autoprune.evaluate.stepwise import SteppedBatch, stepped_answers, stepped_batch, stepped_pass
 from autoprune.evaluate.trie import tree
 from autoprune.evaluate.vision import VisionCounter
 from autoprune.evaluate.walk import Walk
@@ -53,7 +54,9 @@ class Evaluator:
         batch_size: Rows that run together.
         max_new_tokens: Longest answer.
         criteria: Criteria that candidates will use; what the dense pass holds of their scores is recorded once.
-        cache_bytes: Memory for recorded layers; batches beyond it are recorded again when they are needed.
+        cache_bytes: Memory for image features and recorded passes together, whatever the number of rows; what does not
+            fit is computed again, from the images where it must be. Passes that candidates share may hold half as much
+            on top, unfinished answers a quarter.
         order: The order in which a race asks for samples: the first `batch_size`, twice, four times … of them are whole
             batches. Default: as in `data`.
         metric: Judges the answers.
@@ -90,14 +93,14 @@ class Evaluator:
         self._batch_size, self._max_new_tokens = batch_size, max_new_tokens
         self._keys = _score_keys(loaded, criteria)
         self._cache_bytes = cache_bytes
+        self._memory: BatchMemory[Any] = BatchMemory(cache_bytes, (_forget_pass, PreparedBatch.release))
         self._metric = metric
         self._pricer = Pricer(loaded.config, loaded.model.dtype.itemsize)
         self._unforced = why_unforced(loaded.config)
         self._vision = VisionCounter(loaded)
         self._batches: list[RecordedBatch] = []
         self._stepped: list[SteppedBatch] = []
-        self._regrouping = Regrouping((), batch_size)
-        self._used: OrderedDict[int, RecordedBatch] = OrderedDict()  # least recently used first
+        self._regrouping = Regrouping((), batch_size, self._restore_source)
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Answers every sample with the dense model and records its pass; done once, called by the other methods.
@@ -111,7 +114,7 @@ class Evaluator:
         progress = progress or (lambda done, total: None)
         if self._unforced is None:
             self._batches = self._recorded(planned, progress)
-            self._regrouping = Regrouping(self._batches, self._batch_size)
+            self._regrouping = Regrouping(self._batches, self._batch_size, self._restore_source)
         if self._unforced is not None:
             self._stepped = self._generated(planned, progress)
 
@@ -179,24 +182,28 @@ class Evaluator:
         self, runs: Sequence[CandidateRun], schedules: Sequence[Schedule], wanted: Sequence[int], decoding: Decoding
     ) -> None:
         trees = tree(schedules)
-        batches = self._regrouping.covering(wanted)
         with Replayer(self._loaded.model) as replayer:
-            for batch in batches:
+            for batch in self._regrouping.covering(wanted, replayer.suspended):
+                if batch.tensors is None:
+                    with replayer.suspended():
+                        self._restore(batch)
                 walk = Walk(batch, replayer, runs, decoding, self._cache_bytes // _SHARED_SHARE)
                 walk.through(trees)
                 self.sharing += walk.sharing
-                self._keep(batch)
+                self._memory.keep(batch)
         decoding.finish()
 
     def _generate(self, runs: Sequence[CandidateRun], schedules: Sequence[Schedule], wanted: Collection[int]) -> None:
         for batch in self._stepped:
             if set(wanted).isdisjoint(batch.indices):
                 continue
+            batch.restore(self._loaded, partial(stepped_pass, self._loaded))
             for run, schedule in zip(runs, schedules, strict=True):
                 if all(stage.keep.ratio == 1.0 for stage in schedule.stages):
                     run.add_dense(batch)
                 else:
                     run.store(batch, *stepped_answers(self._loaded, batch, schedule, self._max_new_tokens))
+            self._memory.keep(batch)
 
     @property
     def _prepared(self) -> Sequence[PreparedBatch[Any]]:
@@ -213,10 +220,9 @@ class Evaluator:
                 logits = batch.dense_pass.logits[batch.forced.valid]
                 self._unforced = forcing_error(logits, batch.reference.log_probabilities)
             if self._unforced is not None:
-                self._used.clear()
                 return []
             batches.append(batch)
-            self._keep(batch)
+            self._memory.keep(batch)
             progress(sum(len(done.indices) for done in batches), len(self._data))
         return batches
 
@@ -224,10 +230,12 @@ class Evaluator:
         self, planned: Sequence[tuple[int, ...]], progress: Callable[[int, int], None]
     ) -> list[SteppedBatch]:
         batches: list[SteppedBatch] = []
+        self._memory = BatchMemory(self._cache_bytes, (PreparedBatch.release,))
         for indices in planned:
             batches.append(
                 stepped_batch(self._loaded, self._data, indices, self._max_new_tokens, self._vision, self._metric)
             )
+            self._memory.keep(batches[-1])
             progress(sum(len(done.indices) for done in batches), len(self._data))
         return batches
 
@@ -236,23 +244,31 @@ class Evaluator:
         # Scores of the vision tower are read while it runs, so then the recorded pass encodes the images once more.
         watched = any(criterion.reads is Reads.TOWER for _, criterion in self._keys)
         with nullcontext() if watched else shared_features(model):
-            return PreparedBatch.prepare(
+            batch = PreparedBatch.prepare(
                 self._loaded,
                 self._data,
                 indices,
                 self._max_new_tokens,
-                dense_pass=lambda _, forced: DensePrefix.of(model, forced, self._keys),
+                dense_pass=self._dense_pass,
                 vision=self._vision,
                 metric=self._metric,
             )
+        drop_pixels(batch)
+        return batch
 
-    def _keep(self, batch: RecordedBatch) -> None:
-        """Notes that a batch was used, and drops the recordings used longest ago while they hold too much memory."""
-        self._used.pop(id(batch), None)
-        self._used[id(batch)] = batch
-        while len(self._used) > 1 and sum(used.dense_pass.nbytes for used in self._used.values()) > self._cache_bytes:
-            _, oldest = self._used.popitem(last=False)
-            oldest.dense_pass.forget()
+    def _dense_pass(self, _: Mapping[str, Any], forced: Forced) -> DensePrefix:
+        return DensePrefix.of(self._loaded.model, forced, self._keys)
+
+    def _restore(self, batch: RecordedBatch) -> None:
+        batch.restore(self._loaded, self._dense_pass)
+        drop_pixels(batch)
+
+    def _restore_source(self, batch: RecordedBatch) -> None:
+        """Restores what rows of a batch are cut out of, if it was released: its pass itself is not needed."""
+        if batch.tensors is None:
+            self._restore(batch)
+            batch.dense_pass.forget()
+            self._memory.add(batch)
 
 
 def _score_keys(loaded: LoadedModel, criteria: Sequence[Criterion]) -> list[ScoreKey]:
@@ -260,3 +276,8 @@ def _score_keys(loaded: LoadedModel, criteria: Sequence[Criterion]) -> list[Scor
     depth = loaded.config.get_text_config(decoder=True).num_hidden_layers
     recorded = [criterion for criterion in dict.fromkeys(criteria) if criterion.recordable]
     return [(layer, c) for c in recorded for layer in range(depth) if c.problem_at(layer) is None]
+
+
+def _forget_pass(batch: RecordedBatch) -> None:
+    if batch.tensors is not None:
+        batch.dense_pass.forget()

@@ -17,6 +17,7 @@ from autoprune.data.samples import SampleSet
 from autoprune.evaluate.batch import PreparedBatch, plan_batches
 from autoprune.evaluate.encoding import Forced
 from autoprune.evaluate.greedy import generate_greedy, padding_token
+from autoprune.evaluate.memory import tensor_bytes
 from autoprune.evaluate.metrics import EXACT_MATCH, Metric
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.verdicts import Answer, check_finite
@@ -75,6 +76,11 @@ class _PlainPass:
 
     logits: Tensor
     visual_mask: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of logits and mask."""
+        return tensor_bytes(self.logits, self.visual_mask)
 
 
 def _dense_pass(model: Any, inputs: Mapping[str, Any], forced: Forced) -> _PlainPass:

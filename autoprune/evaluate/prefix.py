@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.evaluate.encoding import Forced
+from autoprune.evaluate.memory import tensor_bytes
 from autoprune.runtime import Replays, ScoreKey, record, replaying
 from autoprune.runtime.decoder import decoder_layers, find_decoder
 from autoprune.runtime.realign import cut_cache, forcing_cache, held_tensors
@@ -95,7 +96,7 @@ class DensePrefix:
 
     Attributes:
         model: The model.
-        forced: The batch.
+        forced: The batch, without its pixels.
         position_ids: Position ids [..., B, S] as `generate` would set them.
         text_call: Keyword arguments with which the text model was called.
         logits: [B, width, vocabulary], dense logits.
@@ -144,6 +145,7 @@ class DensePrefix:
                 logits_to_keep=forced.width,
             ).logits[:, -forced.width :]  # some models give all columns
         scores, visual = dict(recording.scores), recording.visual_mask
+        forced = forced.without_pixels()
         recorded = Recorded(outputs, _layers(cache, read))
         return cls(model, forced, positions, call, logits, scores, visual, frozenset(handed), recorded)
 
@@ -154,8 +156,9 @@ class DensePrefix:
 
     @property
     def nbytes(self) -> int:
-        """Memory held by layer outputs and cache."""
-        return 0 if self.recorded is None else self.recorded.nbytes
+        """Memory held: by layer outputs and cache, and by what they are computed from again, such as embeddings."""
+        source = tensor_bytes(self.text_call, self.logits, self.scores, self.visual_mask, self.position_ids)
+        return source + (0 if self.recorded is None else self.recorded.nbytes)
 
     def forget(self) -> None:
         """Drop layer outputs and cache; the next replay computes them again, without the vision tower."""

@@ -6,14 +6,15 @@ again. The dense pass over the new batch is run once, and checked against what t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from autoprune.evaluate.batch import kind_of, row_count
+from autoprune.evaluate.batch import BatchTensors, kind_of, row_count
 from autoprune.evaluate.candidate import RecordedBatch
 from autoprune.evaluate.encoding import Forced
 from autoprune.evaluate.greedy import GreedyAnswers
@@ -30,33 +31,46 @@ class Regrouping:
     Args:
         batches: The batches in which all rows were prepared.
         batch_size: Rows that run together.
+        restore: Computes the tensors of a batch again, if they were released.
     """
 
-    def __init__(self, batches: Sequence[RecordedBatch], batch_size: int) -> None:
-        self._batches, self._batch_size = batches, batch_size
+    def __init__(
+        self, batches: Sequence[RecordedBatch], batch_size: int, restore: Callable[[RecordedBatch], None]
+    ) -> None:
+        self._batches, self._batch_size, self._restore = batches, batch_size, restore
         self._home = {index: (batch, place) for batch in batches for place, index in enumerate(batch.indices)}
         self._joined: list[RecordedBatch] = []
         self._works = True
 
-    def covering(self, wanted: Collection[int]) -> list[RecordedBatch]:
-        """Batches that hold these rows, and no others where the model allows it.
+    def covering(
+        self, wanted: Collection[int], paused: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> Iterator[RecordedBatch]:
+        """Batches that hold these rows, and no others where the model allows it; each is made when it is asked for.
 
         Args:
             wanted: Places of the samples in their set.
+            paused: Block in which the model runs without what its user has put on it.
         """
-        left, chosen = set(wanted), []
+        left = set(wanted)
         for batch in sorted([*self._batches, *self._joined], key=lambda batch: -len(batch.indices)):
             if left.issuperset(batch.indices):
-                chosen.append(batch)
                 left.difference_update(batch.indices)
-        if left and self._works:
-            new = [joined(parts) for parts in self._parts(left)]
-            fitting = [batch for batch in new if batch is not None]
-            self._works = len(fitting) == len(new)
-            if self._works:
-                self._remember(fitting)
-                return [*chosen, *fitting]
-        return [*chosen, *(batch for batch in self._batches if not left.isdisjoint(batch.indices))]
+                yield batch
+        for parts in list(self._parts(left)) if left and self._works else []:
+            with paused():
+                new = self._join(parts)
+            if new is None:
+                self._works = False
+                break
+            left.difference_update(new.indices)
+            self._remember(new)
+            yield new
+        yield from (batch for batch in self._batches if not left.isdisjoint(batch.indices))
+
+    def _join(self, parts: list[Part]) -> RecordedBatch | None:
+        for batch, _ in parts:
+            self._restore(batch)
+        return joined(parts)
 
     def _parts(self, indices: Collection[int]) -> Iterator[list[Part]]:
         """Rows of similar length, as many as run together."""
@@ -78,8 +92,8 @@ class Regrouping:
             rows, kind = rows + taken, own
         yield list(parts.values())
 
-    def _remember(self, batches: list[RecordedBatch]) -> None:
-        self._joined += batches
+    def _remember(self, batch: RecordedBatch) -> None:
+        self._joined.append(batch)
         while len(self._joined) > 1 and sum(len(b.indices) for b in self._joined) > _KEPT * len(self._home):
             del self._joined[0]
 
@@ -120,11 +134,9 @@ def joined(parts: Sequence[Part]) -> RecordedBatch | None:
     return type(first)(
         indices=tuple(batch.indices[place] for batch, places in parts for place in places),
         samples=tuple(batch.samples[place] for batch, places in parts for place in places),
-        inputs={},
         reference=None if first.reference is None else GreedyAnswers(continuations, certain),
         continuations=continuations,
-        forced=forced,
-        dense_pass=prefix,
+        tensors=BatchTensors({}, forced, prefix),
         vision_flops=[batch.vision_flops[place] for batch, places in parts for place in places],
         tokenizer=first.tokenizer,
         metric=first.metric,

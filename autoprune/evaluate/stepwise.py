@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from autoprune.data.samples import SampleSet
 from autoprune.evaluate.batch import PreparedBatch
 from autoprune.evaluate.encoding import Forced
 from autoprune.evaluate.greedy import generate_greedy, padding_token, run_generate
+from autoprune.evaluate.memory import tensor_bytes
 from autoprune.evaluate.metrics import Metric
 from autoprune.evaluate.verdicts import Answer, check_finite, first_mismatch
 from autoprune.evaluate.vision import VisionCounter
@@ -37,6 +39,11 @@ class SteppedPass:
 
     logits: Tensor
     visual_mask: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of logits and mask."""
+        return tensor_bytes(self.logits, self.visual_mask)
 
 
 SteppedBatch = PreparedBatch[SteppedPass]
@@ -65,13 +72,14 @@ def stepped_batch(
         EvaluationError: non-finite logits.
         ModelError: an answer holds the placeholder of an image.
     """
+    return PreparedBatch.prepare(loaded, data, indices, max_new_tokens, partial(stepped_pass, loaded), vision, metric)
 
-    def dense_pass(inputs: Mapping[str, Any], forced: Forced) -> SteppedPass:
-        with record(loaded.model, ()) as recording:
-            logits = _stepped_logits(loaded, inputs, forced)
-        return SteppedPass(logits, _laid_out(recording.visual_mask, inputs["attention_mask"], forced))
 
-    return PreparedBatch.prepare(loaded, data, indices, max_new_tokens, dense_pass, vision, metric)
+def stepped_pass(loaded: LoadedModel, inputs: Mapping[str, Any], forced: Forced) -> SteppedPass:
+    """The dense model's logits along its answers to a batch."""
+    with record(loaded.model, ()) as recording:
+        logits = _stepped_logits(loaded, inputs, forced)
+    return SteppedPass(logits, _laid_out(recording.visual_mask, inputs["attention_mask"], forced))
 
 
 def stepped_answers(
