@@ -175,7 +175,8 @@ class PreparedBatch(Generic[PassT]):
         """Computes the tensors again, where they were released; arguments as of `prepare`."""
         if self.tensors is None:
             inputs = model_inputs(loaded, _owners(self.samples))
-            forced = force(inputs, self.continuations, padding_token(loaded.model, loaded.processor))
+            padding = padding_token(loaded.model, loaded.processor)
+            forced = force(loaded.model, inputs, self.continuations, padding)
             self.tensors = BatchTensors(inputs, forced, dense_pass(inputs, forced))
 
     @property

@@ -25,6 +25,7 @@ RecordedBatch = PreparedBatch[DensePrefix]
 def drop_pixels(batch: RecordedBatch) -> None:
     """Lets go of the pixels: replays start from the embeddings."""
     dense = batch.dense_pass
+    dense.forced = dense.forced.without_pixels()
     batch.tensors = BatchTensors({}, dense.forced, dense)
 
 

@@ -96,7 +96,7 @@ class DensePrefix:
 
     Attributes:
         model: The model.
-        forced: The batch, without its pixels.
+        forced: The batch; its pixels are used no more.
         position_ids: Position ids [..., B, S] as `generate` would set them.
         text_call: Keyword arguments with which the text model was called.
         logits: [B, width, vocabulary], dense logits.
@@ -145,7 +145,6 @@ class DensePrefix:
                 logits_to_keep=forced.width,
             ).logits[:, -forced.width :]  # some models give all columns
         scores, visual = dict(recording.scores), recording.visual_mask
-        forced = forced.without_pixels()
         recorded = Recorded(outputs, _layers(cache, read))
         return cls(model, forced, positions, call, logits, scores, visual, frozenset(handed), recorded)
 
