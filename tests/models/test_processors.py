@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+import transformers
 from support.checkpoints import CHECKPOINTS
 from support.checkpoints.rows import save_rows
+from support.versions import needs
+from support.zoo import FAMILIES, HYBRIDS
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES as IMAGE_PROCESSORS
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES as PROCESSORS
 from transformers.utils.import_utils import is_torchvision_available
 
 from autoprune.data.samples import load_samples
@@ -15,6 +23,7 @@ from autoprune.models import loading
 from autoprune.models.loading import load_model
 from autoprune.models.vision import import_failure, remedy
 
+MANUAL = Path(__file__).parents[2] / "autoprune" / "runtime" / "README.md"
 VIDEOS = [name for name, checkpoint in CHECKPOINTS.items() if checkpoint.videos is not None]
 
 
@@ -57,3 +66,25 @@ def test_other_errors_are_not_blamed_on_torchvision():
     assert remedy(ImportError("needs timm")) is None
     missing = str(import_failure(ModuleNotFoundError("No module named 'optuna'", name="optuna"), "search"))
     assert missing == "needs the package optuna; pip install 'autoprune[search]'"
+
+
+@needs("5.23", "other processors have variants without torchvision")
+@pytest.mark.skipif(is_torchvision_available(), reason="torchvision is installed")
+def test_the_manual_names_the_families_that_do_not_load_without_torchvision():
+    text = MANUAL.read_text(encoding="utf-8").partition("### Without torchvision")[2]
+    said = set(text.partition("build to take: ")[2].partition(".")[0].replace("\n", " ").split(", "))
+    tested = {name for name in CONFIG_MAPPING_NAMES if name in FAMILIES | HYBRIDS}
+    assert said == {name for name in tested if not _loads(name)} | {"mistral4"}  # takes Mistral 3's processor
+
+
+def _loads(name):
+    images = IMAGE_PROCESSORS.get(name)
+    if images is not None and "pil" not in images:
+        return False
+    kind = getattr(transformers, PROCESSORS.get(name, ""), None)
+    if kind is None:
+        return True
+    try:
+        return "image_processor" in kind.get_attributes()
+    except ImportError:  # a class that asks for torchvision as a whole
+        return False
