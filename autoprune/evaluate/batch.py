@@ -7,6 +7,7 @@ the patched model on the same prompts. What they share is the arithmetic from lo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -16,11 +17,12 @@ from torch import Tensor
 
 from autoprune.data.rows import Sample
 from autoprune.data.samples import SampleSet
-from autoprune.evaluate.encoding import Forced, choice_tokens, encode, force, model_inputs
+from autoprune.evaluate.encoding import Forced, choice_tokens, encode, force
 from autoprune.evaluate.greedy import GreedyAnswers, padding_token, reference_answers
 from autoprune.evaluate.memory import tensor_bytes
 from autoprune.evaluate.metrics import Metric
 from autoprune.evaluate.rendering import render
+from autoprune.evaluate.repeats import RepeatedRows, repeated_rows
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.verdicts import (
     Answer,
@@ -70,6 +72,20 @@ class BatchTensors(Generic[PassT]):
     inputs: dict[str, Any]
     forced: Forced
     dense_pass: PassT
+
+    @classmethod
+    def run(
+        cls,
+        loaded: LoadedModel,
+        rows: RepeatedRows,
+        continuations: Sequence[Sequence[int]],
+        dense_pass: Callable[[Mapping[str, Any], Forced], PassT],
+        images_once: bool,
+    ) -> Self:
+        """The dense pass over encoded prompts and their continuations; arguments as of `PreparedBatch.prepare`."""
+        forced = force(loaded.model, rows.inputs, continuations, padding_token(loaded.model, loaded.processor))
+        with rows.features_once(loaded.model) if images_once else nullcontext():
+            return cls(rows.inputs, forced, dense_pass(rows.inputs, forced))
 
     @property
     def nbytes(self) -> int:
@@ -130,6 +146,7 @@ class PreparedBatch(Generic[PassT]):
         dense_pass: Callable[[Mapping[str, Any], Forced], PassT],
         vision: VisionCounter,
         metric: Metric,
+        images_once: bool = False,
     ) -> Self:
         """Samples encoded, answered by the dense model, and run through it once more with their answers.
 
@@ -141,6 +158,7 @@ class PreparedBatch(Generic[PassT]):
             dense_pass: Runs the dense model on the batch: its encoded prompts, and them with their continuations.
             vision: Counts what encoding the images costs.
             metric: Judges the answers.
+            images_once: Whether `dense_pass` may take the images of a sample as encoded once for all of its choices.
 
         Raises:
             EvaluationError: non-finite logits.
@@ -148,20 +166,19 @@ class PreparedBatch(Generic[PassT]):
         """
         samples = tuple(data[index] for index in indices)
         padding = padding_token(loaded.model, loaded.processor)
-        inputs = model_inputs(loaded, _owners(samples))
+        rows = repeated_rows(loaded, samples, list(map(row_count, samples)))
         reference: GreedyAnswers | None = None
         if samples[0].choices is not None:
             continuations = [tokens for s in samples for tokens in choice_tokens(loaded.processor, s)]
         else:
-            reference = reference_answers(loaded.model, inputs, max_new_tokens, padding)
+            reference = reference_answers(loaded.model, rows.inputs, max_new_tokens, padding)
             continuations = reference.tokens
-        forced = force(loaded.model, inputs, continuations, padding)
         return cls(
             tuple(indices),
             samples,
             reference,
             continuations,
-            BatchTensors(inputs, forced, dense_pass(inputs, forced)),
+            BatchTensors.run(loaded, rows, continuations, dense_pass, images_once),
             [vision.of(sample) for sample in samples],
             loaded.processor.tokenizer,
             metric,
@@ -171,13 +188,16 @@ class PreparedBatch(Generic[PassT]):
         """Drops all tensors; what is known of the samples and their dense answers stays."""
         self.tensors = None
 
-    def restore(self, loaded: LoadedModel, dense_pass: Callable[[Mapping[str, Any], Forced], PassT]) -> None:
+    def restore(
+        self,
+        loaded: LoadedModel,
+        dense_pass: Callable[[Mapping[str, Any], Forced], PassT],
+        images_once: bool = False,
+    ) -> None:
         """Computes the tensors again, where they were released; arguments as of `prepare`."""
         if self.tensors is None:
-            inputs = model_inputs(loaded, _owners(self.samples))
-            padding = padding_token(loaded.model, loaded.processor)
-            forced = force(loaded.model, inputs, self.continuations, padding)
-            self.tensors = BatchTensors(inputs, forced, dense_pass(inputs, forced))
+            rows = repeated_rows(loaded, self.samples, list(map(row_count, self.samples)))
+            self.tensors = BatchTensors.run(loaded, rows, self.continuations, dense_pass, images_once)
 
     @property
     def nbytes(self) -> int:
@@ -303,11 +323,6 @@ class PreparedBatch(Generic[PassT]):
             [len(self.continuations[row]) for row in self.reference_rows],
             self.vision_flops,
         )
-
-
-def _owners(samples: Sequence[Sample]) -> list[Sample]:
-    """The sample of each row."""
-    return [sample for sample in samples for _ in range(row_count(sample))]
 
 
 def _choice(sample: Sample, pick: int, dense: int | None, kl: float) -> Answer:

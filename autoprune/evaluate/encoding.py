@@ -20,7 +20,8 @@ from autoprune.evaluate.rendering import render, written_after
 from autoprune.models.loading import LoadedModel
 from autoprune.runtime.replay import shadowed
 
-_FEATURES = ("get_image_features", "get_video_features")
+FEATURES = ("get_image_features", "get_video_features")
+"""Methods by which models encode what is shown; they call them on themselves."""
 
 
 def encode(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
@@ -195,7 +196,7 @@ def shared_features(model: nn.Module) -> Iterator[None]:
     """
     with ExitStack() as stack:
         for module in model.modules():
-            for name in _FEATURES:
+            for name in FEATURES:
                 if hasattr(module, name) and name not in module.__dict__:
                     stack.enter_context(shadowed(module, name, _remembering(getattr(module, name))))
         yield

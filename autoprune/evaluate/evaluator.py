@@ -241,9 +241,7 @@ class Evaluator:
 
     def _recorded_batch(self, indices: Sequence[int]) -> RecordedBatch:
         model = self._loaded.model
-        # Scores of the vision tower are read while it runs, so then the recorded pass encodes the images once more.
-        watched = any(criterion.reads is Reads.TOWER for _, criterion in self._keys)
-        with nullcontext() if watched else shared_features(model):
+        with nullcontext() if self._tower_is_read else shared_features(model):
             batch = PreparedBatch.prepare(
                 self._loaded,
                 self._data,
@@ -252,15 +250,21 @@ class Evaluator:
                 dense_pass=self._dense_pass,
                 vision=self._vision,
                 metric=self._metric,
+                images_once=not self._tower_is_read,
             )
         drop_pixels(batch)
         return batch
+
+    @property
+    def _tower_is_read(self) -> bool:
+        """Whether scores of the vision tower are read while it runs, so that the recorded pass must run it."""
+        return any(criterion.reads is Reads.TOWER for _, criterion in self._keys)
 
     def _dense_pass(self, _: Mapping[str, Any], forced: Forced) -> DensePrefix:
         return DensePrefix.of(self._loaded.model, forced, self._keys)
 
     def _restore(self, batch: RecordedBatch) -> None:
-        batch.restore(self._loaded, self._dense_pass)
+        batch.restore(self._loaded, self._dense_pass, images_once=not self._tower_is_read)
         drop_pixels(batch)
 
     def _restore_source(self, batch: RecordedBatch) -> None:

@@ -12,9 +12,10 @@ from torch import Tensor
 from autoprune.analysis.flow.edge_ablation import CUTS, EdgeAblation
 from autoprune.analysis.flow.targets import AnswerTokens
 from autoprune.data.rows import Sample
-from autoprune.evaluate.encoding import Forced, force, model_inputs
+from autoprune.evaluate.encoding import Forced, force
 from autoprune.evaluate.greedy import padding_token
 from autoprune.evaluate.prefix import DensePrefix
+from autoprune.evaluate.repeats import repeated_rows
 from autoprune.evaluate.verdicts import best_choices, check_finite, first_mismatch, row_kl, summed_log_probabilities
 from autoprune.models.loading import LoadedModel
 
@@ -76,9 +77,11 @@ def intervene(
     model = loaded.model
     sizes = [len(target.continuations) for target in targets]
     owners = [b for b, size in enumerate(sizes) for _ in range(size)]
-    inputs = model_inputs(loaded, [samples[b] for b in owners])
+    rows = repeated_rows(loaded, samples, sizes)
     tokens = [tokens for target in targets for tokens in target.continuations]
-    prefix = DensePrefix.of(model, force(model, inputs, tokens, padding_token(model, loaded.processor)), ())
+    padding = padding_token(model, loaded.processor)
+    with rows.features_once(model):
+        prefix = DensePrefix.of(model, force(model, rows.inputs, tokens, padding), ())
     rights = [sum(sizes[:b]) + target.right for b, target in enumerate(targets)]
 
     def figures(logits: Tensor) -> Tensor:

@@ -1,0 +1,83 @@
+"""Rows of one sample share its images: the inputs and logits of encoding every row by itself, at the price of one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from support.checkpoints import CHECKPOINTS
+from support.checkpoints.rows import save_rows
+from support.scenes import save_rows as save_tiny_rows
+from torch import Tensor
+
+from autoprune.data.samples import load_samples
+from autoprune.evaluate import repeats
+from autoprune.evaluate.encoding import FEATURES, model_inputs
+from autoprune.evaluate.evaluator import Evaluator
+from autoprune.evaluate.repeats import repeated_rows
+from autoprune.models.loading import load_model
+
+CORE = ("llava", "qwen2_5_vl", "internvl")
+NEED_TORCHVISION = ("mistral3",)
+COUNTS = [3, 2, 1, 2]
+
+
+def logits(model, inputs):
+    positions = model._prepare_position_ids_for_generation(inputs["input_ids"], dict(inputs))
+    with torch.no_grad():
+        return model(**inputs, position_ids=positions).logits
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in CORE else [pytest.mark.wide]) for n in CHECKPOINTS])
+def test_inputs_and_logits_are_those_of_rows_encoded_one_by_one(name, tmp_path, monkeypatch):
+    if name in NEED_TORCHVISION:
+        pytest.importorskip("torchvision", exc_type=ImportError)
+    loaded = load_model(CHECKPOINTS[name].save(tmp_path / "model"))
+    data = load_samples(save_rows(tmp_path, "rows", seed=0))
+    samples = [data[3], data[4], data[0], data[2]]  # one image, two, one, two; portrait and landscape
+    encoded = []
+    monkeypatch.setattr(repeats, "model_inputs", lambda *args: encoded.append(len(args[1])) or model_inputs(*args))
+    rows = repeated_rows(loaded, samples, COUNTS)
+    owners = [sample for sample, count in zip(samples, COUNTS, strict=True) for _ in range(count)]
+    expected = model_inputs(loaded, owners)
+    assert rows.inputs.keys() == expected.keys()
+    for key, value in expected.items():
+        assert torch.equal(rows.inputs[key], value) if isinstance(value, Tensor) else rows.inputs[key] == value
+    assert encoded == [4]
+    assert rows.visual
+    shown = []
+    monkeypatch.setattr(repeats, "_joined", lambda *args, own=repeats._joined: shown.append(own(*args)) or shown[-1])
+    with rows.features_once(loaded.model):
+        got = logits(loaded.model, rows.inputs)
+    assert shown
+    assert all(features is not None for features in shown)
+    torch.testing.assert_close(got, logits(loaded.model, rows.inputs), atol=1e-5, rtol=1e-4)
+    assert not any(feature in module.__dict__ for module in loaded.model.modules() for feature in FEATURES)
+
+
+def test_five_choices_encode_an_image_once(loaded, tmp_path):
+    path = save_tiny_rows(tmp_path, 6, answers=None, choices=["red", "blue", "no", "yes", "left"], answer=0)
+    data, seen = load_samples(path), []
+    evaluator = Evaluator(loaded, data, batch_size=15)
+    hook = loaded.model.model.vision_tower.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(len(args[0] if args else kwargs["pixel_values"])), with_kwargs=True
+    )
+    evaluator.prepare()
+    counted = sum(seen)
+    hook.remove()
+    priced = 1 + 2  # one sample of each number of images, to be priced
+    assert counted == sum(len(sample.images) for sample in data) + priced
+
+
+def test_what_cannot_be_told_apart_is_encoded_row_by_row(loaded, tmp_path):
+    path = save_tiny_rows(tmp_path, 3)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[1]["images"], rows[2]["images"] = rows[2]["images"] + rows[0]["images"][:1], []
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    samples = list(load_samples(path))
+    found = repeated_rows(loaded, samples[:2], [2, 1])
+    assert [len(part["pixel_values"]) for part in found.visual] == [1, 3]
+    assert repeated_rows(loaded, samples[:1], [1]).visual == ()
+    assert repeats._sizes(torch.zeros(3, 2), [2, 0, 1], [8, 0, 4]) is None  # one for each sample, or for each image?
+    assert repeats._sizes(torch.zeros(5, 2), [2, 1], [8, 4]) is None
