@@ -96,7 +96,7 @@ class Evaluator:
         self._memory: BatchMemory[Any] = BatchMemory(cache_bytes, (_forget_pass, PreparedBatch.release))
         self._metric = metric
         self._pricer = Pricer(loaded.config, loaded.model.dtype.itemsize)
-        self._unforced = why_unforced(loaded.config)
+        self._unforced = why_unforced(loaded.model)
         self._vision = VisionCounter(loaded)
         self._batches: list[RecordedBatch] = []
         self._stepped: list[SteppedBatch] = []
@@ -219,6 +219,8 @@ class Evaluator:
             if batch.reference is not None:
                 logits = batch.dense_pass.logits[batch.forced.valid]
                 self._unforced = forcing_error(logits, batch.reference.log_probabilities)
+            if not batches:
+                self._unforced = self._unforced or batch.dense_pass.why_not_again()
             if self._unforced is not None:
                 return []
             batches.append(batch)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList
 from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
@@ -20,6 +21,7 @@ from autoprune.runtime.cache import mark_pruned
 from autoprune.runtime.cache_layers import Pruned
 from autoprune.runtime.decoder import visual_token_ids
 from autoprune.runtime.realign import held_tensors
+from autoprune.runtime.replay import shadowed
 from autoprune.schedule import Schedule
 
 
@@ -60,16 +62,16 @@ def generate_greedy(model: Any, inputs: Mapping[str, Any], max_new_tokens: int, 
         padding: Token id that `generate` appends to rows that ended.
 
     Raises:
-        ModelError: the model's own `generate` ignores logits processors.
+        ModelError: the model's own `generate` runs no logits processors.
     """
     watch = _BestTokens()
     sequences = run_generate(model, inputs, max_new_tokens, padding, watch)
     if not watch.best:
         raise ModelError(
-            "its own generate() ignores logits processors, so that its answers cannot be followed",
+            "its own generate() runs no logits processors, so that its answers cannot be followed",
             field="model",
             value=type(model).__name__,
-            remedy="score schedules on it with plain apply() and generate()",
+            remedy="use a model that generates as transformers' models do",
         )
     ends = end_tokens(model)
     prompt = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0  # embeddings come without their ids
@@ -82,7 +84,7 @@ def run_generate(
     model: Any, inputs: Mapping[str, Any], max_new_tokens: int, padding: int, processor: LogitsProcessor
 ) -> Tensor:
     """Ids from the model's own ``generate``, without sampling or beams; `processor` sees the logits of each step."""
-    with torch.no_grad():
+    with torch.no_grad(), _last_processor(model, processor):
         sequences: Tensor = model.generate(
             **inputs,
             max_new_tokens=max_new_tokens,
@@ -92,9 +94,26 @@ def run_generate(
             top_p=None,
             top_k=None,
             pad_token_id=padding,
-            logits_processor=LogitsProcessorList([processor]),
         )
     return sequences
+
+
+@contextmanager
+def _last_processor(model: nn.Module, processor: LogitsProcessor) -> Iterator[None]:
+    """Within the block, ``generate()`` runs one more logits processor behind all others.
+
+    As an argument some models do not hand it on: Janus drops it.
+    """
+
+    def wrapped(method: Callable[..., LogitsProcessorList]) -> Callable[..., LogitsProcessorList]:
+        return lambda *args, **kwargs: LogitsProcessorList([*method(*args, **kwargs), processor])
+
+    with ExitStack() as stack:
+        for module in model.modules():
+            method = getattr(module, "_get_logits_processor", None)
+            if method is not None:
+                stack.enter_context(shadowed(module, "_get_logits_processor", wrapped(method)))
+        yield
 
 
 def reference_answers(model: Any, inputs: Mapping[str, Any], max_new_tokens: int, padding: int) -> GreedyAnswers:

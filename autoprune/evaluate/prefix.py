@@ -175,6 +175,15 @@ class DensePrefix:
         with torch.no_grad(), self._substituted(cache), recorded_outputs(known):
             return self.call(cache)
 
+    def why_not_again(self) -> str | None:
+        """Why the record is not enough to run the model again; None if it is. No layer runs for this."""
+        try:
+            again = self.rerun(len(self.layers))
+        except (TypeError, ValueError) as error:  # models complain so about an argument that is missing
+            return f"it cannot be run from recorded embeddings ({error})"
+        valid = self.forced.valid
+        return None if same_logits(again, self.logits, valid) else "it gives other logits from recorded embeddings"
+
     def ensure_recorded(self) -> Recorded:
         """Layer outputs and cache, computed again if they were dropped."""
         if self.recorded is None:
@@ -362,6 +371,12 @@ def first_layer(schedule: Schedule, start: Node) -> int:
     if not stage.selects or criterion is None or criterion.reads is not Reads.LAYER_BEFORE:
         return stage.layer
     return stage.layer if (stage.layer, criterion) in start.scores else stage.layer - 1
+
+
+def same_logits(found: Tensor, before: Tensor, valid: Tensor) -> bool:
+    """Whether logits [B, width, vocabulary] agree where `valid`, but for what another shape rounds differently."""
+    one, other = found[valid].float(), before[valid].float()
+    return bool((one - other).abs().max() <= torch.finfo(before.dtype).eps ** 0.5 * other.abs().max())
 
 
 def _layers(cache: Any, read: Mapping[int, MixerInputs]) -> list[Any]:

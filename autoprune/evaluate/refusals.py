@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,18 +13,17 @@ _CUT = {"full_attention", "sliding_attention", "chunked_attention", "conv", "lin
 """Kinds of layers whose cache can be cut back to what it was before a token."""
 
 
-def why_unforced(config: Any) -> str | None:
-    """Why answers of a model cannot be checked by teacher forcing, as far as its config says; None if nothing does.
+def why_unforced(model: Any) -> str | None:
+    """Why answers of a model cannot be checked by teacher forcing, as far as its structure says; None if nothing does.
 
-    The cache of its layers must be one that rejected tokens of the dense answer can be taken out of.
-
-    Args:
-        config: The whole model's config (transformers).
+    Its layers must have caches that rejected tokens of the dense answer can be taken out of, and one pass over prompts
+    and answers must put tokens where ``generate()`` would.
     """
-    text = config.get_text_config(decoder=True)
-    others = set(getattr(text, "layer_types", None) or ()) - _CUT
+    others = set(getattr(model.config.get_text_config(decoder=True), "layer_types", None) or ()) - _CUT
     if others:
         return f"it has layers ({', '.join(sorted(others))}) in which a rejected token would still count"
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        return "its forward pass takes no position ids"
     return None
 
 

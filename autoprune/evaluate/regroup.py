@@ -18,7 +18,7 @@ from autoprune.evaluate.batch import BatchTensors, kind_of, row_count
 from autoprune.evaluate.candidate import RecordedBatch
 from autoprune.evaluate.encoding import Forced
 from autoprune.evaluate.greedy import GreedyAnswers
-from autoprune.evaluate.prefix import DensePrefix
+from autoprune.evaluate.prefix import DensePrefix, same_logits
 
 Part = tuple[RecordedBatch, list[int]]
 """A batch, and places of some of its samples."""
@@ -125,7 +125,7 @@ def joined(parts: Sequence[Part]) -> RecordedBatch | None:
         visual_mask=along([p.visual_mask for p in passes]),
         handed=passes[0].handed,
     )
-    if not _same(prefix.record_again(), prefix.logits, forced.valid):
+    if not same_logits(prefix.record_again(), prefix.logits, forced.valid):
         return None
     first = parts[0][0]
     owned = [(batch, row) for (batch, _), own in _with(parts, rows) for row in own.tolist()]
@@ -190,12 +190,6 @@ def _argument(values: Sequence[Any], passes: Sequence[DensePrefix], rows: Sequen
         split = [value.split(count.tolist()) for value, count in zip(values, counts, strict=True)]
         return torch.cat([own[row] for own, picked in _with(split, rows) for row in picked.tolist()])
     return None
-
-
-def _same(found: Tensor, before: Tensor, valid: Tensor) -> bool:
-    """Whether logits agree but for what another shape rounds differently."""
-    one, other = found[valid].float(), before[valid].float()
-    return bool((one - other).abs().max() <= torch.finfo(before.dtype).eps ** 0.5 * other.abs().max())
 
 
 def _stacked(tensors: Sequence[Tensor], rows: Sequence[Tensor], length: int) -> Tensor:

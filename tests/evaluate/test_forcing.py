@@ -21,7 +21,17 @@ from autoprune.schedule import Schedule
 LENGTH = 40
 ZOO = {**FAMILIES, **HYBRIDS}
 CORE = ("gemma3", "lfm2_vl", "qwen3_5", "paligemma")
-OTHERS = ("cohere2_vision", "cohere_compass", "exaone4_5", "shieldgemma2", "qwen3_vl", "glm4v")
+OTHERS = (
+    "cohere2_vision",
+    "cohere_compass",
+    "exaone4_5",
+    "shieldgemma2",
+    "janus",
+    "llama4",
+    "lfm3_vl",
+    "qwen3_5_moe",
+    "gemma4",
+)
 SCHEDULES = [
     presets.vtw(5),
     presets.vtw(1),
@@ -47,6 +57,7 @@ class Free:
 @pytest.fixture(autouse=True)
 def free(monkeypatch):
     monkeypatch.setattr("autoprune.evaluate.evaluator.Pricer", Free)
+    monkeypatch.setattr("autoprune.evaluate.vision.vision_flops", lambda *args: None)
 
 
 def generated(zoo: Zoo, schedule: Schedule, ends: set[int]) -> list[str]:
@@ -58,17 +69,18 @@ def generated(zoo: Zoo, schedule: Schedule, ends: set[int]) -> list[str]:
     return [" ".join(f"w{t}" for t in row[:length]) for row, length in zip(rows, lengths, strict=True)]
 
 
-def check(family: str, folder, schedules=SCHEDULES) -> Evaluator:
+def check(family: str, folder, schedules=SCHEDULES, forced: bool = True) -> None:
     zoo = ZOO[family].build()
     loaded, data = loaded_batch(zoo, folder)
     ends = set(zoo.model.generation_config.eos_token_id)
     evaluator = Evaluator(loaded, data, batch_size=2, max_new_tokens=LENGTH)
-    assert evaluator.by_generating is None
+    assert (evaluator.by_generating is None) == forced
     found = evaluator.evaluate_many(schedules)
     for schedule, results in zip(schedules, found, strict=True):
         assert [result.text for result in results] == generated(zoo, schedule, ends), schedule
     assert not all(result.decided for results in found for result in results)
-    return evaluator
+    alone = evaluator.evaluate(schedules[0], [1])  # where the model allows it, a batch of this row only
+    assert alone[0].text == found[0][1].text
 
 
 @needs("5.23", "the families are those of the pinned release")
@@ -82,3 +94,9 @@ def test_forced_answers_are_those_of_generate(family, tmp_path):
 @pytest.mark.parametrize("family", OTHERS)
 def test_forced_answers_are_those_of_generate_in_every_kind(family, tmp_path):
     check(family, tmp_path)
+
+
+@pytest.mark.wide
+@needs("5.23", "the families are those of the pinned release")
+def test_a_model_that_needs_pixels_in_every_call_is_scored_by_generating(tmp_path):
+    check("blip-2", tmp_path, forced=False)

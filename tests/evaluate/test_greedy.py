@@ -72,6 +72,15 @@ def test_rows_of_joined_caches_decode_as_alone(prompts, schedule, rows):
 
 
 def test_a_generate_that_cannot_be_followed_is_one_error() -> None:
-    zoo = FAMILIES["janus"].build()
-    with pytest.raises(ModelError, match="ignores logits processors"):
+    zoo = FAMILIES["llava"].build()
+    zoo.model.generate = lambda input_ids, **_: input_ids
+    with pytest.raises(ModelError, match="runs no logits processors"):
         generate_greedy(zoo.model, zoo.inputs, 2, 0)
+
+
+def test_a_generate_that_drops_logits_processors_is_followed_and_left_as_it_was() -> None:
+    zoo = FAMILIES["janus"].build()
+    before = set(zoo.model.__dict__)
+    answers = generate_greedy(zoo.model, zoo.inputs, 3, 0)
+    assert [len(row) for row in answers.log_probabilities] == [len(row) for row in answers.tokens] == [3, 3]
+    assert set(zoo.model.__dict__) == before

@@ -61,11 +61,12 @@ def loaded_batch(zoo: Zoo, folder: Path) -> tuple[LoadedModel, SampleSet]:
     """The model, which answers with words alone, and the rows of its batch; to be evaluated as one batch."""
     settings = zoo.model.generation_config
     settings.suppress_tokens, settings.eos_token_id = None, list(ENDS)
-    never = torch.zeros(VOCAB, dtype=torch.bool)
-    never[:WORDS] = True
-    zoo.model.get_output_embeddings().register_forward_hook(
-        lambda module, args, logits: logits.masked_fill(never, torch.finfo(logits.dtype).min / 4)
-    )
+
+    def words_alone(module: torch.nn.Module, args: tuple[torch.Tensor, ...], logits: torch.Tensor) -> torch.Tensor:
+        ids = torch.arange(logits.shape[-1])
+        return logits.masked_fill((ids < WORDS) | (ids >= VOCAB), torch.finfo(logits.dtype).min / 4)
+
+    zoo.model.get_output_embeddings().register_forward_hook(words_alone)
     Image.new("RGB", (4, 4)).save(folder / "image.png")
     rows = [{"image": "image.png", "prompt": f"row {row}"} for row in range(len(zoo.inputs["input_ids"]))]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
