@@ -98,5 +98,6 @@ def test_forced_answers_are_those_of_generate_in_every_kind(family, tmp_path):
 
 @pytest.mark.wide
 @needs("5.23", "the families are those of the pinned release")
-def test_a_model_that_needs_pixels_in_every_call_is_scored_by_generating(tmp_path):
-    check("blip-2", tmp_path, forced=False)
+@pytest.mark.parametrize("family", ["blip-2", "instructblipvideo", "kosmos-2", "kosmos-2.5"])
+def test_models_that_one_pass_cannot_follow_are_scored_by_generating(family, tmp_path):
+    check(family, tmp_path, SCHEDULES[::2], forced=False)
