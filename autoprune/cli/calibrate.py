@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoprune.cli.failures import INTERRUPTED
+from autoprune.cli.failures import exit_code_of
 from autoprune.cli.front_table import front_table
 from autoprune.cli.options import Debug, Json
 from autoprune.cli.output import emit, note, stdout, table
@@ -59,7 +59,7 @@ def calibrate(
     else:
         stdout().print(front_table(front))
         _show_next(outcome, front, study)
-    return INTERRUPTED if outcome.interrupted else 0
+    return exit_code_of(outcome.signum) if outcome.signum else 0
 
 
 def _summary(outcome: RunOutcome, front: FrontFile) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import typer
 from autoprune.errors import AutopruneError
 from autoprune.models.vision import import_failure
 
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+FAILED, BAD_INPUT = 1, 2
 
 
 class InputError(AutopruneError, ValueError):
@@ -20,7 +21,20 @@ class InputError(AutopruneError, ValueError):
 
 
 class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
-    """Ctrl-C; typer would turn a KeyboardInterrupt into an exit code without a word."""
+    """Ctrl-C or another signal; typer would turn a KeyboardInterrupt into an exit code without a word.
+
+    Args:
+        signum: The signal.
+    """
+
+    def __init__(self, signum: int = signal.SIGINT) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+def exit_code_of(signum: int) -> int:
+    """Exit code of a program that a signal ended, as shells count."""
+    return 128 + signum
 
 
 def report_failure(error: Exception, argv: Sequence[str], command: str) -> int:
@@ -47,7 +61,8 @@ def report_failure(error: Exception, argv: Sequence[str], command: str) -> int:
 
 def _explained(error: Exception, command: str) -> tuple[AutopruneError, int]:
     if isinstance(error, Interrupted):
-        return AutopruneError("stopped by Ctrl-C"), INTERRUPTED
+        name = "Ctrl-C" if error.signum == signal.SIGINT else signal.Signals(error.signum).name
+        return AutopruneError(f"stopped by {name}"), exit_code_of(error.signum)
     if isinstance(error, AutopruneError):
         return error, BAD_INPUT if isinstance(error, ValueError) else FAILED
     if isinstance(error, typer.TyperException):

@@ -43,15 +43,12 @@ class Collector:
 
         Raises:
             EvaluationError: it fails.
-            KeyboardInterrupt: Ctrl-C came before they were complete.
         """
         size = self._study.inputs.calibration.size
         failed = self._measurer.measure("calibration", [DENSE], range(size), chunk=size)
         dense = self._results("calibration", DENSE)
         if len(dense) == size:
             return list(dense.values())
-        if self._stopping():
-            raise KeyboardInterrupt
         raise EvaluationError(
             f"the dense model cannot be measured: {failed[DENSE.key]}",
             remedy="check the model and the calibration rows with the unpatched model first",

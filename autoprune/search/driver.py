@@ -24,7 +24,7 @@ from autoprune.search.outputs import write_outputs
 from autoprune.search.problem import make_policy, search_problem
 from autoprune.search.scope import Scope
 from autoprune.search.spec import StudySpec
-from autoprune.search.stopping import noticing_interrupts
+from autoprune.search.stopping import noticing_signals
 from autoprune.search.storage import Database
 from autoprune.search.study import RunFacts, Study
 from autoprune.search.trials import Trials, resumed
@@ -37,19 +37,24 @@ _PACKAGES = ("autoprune", "torch", "transformers", "optuna", "ray")
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """End of a study: its front, and whether it was stopped.
+    """End of a study: its front, and what stopped it.
 
     Attributes:
         front: Its points, baselines and control arms.
         output: Folder of its files.
-        interrupted: Whether Ctrl-C ended it before its time; it can be resumed.
+        signum: Signal that ended it before its time; it can be resumed. None = none did.
         counts: Distinct trials by state.
     """
 
     front: FrontFile
     output: Path
-    interrupted: bool
+    signum: int | None
     counts: dict[str, int]
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was ended before its time."""
+        return self.signum is not None
 
 
 def run_study(
@@ -64,7 +69,7 @@ def run_study(
 
     Raises:
         StudyError: the study cannot run as it is described: folder in use, database or earlier trials do not fit.
-        KeyboardInterrupt: Ctrl-C before there was anything to write, or a second one.
+        KeyboardInterrupt: a signal before there was anything to write, or a second one.
         DataError: rows that cannot be used.
         ModelError: the model cannot be loaded or measured.
         EvaluationError: the dense model fails, or too many candidates do.
@@ -83,19 +88,20 @@ def run_study(
         ledger = Ledger(database)
         scope = Scope.of(spec, inputs.config, inputs.num_layers)
         trials = Trials(spec, inputs, database, scope.space)
-        stop = stack.enter_context(noticing_interrupts(on_event))
+        stop = stack.enter_context(noticing_signals(on_event))
 
         on_event(Event("phase", "loading the model and answering the calibration rows"))
         executor = _executor(spec, backend, on_event)
         stack.callback(executor.close)
-        study = Study(spec, inputs, executor.start())
-        trials.check_model(study.facts.fingerprint)
-        if "by_generating" in study.facts.details:
-            on_event(Event("warning", study.facts.details["by_generating"]))
-        for what, why in study.scope.left_out:
-            on_event(Event("warning", f"{what} is left out: {why}"))
-        collector = Collector(study, executor, ledger, on_event, stop)
-        dense = collector.dense()
+        with stop.ending_at_once():  # nothing is known yet that would be worth a front
+            study = Study(spec, inputs, executor.start())
+            trials.check_model(study.facts.fingerprint)
+            if "by_generating" in study.facts.details:
+                on_event(Event("warning", study.facts.details["by_generating"]))
+            for what, why in study.scope.left_out:
+                on_event(Event("warning", f"{what} is left out: {why}"))
+            collector = Collector(study, executor, ledger, on_event, stop)
+            dense = collector.dense()
 
         problem = search_problem(study)
         policy = make_policy(study, problem)
@@ -124,7 +130,7 @@ def run_study(
             written(complete=False)
             raise
         front = written(complete=not stop())
-    return RunOutcome(front, spec.output_path, stop(), front.study.counts)
+    return RunOutcome(front, spec.output_path, stop.signum, front.study.counts)
 
 
 def _executor(spec: StudySpec, backend: str, on_event: OnEvent) -> Executor:

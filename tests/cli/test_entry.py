@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -64,7 +65,7 @@ def test_ctrl_c_reaches_the_caller_after_the_report(study, tmp_path, monkeypatch
     from autoprune.search import driver
 
     front = FrontFile.model_validate(make_front())
-    stopped = driver.RunOutcome(front, tmp_path, interrupted=True, counts={})
+    stopped = driver.RunOutcome(front, tmp_path, signum=signal.SIGINT, counts={})
     monkeypatch.setattr(driver, "run_study", lambda spec: stopped)
     with pytest.raises(KeyboardInterrupt):
         autoprune.calibrate(study)

@@ -84,6 +84,57 @@ def test_a_study_whose_ray_dies_keeps_what_it_has_and_resumes(tmp_path: Path, wh
     assert not ended_twice(spec)
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGHUP", marks=pytest.mark.slow)])
+def test_a_signal_ends_a_study_in_order(tmp_path: Path, name: str) -> None:
+    (tmp_path / "slow").write_text("0.3")
+    process = started(write_study(tmp_path, search={"trials": 40}, workers={"count": 1}))
+    wait_for_tasks(tmp_path, 8, process)
+    process.send_signal(getattr(signal, name))
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + getattr(signal, name), err
+    assert json.loads(out)["complete"] is False
+    assert "Traceback" not in err
+    assert "SIGTERM received" not in err, "no stacks of Ray"
+    assert (tmp_path / "run" / "report.html").exists()
+    assert not processes_of(process.pid, "ray")
+
+
+@pytest.mark.slow
+def test_a_signal_does_not_wait_for_workers_that_load(tmp_path: Path) -> None:
+    (tmp_path / "loading").write_text("600")
+    process = started(write_study(tmp_path, workers={"count": 1}))
+    time.sleep(15)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - began < 30
+    assert process.returncode == 143, err
+    assert json.loads(out)["error"]["message"] == "stopped by SIGTERM"
+    assert "Traceback" not in err
+    assert not processes_of(process.pid, "ray")
+
+
+@pytest.mark.slow
+def test_what_runs_too_long_is_dropped(tmp_path: Path) -> None:
+    study = write_study(tmp_path, search={"trials": 12}, workers={"count": 1})
+    process = started(study)
+    wait_for_tasks(tmp_path, 3, process)
+    (tmp_path / "slow").write_text("600")
+    time.sleep(3)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert json.loads((tmp_path / "run" / "front.json").read_text())["study"]["complete"] is False
+    (tmp_path / "slow").unlink()
+    again = started(study)
+    out, err = again.communicate(timeout=100)
+    assert again.returncode == 0, err
+    assert json.loads(out)["complete"] is True
+    spec = tiny_spec(tmp_path, search={"trials": 12}, workers={"count": 1})
+    assert_all_ended(spec)
+    assert not ended_twice(spec)
+
+
 @pytest.mark.slow
 def test_workers_that_ray_ends_for_their_memory_are_told_as_such(tmp_path: Path) -> None:
     study = write_study(tmp_path, search={"trials": 12}, workers={"count": 1})

@@ -38,7 +38,10 @@ def read_inputs(spec: StudySpec) -> Inputs:
 
 
 def open_engine(spec: StudySpec) -> FakeEngine:
-    return FakeEngine(Path(spec.output).parent)
+    folder = Path(spec.output).parent
+    if (folder / "loading").exists():
+        time.sleep(float((folder / "loading").read_text()))
+    return FakeEngine(folder)
 
 
 class FakeEngine:
