@@ -32,7 +32,7 @@ def _checkpoint(zoo: Callable[[], Any], processor: str, videos: str) -> Checkpoi
     return Checkpoint(
         zoo,
         _tokenizer,
-        chatml("<|vision_start|><|image_pad|><|vision_end|>"),
+        chatml("<|vision_start|><|image_pad|><|vision_end|>", "<|vision_start|><|video_pad|><|vision_end|>"),
         images={"image_processor_type": "Qwen2VLImageProcessor", **PATCHES, **PIXELS},
         videos={"video_processor_type": videos, **PATCHES, **PIXELS},
         processor={"processor_class": processor},

@@ -6,20 +6,18 @@ _EACH = "{% for message in messages %}"
 _END = "{% endfor %}"
 
 
-def _content(image: str) -> str:
-    return (
-        "{% for part in message['content'] %}{% if part['type'] == 'image' %}" + image + "{% else %}{{ part['text'] }}"
-        "{% endif %}{% endfor %}"
-    )
+def _content(image: str, video: str = "") -> str:
+    each = "{% for part in message['content'] %}{% if part['type'] == 'image' %}" + image
+    return each + "{% elif part['type'] == 'video' %}" + video + "{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
 
 
 def _prompted(text: str) -> str:
     return "{% if add_generation_prompt %}" + text + "{% endif %}"
 
 
-def chatml(image: str) -> str:
+def chatml(image: str, video: str = "") -> str:
     """Turns between ``<|im_start|>`` and ``<|im_end|>``."""
-    turn = "<|im_start|>{{ message['role'] }}\n" + _content(image) + "<|im_end|>\n"
+    turn = "<|im_start|>{{ message['role'] }}\n" + _content(image, video) + "<|im_end|>\n"
     return _EACH + turn + _END + _prompted("<|im_start|>assistant\n")
 
 
