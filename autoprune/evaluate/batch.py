@@ -6,7 +6,7 @@ the patched model on the same prompts. What they share is the arithmetic from lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -17,11 +17,11 @@ from torch import Tensor
 
 from autoprune.data.rows import Sample
 from autoprune.data.samples import SampleSet
-from autoprune.evaluate.encoding import Forced, choice_tokens, encode, force
+from autoprune.evaluate.encoding import Forced, choice_tokens, force
 from autoprune.evaluate.greedy import GreedyAnswers, padding_token, reference_answers
 from autoprune.evaluate.memory import tensor_bytes
 from autoprune.evaluate.metrics import Metric
-from autoprune.evaluate.rendering import render
+from autoprune.evaluate.planning import row_count
 from autoprune.evaluate.repeats import RepeatedRows, repeated_rows
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.verdicts import (
@@ -33,7 +33,7 @@ from autoprune.evaluate.verdicts import (
     sample_result,
     summed_log_probabilities,
 )
-from autoprune.evaluate.vision import VisionCounter, visual_sizes
+from autoprune.evaluate.vision import VisionCounter
 from autoprune.models.loading import LoadedModel
 from autoprune.pricing.cost import Pricer
 from autoprune.pricing.tokens import PromptCounts, count_prompts
@@ -327,72 +327,3 @@ class PreparedBatch(Generic[PassT]):
 
 def _choice(sample: Sample, pick: int, dense: int | None, kl: float) -> Answer:
     return Answer((sample.choices or ())[pick], pick, float(pick == dense), kl, True)
-
-
-def plan_batches(processor: Any, data: SampleSet, order: Sequence[int], batch_size: int) -> list[tuple[int, ...]]:
-    """Cuts `order` into batches.
-
-    The first `batch_size`, 2·`batch_size`, 4·`batch_size` … samples of `order` are whole batches, so that a race which
-    doubles its samples never pays for one that it did not ask for. Within such a step, samples of similar length share
-    a batch, and those of one kind: samples with choices, which take one row per choice, are kept apart, and samples
-    without images, of which no criterion scores anything.
-
-    Returns:
-        Tuples of indices into `data`.
-    """
-    lengths = prompt_lengths(processor, [data[index] for index in order])
-    length = dict(zip(order, lengths, strict=True))
-    batches: list[tuple[int, ...]] = []
-    for step in _doubling(order, batch_size):
-        for kind in sorted({kind_of(data[index]) for index in step}):
-            alike = [index for index in step if kind_of(data[index]) == kind]
-            alike.sort(key=lambda index: length[index])  # stable: equal lengths stay in the order asked for
-            batches.extend(_fill(alike, [row_count(data[index]) for index in alike], batch_size))
-    return batches
-
-
-def kind_of(sample: Sample) -> tuple[bool, bool]:
-    """What the samples of a batch have in common: whether they have choices, and whether they are text alone."""
-    return sample.choices is not None, sample.is_text_only
-
-
-def row_count(sample: Sample) -> int:
-    """Rows of a batch that a sample takes."""
-    return len(sample.choices) if sample.choices is not None else 1
-
-
-def prompt_lengths(processor: Any, samples: Sequence[Sample]) -> list[int]:
-    """Tokens of each prompt, placeholders expanded.
-
-    How many placeholders an image or a video expands to depends on its size alone, so one sample per combination of
-    sizes is encoded and its pixels are not prepared again for the others.
-    """
-    visual: dict[Any, int] = {}
-    lengths = []
-    for sample in samples:
-        text = len(processor.tokenizer(render(processor, sample))["input_ids"])
-        sizes = visual_sizes(sample)
-        if sizes not in visual:
-            visual[sizes] = int(encode(processor, [sample])["input_ids"].shape[1]) - text
-        lengths.append(text + visual[sizes])
-    return lengths
-
-
-def _doubling(order: Sequence[int], first: int) -> Iterator[Sequence[int]]:
-    start, end = 0, first
-    while start < len(order):
-        yield order[start:end]
-        start, end = end, 2 * end
-
-
-def _fill(indices: list[int], sizes: list[int], batch_size: int) -> Iterator[tuple[int, ...]]:
-    batch: list[int] = []
-    used = 0
-    for index, size in zip(indices, sizes, strict=True):
-        if batch and used + size > batch_size:
-            yield tuple(batch)
-            batch, used = [], 0
-        batch.append(index)
-        used += size
-    if batch:
-        yield tuple(batch)

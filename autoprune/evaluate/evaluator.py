@@ -10,11 +10,12 @@ from typing import Any
 
 from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError
-from autoprune.evaluate.batch import PreparedBatch, plan_batches
+from autoprune.evaluate.batch import PreparedBatch
 from autoprune.evaluate.candidate import CandidateRun, Decoding, RecordedBatch, drop_pixels
 from autoprune.evaluate.encoding import Forced, shared_features
 from autoprune.evaluate.memory import BatchMemory
 from autoprune.evaluate.metrics import EXACT_MATCH, Metric
+from autoprune.evaluate.planning import plan_batches
 from autoprune.evaluate.prefix import DensePrefix, Replayer
 from autoprune.evaluate.refusals import forcing_error, why_unforced
 from autoprune.evaluate.regroup import Regrouping

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from autoprune.data.samples import SampleSet
-from autoprune.evaluate.batch import PreparedBatch, plan_batches
+from autoprune.evaluate.batch import PreparedBatch
 from autoprune.evaluate.encoding import Forced
 from autoprune.evaluate.greedy import generate_greedy, padding_token
 from autoprune.evaluate.memory import tensor_bytes
 from autoprune.evaluate.metrics import EXACT_MATCH, Metric
+from autoprune.evaluate.planning import plan_batches
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.verdicts import Answer, check_finite
 from autoprune.evaluate.vision import VisionCounter

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from autoprune.evaluate.batch import BatchTensors, kind_of, row_count
+from autoprune.evaluate.batch import BatchTensors
 from autoprune.evaluate.candidate import RecordedBatch
 from autoprune.evaluate.encoding import Forced
 from autoprune.evaluate.greedy import GreedyAnswers
+from autoprune.evaluate.planning import kind_of, row_count
 from autoprune.evaluate.prefix import DensePrefix, same_logits
 
 Part = tuple[RecordedBatch, list[int]]

@@ -9,9 +9,9 @@ from support.scenes import save_rows
 
 from autoprune import presets
 from autoprune.data.samples import load_samples
-from autoprune.evaluate.batch import kind_of, plan_batches
 from autoprune.evaluate.evaluator import Evaluator
 from autoprune.evaluate.generate import generate_and_score
+from autoprune.evaluate.planning import kind_of, plan_batches
 
 
 @pytest.fixture(scope="module")

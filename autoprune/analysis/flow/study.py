@@ -19,9 +19,9 @@ from autoprune.analysis.refusals import check_eval
 from autoprune.data.rows import Sample
 from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError, ModelError
-from autoprune.evaluate.batch import plan_batches
 from autoprune.evaluate.encoding import force, model_inputs
 from autoprune.evaluate.greedy import padding_token
+from autoprune.evaluate.planning import plan_batches
 from autoprune.evaluate.statistics import Array, Curve, check_groups
 from autoprune.models.environment import versions
 from autoprune.models.generation import check_greedy

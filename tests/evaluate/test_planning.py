@@ -5,8 +5,8 @@ from __future__ import annotations
 from support.scenes import save_rows
 
 from autoprune.data.samples import load_samples
-from autoprune.evaluate.batch import plan_batches, prompt_lengths
 from autoprune.evaluate.encoding import encode
+from autoprune.evaluate.planning import plan_batches, prompt_lengths
 
 
 def test_lengths_are_those_of_the_encoded_prompts(loaded, data):
