@@ -27,7 +27,9 @@ def calibrate(
     workers: Annotated[
         int | None, typer.Option("--workers", metavar="N", help="Worker processes; 0 = in-process.")
     ] = None,
-    storage: Annotated[str | None, typer.Option("--storage", metavar="URL", help="Database of the trials.")] = None,
+    storage: Annotated[
+        str | None, typer.Option("--storage", metavar="URL", envvar="AUTOPRUNE_STORAGE", help="Database of the trials.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the study and its data, and say what it would do.")
     ] = False,

@@ -96,6 +96,6 @@ def _show(result: Codebook, criterion: CodebookCriterion, schedule: str | None) 
         f"{facts['context_independent_clusters']} of {facts['clusters']} clusters; "
         f"{facts['forwards_per_image']} versions of a prompt per image, run in batches"
     )
-    console.print(f"criterion: {criterion.model_dump_json()}", markup=False)
+    console.print(f"criterion: {criterion.model_dump_json()}")
     if schedule is not None:
-        console.print(f"schedule: {schedule}", markup=False)
+        console.print(f"schedule: {schedule}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from autoprune.cli.failures import FAILED
 from autoprune.cli.options import DataForPrompts, Debug, Json, Loading, ModelOrConfig, RandomInit, Reading
@@ -64,10 +64,10 @@ def _show(model: str, report: DoctorReport) -> None:
     for result in report.results:
         if result.schedule != schedule:
             rows.add_section()
-            rows.add_row(f"[bold]{escape(result.schedule)}[/bold]")
+            rows.add_row(result.schedule, style="bold")
             schedule = result.schedule
-        status = f"[{colours[result.status]}]{result.status}[/]"
-        rows.add_row(f"  {result.check}", status, escape(result.reason), f"{result.seconds:.1f}")
+        status = Text(result.status, style=colours[result.status])
+        rows.add_row(f"  {result.check}", status, result.reason, f"{result.seconds:.1f}")
     console = stdout()
     console.print(rows)
     noise = ", ".join(f"{name} {value:.1e}" for name, value in report.noise.items())

@@ -88,7 +88,7 @@ def export(
         )
         return
     _show(front, claim)
-    stdout().print(f"written: {target}", markup=False)
+    stdout().print(f"written: {target}")
     if claim.standing and claim.standing.promises > 1:
         note(_standing_words(claim))
 

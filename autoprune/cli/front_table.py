@@ -41,8 +41,6 @@ def front_table(front: FrontFile) -> Table:
         rows_of = "held-out figures; * = on calibration rows only"
     rows = table(f"{front.study.name}: {rows_of}, 95 % intervals", "schedule", *columns)
     rows.add_column("layer: keep")
-    for column in rows.columns[1:]:
-        column.no_wrap = True
     for kind, point in sorted(shown, key=lambda item: flops_of(item[1])):
         worst, stages = worst_task(front, point), point.schedule.stages
         lost = f"{quality.unit.change(drop_of(front, point))} {interval(drop_interval(front, point))}".rstrip()

@@ -9,26 +9,41 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 PIPED_WIDTH = 160
 """Columns when stdout is no terminal: a table in a log file must not lose its ends."""
 
 
+class PlainConsole(Console):
+    """A console that takes every text as it is: names come from files, and may hold brackets or terminal escapes."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, highlight=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The text, its control characters spelled out."""
+        return super().render_str(printable(text), **options)
+
+
+def printable(text: str) -> str:
+    """A text that does nothing to a terminal: control characters are spelled out, line ends and tabs stay."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
 def stdout() -> Console:
     """The console of results; made anew, because tests and callers may replace ``sys.stdout``."""
-    return Console(
-        width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, soft_wrap=not sys.stdout.isatty()
-    )
+    return PlainConsole(width=None if sys.stdout.isatty() else PIPED_WIDTH, soft_wrap=not sys.stdout.isatty())
 
 
 def stderr() -> Console:
     """The console of progress, notes and errors."""
-    return Console(stderr=True, width=None if sys.stderr.isatty() else PIPED_WIDTH, highlight=False)
+    return PlainConsole(stderr=True, width=None if sys.stderr.isatty() else PIPED_WIDTH)
 
 
 def note(text: str) -> None:
     """A line for people beside the result."""
-    stderr().print(text, markup=False, soft_wrap=True)
+    stderr().print(text, soft_wrap=True)
 
 
 def emit(result: dict[str, Any]) -> None:

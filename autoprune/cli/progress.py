@@ -61,7 +61,7 @@ class StudyView:
     def listen(self, event: Event) -> None:
         """Show one event."""
         if event.kind == "warning":
-            self._console.print(f"warning: {event.message}", markup=False)
+            self._console.print(f"warning: {event.message}")
         elif event.kind == "phase":
             self._begin(event)
         else:
@@ -103,7 +103,7 @@ class StudyView:
             return
         self._printed = time.monotonic()
         best = "" if always or not self._best else f"; {self._summary()}"
-        self._console.print(f"{self._phase} {_count(event)}{best}".rstrip(), markup=False, soft_wrap=True)
+        self._console.print(f"{self._phase} {_count(event)}{best}".rstrip(), soft_wrap=True)
 
     def _summary(self) -> str:
         """The front so far, best quality first."""

@@ -18,6 +18,7 @@ from autoprune.search.spec import StudySpec
 _COLUMNS = (*(row.figure for row in FIGURES), "samples", "drop", "drop_se")
 _TIMES = ("prefill_ms", "prefill_dense_ms", "end_to_end_ms", "end_to_end_dense_ms")
 _SPREAD = ("p10", "p90")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _ENDS = (f"{ACCURACY.figure}_low", f"{ACCURACY.figure}_high")
 
 
@@ -33,8 +34,14 @@ def _table(front: FrontFile) -> str:
     writer = csv.DictWriter(lines, _columns(), lineterminator="\n")
     writer.writeheader()
     for kind, point in _all(front):
-        writer.writerow({"kind": kind, "trial": point.trial, "name": point.name, **_row(point)})
+        row = {"kind": kind, "trial": point.trial, "name": point.name, **_row(point)}
+        writer.writerow({column: _inert(value) for column, value in row.items()})
     return lines.getvalue()
+
+
+def _inert(value: Any) -> Any:
+    """A text that no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULA else value
 
 
 def _all(front: FrontFile) -> Iterator[tuple[str, Point]]:

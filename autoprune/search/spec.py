@@ -184,8 +184,10 @@ class StudySpec(StudySection):
         return tuple(o for o in QUALITIES if o in self.objectives)
 
     def to_yaml(self) -> str:
-        """The study as run: defaults spelled out, paths absolute."""
+        """The study as run: defaults spelled out, paths absolute, the database without its password."""
         data = self.model_dump(mode="json")
+        if self.storage is not None:
+            data["storage"] = make_url(self.storage)._replace(password=None).render_as_string()
         return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 

@@ -58,7 +58,7 @@ def test_rows_without_an_image_are_named(cli, tiny, tmp_path):
     file.write_text(json.dumps({"prompt": "what"}) + "\n")
     found = cli("codebook", tiny, "--data", file, "-o", tmp_path / "book.safetensors")
     assert found.code == 2
-    assert "image is missing" in found.err
+    assert "no row has an image" in found.err
 
 
 def test_files_that_exist_stay_without_force(cli, tiny, rows, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -121,6 +122,23 @@ def test_times_without_those_of_the_dense_model_are_shown(tmp_path):
     page = render_page(FrontFile.load(tmp_path))
     assert "batch of None" not in page
     assert "(dense –)" in page
+
+
+def test_no_cell_of_the_sheet_is_a_formula(tmp_path):
+    golden(tmp_path, "front-v1.json")
+    front = FrontFile.load(tmp_path)
+    named = front.points[0].model_copy(update={"name": "=cmd()"})
+
+    class Study:
+        @staticmethod
+        def to_yaml() -> str:
+            return ""
+
+    write_outputs(front.model_copy(update={"points": (named, *front.points[1:])}), tmp_path, Study())
+    with (tmp_path / "front.csv").open(encoding="utf-8", newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert "'=cmd()" in cells
+    assert not [cell for cell in cells if cell.startswith(("=", "@"))]
 
 
 def test_the_sheet_has_a_line_for_every_point_and_the_figures_of_the_table(tmp_path):

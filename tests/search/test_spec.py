@@ -207,6 +207,13 @@ def test_a_password_is_never_shown(tmp_path: Path) -> None:
     assert "secret" not in error_of(write_study(tmp_path, storage="mysql://me:secret@host/db"))
 
 
+def test_a_password_is_not_written(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path, storage="postgresql+psycopg://me:secret@host/db")
+    assert "secret" in spec.storage_url
+    assert "secret" not in spec.to_yaml()
+    assert "postgresql+psycopg://me@host/db" in spec.to_yaml()
+
+
 def test_the_study_as_run_loads_again_from_anywhere(tmp_path: Path) -> None:
     spec = tiny_spec(tmp_path / "a", space={"criteria": ["text", {"name": "random", "seed": 3}]})
     copy = tmp_path / "b.yaml"
