@@ -35,6 +35,7 @@ from autoprune.search.sections import (
     Workers,
     named_by_the_study,
 )
+from autoprune.search.study_file import read_study
 
 _DATABASES = ("sqlite", "postgresql")
 _SQLITE = "sqlite:///"
@@ -151,7 +152,7 @@ class StudySpec(StudySection):
         if isinstance(study, Mapping):
             values, base, name = study, Path.cwd(), "study"
         else:
-            values, base, name = _read(Path(study)), Path(study).resolve().parent, Path(study).name
+            values, base, name = read_study(Path(study)), Path(study).resolve().parent, Path(study).name
         values = _with_overrides(values, trials, workers, storage, output)
         try:
             return cls.model_validate(values, context=_context(values.get("model"), base))
@@ -189,27 +190,6 @@ class StudySpec(StudySection):
         if self.storage is not None:
             data["storage"] = make_url(self.storage)._replace(password=None).render_as_string()
         return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StudyError(
-            f"cannot be read: {error.strerror}", field="study", value=str(file), remedy="give the path of a study file"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise StudyError(
-            f"is not YAML: {reason}", field="study", value=str(file), remedy="correct its syntax"
-        ) from None
-    except RecursionError:
-        raise StudyError("is nested too deeply", field="study", value=str(file), remedy="write it flat") from None
-    if not isinstance(raw, dict):
-        raise StudyError(
-            "must hold keys and values", field="study", value=type(raw).__name__, remedy="start with `name: …`"
-        )
-    return raw
 
 
 def _with_overrides(

@@ -207,6 +207,32 @@ def test_a_password_is_never_shown(tmp_path: Path) -> None:
     assert "secret" not in error_of(write_study(tmp_path, storage="mysql://me:secret@host/db"))
 
 
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    file = write_study(tmp_path)
+    file.write_text(file.read_text() + "search: {trials: 7}\n")
+    said = error_of(file)
+    assert "names a key twice, again in line" in said
+    assert "'search'" in said
+
+
+def test_aliases_are_fine_and_an_avalanche_of_them_is_not(tmp_path: Path) -> None:
+    file = write_study(tmp_path)
+    plain = file.read_text()
+    file.write_text(plain.replace("path: calibration.jsonl", "path: &rows calibration.jsonl").replace(
+        "path: validation.jsonl", "path: *rows"
+    ))  # fmt: skip
+    spec = StudySpec.load(file)
+    assert spec.data.validation is not None
+    assert spec.data.validation.path == spec.data.calibration.path
+    levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    for content in ("\n".join(levels), "a: &a [*a]"):
+        file.write_text(f"{plain}\n{content}\n")
+        assert "more than 10,000 values" in error_of(file)
+    file.write_text(f"{plain}# {'x' * 1_000_000}")
+    assert "is too large for a study file" in error_of(file)
+
+
 def test_a_password_is_not_written(tmp_path: Path) -> None:
     spec = tiny_spec(tmp_path, storage="postgresql+psycopg://me:secret@host/db")
     assert "secret" in spec.storage_url

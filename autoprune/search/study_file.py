@@ -1,0 +1,78 @@
+"""A study file as plain values: YAML in which every key stands once, of a size that a person writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from autoprune.errors import StudyError
+
+MOST_VALUES = 10_000
+"""Values of a study file, those behind an alias counted wherever it stands."""
+MOST_BYTES = 1_000_000
+
+
+def read_study(file: Path) -> dict[str, Any]:
+    """Keys and values of a study file.
+
+    Raises:
+        StudyError: it cannot be read, is no YAML of keys and values, names a key twice, or is too large.
+    """
+    try:
+        size = file.stat().st_size
+        if size > MOST_BYTES:
+            raise _refused("is too large for a study file", f"{size:,} bytes", "give the path of a study file")
+        raw = _load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _refused(f"cannot be read: {error.strerror}", str(file), "give the path of a study file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise _refused(f"is not YAML: {' '.join(str(error).split())}", str(file), "correct its syntax") from None
+    except RecursionError:
+        raise _refused("is nested too deeply", str(file), "write it flat") from None
+    if not isinstance(raw, dict):
+        raise _refused("must hold keys and values", type(raw).__name__, "start with `name: …`")
+    return raw
+
+
+def _load(text: str) -> Any:
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        if _values(root, {}) > MOST_VALUES:
+            raise _refused(f"stands for more than {MOST_VALUES:,} values", None, "write out what its aliases repeat")
+        return loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def _values(node: yaml.Node, known: dict[int, int]) -> int:
+    """Values that a node stands for; checks that no mapping below it names a key twice."""
+    if id(node) in known:
+        return known[id(node)]
+    known[id(node)] = MOST_VALUES  # until it is counted: a node inside of itself has no end
+    parts: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        _check_keys(node)
+        parts = [part for pair in node.value for part in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        parts = list(node.value)
+    known[id(node)] = 1 + sum(_values(part, known) for part in parts)
+    return known[id(node)]
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.value in seen:
+            line = key.start_mark.line + 1
+            raise _refused(f"names a key twice, again in line {line}", key.value, "keep one of them")
+        if isinstance(key, yaml.ScalarNode):
+            seen.add(key.value)
+
+
+def _refused(message: str, value: str | None, remedy: str) -> StudyError:
+    return StudyError(message, field="study", value=value, remedy=remedy)
