@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from support.family_table import CALIBRATE, kind_of
 from support.versions import needs
 from support.zoo import FAMILIES, HYBRIDS, Zoo
 from support.zoo_rows import loaded_batch
@@ -101,3 +102,14 @@ def test_forced_answers_are_those_of_generate_in_every_kind(family, tmp_path):
 @pytest.mark.parametrize("family", ["blip-2", "instructblipvideo", "kosmos-2", "kosmos-2.5"])
 def test_models_that_one_pass_cannot_follow_are_scored_by_generating(family, tmp_path):
     check(family, tmp_path, SCHEDULES[::2], forced=False)
+
+
+@pytest.mark.wide
+@needs("5.23", "the families are those of the pinned release")
+@pytest.mark.parametrize("row", ZOO)
+def test_the_table_of_families_says_how_schedules_are_scored(row, tmp_path):
+    zoo = ZOO[row].build()
+    loaded, data = loaded_batch(zoo, tmp_path)
+    forced = Evaluator(loaded, data, batch_size=2, max_new_tokens=6).by_generating is None
+    text = zoo.model.config.get_text_config(decoder=True).model_type
+    assert CALIBRATE[kind_of(row), text].split(";")[0] == ("forced" if forced else "generating")

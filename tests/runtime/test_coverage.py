@@ -6,40 +6,24 @@ Nothing here builds a model: the tables of autoprune/runtime/README.md are compa
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
+from support.family_table import CALIBRATE, EXACT, FAMILY_ROWS, KINDS, SECTION, kind_of, table
 from support.refused import REFUSED
 from support.versions import needs
 from support.zoo import FAMILIES, HYBRIDS
 from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
+from autoprune.errors import ModelError
+from autoprune.pricing.architecture import Architecture
+
 pytestmark = needs("5.23", "the tables hold newer families too")
 
-MANUAL = (Path(__file__).parents[2] / "autoprune" / "runtime" / "README.md").read_text(encoding="utf-8")
-SECTION = MANUAL.split("\n## Model families\n")[1].split("\n## ")[0]
 ZOO = {**FAMILIES, **HYBRIDS}
 OTHER_TEXT_MODELS = {("llava_next", "mistral"), ("mistral3", "mistral4")}  # than that of the default config
 REFUSED_BY_TEXT_MODEL = {"gemma3n"}  # test_structure.py
 UNTESTED = {"fast_vlm"}  # its tower needs timm
-
-
-def table(head: str) -> list[list[str]]:
-    """The rows of the table of the section that starts with this head."""
-    lines = SECTION[SECTION.index(head) :].split("\n\n")[0].split("\n")[2:]
-    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
-
-
-FAMILY_ROWS = table("| Model type | Text model |")
-EXACT = {(kind, text) for kinds, text, *_ in FAMILY_ROWS for kind in kinds.split(", ")}
-KINDS = {kind for kind, _ in EXACT}
-
-
-def kind_of(row: str) -> str:
-    """The model type of a zoo row, whose name may add what its variant is (``qwen2_vl_video``) or be its text model."""
-    by_text = {text: kind for kind, text in EXACT}
-    return next(name for name in (row, row.rpartition("_")[0], by_text.get(row, "")) if name in KINDS)
 
 
 def test_every_kind_is_exact_or_refused() -> None:
@@ -54,7 +38,7 @@ def test_the_table_of_families_is_the_zoo() -> None:
     inputs = defaultdict(set)
     for name, row in ZOO.items():
         inputs[kind_of(name)].add(row.inputs)
-    for kinds, _, listed, special in FAMILY_ROWS:
+    for kinds, _, listed, _, special in FAMILY_ROWS:
         assert set(listed.split(", ")) == set().union(*(inputs[kind] for kind in kinds.split(", "))), kinds
         assert special, kinds
 
@@ -62,6 +46,17 @@ def test_the_table_of_families_is_the_zoo() -> None:
 @pytest.mark.parametrize(("kind", "text"), sorted(EXACT - OTHER_TEXT_MODELS))
 def test_the_text_model_is_that_of_the_config(kind: str, text: str) -> None:
     assert AutoConfig.for_model(kind).get_text_config(decoder=True).model_type == text
+
+
+@pytest.mark.parametrize(("kind", "text"), sorted(EXACT))
+def test_the_table_says_what_has_no_price(kind: str, text: str) -> None:
+    config = AutoConfig.for_model(text if (kind, text) in OTHER_TEXT_MODELS else kind)
+    try:
+        Architecture.from_config(config)
+    except ModelError:
+        assert "no price" in CALIBRATE[kind, text]
+    else:
+        assert "no price" not in CALIBRATE[kind, text]
 
 
 def test_the_table_of_refusals_is_the_list_of_refused_kinds() -> None:
