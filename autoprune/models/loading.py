@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -22,6 +23,12 @@ from autoprune.schedule import ModelIdentity
 from autoprune.schedule.validation import canonical
 
 _FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
+_WEIGHTS = {
+    "mismatched_keys": "have another shape than config.json says",
+    "missing_keys": "of the model are not in its files",
+    "unexpected_keys": "in its files are not of the model",
+}
+_SHOWN_KEYS = 5
 _HASHED = {".safetensors", ".json", ".jinja", ".model"}
 
 
@@ -74,13 +81,16 @@ def load_model(path: str | Path, options: ModelOptions = DEFAULTS) -> LoadedMode
     given = {"attn_implementation": options.attn_implementation, "device_map": options.device_map}
     kept = {name: value for name, value in given.items() if value is not None}
     try:
-        model: Any = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, **trusted, **kept
-        )
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True,
+            **trusted, **kept,
+        )  # fmt: skip
+        model, told = loaded
+        _check_weights(told, path)
         processor = load_processor(folder, model.config, options)
     except ModelError:
         raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"cannot be loaded{_as_asked(kept)}: {' '.join(str(error).split())[:300]}",
             field="model.path",
@@ -93,6 +103,25 @@ def load_model(path: str | Path, options: ModelOptions = DEFAULTS) -> LoadedMode
         setattr(model.generation_config, name, value)
     check_greedy(model.generation_config)
     return LoadedModel(model, processor, str(path), _fingerprint(folder, model, options), model.config)
+
+
+def _check_weights(told: Mapping[str, Any], path: str | Path) -> None:
+    """Refuses a checkpoint that is not the model of its config: transformers would fill it up with random numbers.
+
+    Args:
+        told: What `from_pretrained` tells of the keys; those that a model ties or leaves out are not in it.
+        path: As the user gave it.
+    """
+    for kind, what in _WEIGHTS.items():
+        names = sorted(str(name[0] if isinstance(name, tuple) else name) for name in told.get(kind, ()))
+        if names:
+            shown = ", ".join(names[:_SHOWN_KEYS]) + (" …" if len(names) > _SHOWN_KEYS else "")
+            raise ModelError(
+                f"{len(names)} weights {what}: {shown}",
+                field="model.path",
+                value=str(path),
+                remedy="the files are incomplete or of another model: get them again, or correct config.json",
+            )
 
 
 def check_kernel(name: str | None) -> None:

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from support.scenes import save_rows, save_tiny, tiny_processor
 from support.versions import needs
 
@@ -117,3 +118,36 @@ def test_a_saved_model_loads_from_a_string_path(tmp_path):
     loaded = load_model(str(folder))
     assert loaded.name == str(folder)
     assert loaded.config.text_config.num_hidden_layers == 2
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda config, weights: weights.pop(next(k for k in weights if "layers.0.mlp.up" in k)), "1 weights of the"),
+        (lambda config, weights: config["text_config"].update(num_hidden_layers=9), "of the model are not in its"),
+        (lambda config, weights: config["text_config"].update(num_hidden_layers=1), "in its files are not of the"),
+        (lambda config, weights: config["text_config"].update(intermediate_size=8), "another shape than config.json"),
+    ],
+    ids=["a layer's weight is gone", "more layers", "fewer layers", "narrower layers"],
+)
+def test_weights_that_are_not_those_of_the_config_are_refused(model_folder, tmp_path, damage, said):
+    """transformers fills what is missing with random numbers, and says so in a log only."""
+    folder = tmp_path / "copy"
+    shutil.copytree(model_folder, folder)
+    config, weights = json.loads((folder / "config.json").read_text()), load_file(folder / "model.safetensors")
+    damage(config, weights)
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=said) as raised:
+        load_model(folder)
+    assert raised.value.field == "model.path"
+
+
+def test_a_damaged_weight_file_is_one_line(model_folder, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(model_folder, folder)
+    file = folder / "model.safetensors"
+    for content in (file.read_bytes()[:1000], b"\xff" * 1000, b""):
+        file.write_bytes(content)
+        with pytest.raises(ModelError, match="cannot be loaded"):
+            load_model(folder)
