@@ -31,8 +31,9 @@ from autoprune.evaluate.selection import NONE, Choices, Choose, cheapest_within,
 from autoprune.evaluate.statistics import paired_drop
 from autoprune.models.loading import load_model
 from autoprune.schedule import Schedule
-from autoprune.search.front import FrontFile
+from autoprune.search.front import FrontFile, Point
 from autoprune.search.pareto import non_dominated
+from autoprune.search.spec import StudySpec
 from autoprune.search.verdicts import RowVerdicts
 
 HERE = Path(__file__).parent
@@ -49,15 +50,17 @@ _RESAMPLES = 500
 
 @dataclass(frozen=True)
 class Fresh:
-    """A front, in the order in which points are tested, with its verdicts on fresh rows.
+    """Anchors and points of a front, in the order in which they are tested, with their verdicts on fresh rows.
 
     Attributes:
-        names: Of the points.
-        flops: FLOPs ratios on calibration rows, falling.
+        anchors: How many of them are anchors, which come first: only a promise may choose one.
+        names: Of all of them.
+        flops: FLOPs ratios on calibration rows, falling among anchors and among points.
         losses: [rows, points], dense minus pruned.
         scenes: [scenes, rows of a scene], places of the rows of each scene.
     """
 
+    anchors: int
     names: tuple[str, ...]
     flops: Array
     losses: Array
@@ -69,15 +72,25 @@ class Fresh:
         content = json.loads(path.read_text(encoding="utf-8"))
         points, verdicts = content["points"], RowVerdicts.model_validate(content["verdicts"])
         kept = non_dominated([(p["flops_ratio"], -p["accuracy"]) for p in points])
-        order = sorted((points[i] for i in kept), key=lambda p: -p["flops_ratio"])
+        anchors, own = content["anchors"], [points[i] for i in kept]
+        order = [p for part in (anchors, own) for p in sorted(part, key=lambda p: -p["flops_ratio"])]
         groups = np.array(verdicts.groups)
         scenes = np.array([np.flatnonzero(groups == group) for group in range(groups.max() + 1)])
         keys = [Schedule.model_validate(p["schedule"]).key for p in order]
         return cls(
+            anchors=len(anchors),
             names=tuple(p["name"] for p in order),
             flops=np.array([p["flops_ratio"] for p in order]),
             losses=verdicts.losses(keys),
             scenes=scenes,
+        )
+
+    @property
+    def points(self) -> Self:
+        """The points alone."""
+        first = self.anchors
+        return replace(
+            self, anchors=0, names=self.names[first:], flops=self.flops[first:], losses=self.losses[:, first:]
         )
 
     @property
@@ -123,15 +136,16 @@ class Redraws:
 
 def redraw(fresh: Fresh, draws: int, rows: int = ROWS, bounds: Sequence[float] = BOUNDS, seed: int = 0) -> Redraws:
     """Draws validation sets and exports from each of them."""
-    rng, covered = np.random.default_rng(seed), np.zeros(len(fresh.flops))
+    rng, covered, points = np.random.default_rng(seed), np.zeros(len(fresh.flops)), fresh.points
     estimates, promises = ({bound: Tally() for bound in bounds} for _ in range(2))
     for _ in range(draws):
-        losses, groups = fresh.draw(rng, rows)
-        totals, test = GroupedLosses.of(losses, groups), GroupedLosses.of(*fresh.draw(rng, rows))
+        (losses, groups), (again, others) = fresh.draw(rng, rows), fresh.draw(rng, rows)
+        totals, test = GroupedLosses.of(losses, groups), GroupedLosses.of(again, others)
+        first = fresh.anchors
+        own, own_test = GroupedLosses.of(losses[:, first:], groups), GroupedLosses.of(again[:, first:], others)
         covered += _covers(losses, groups, fresh.drops)
         for bound in bounds:
-            kept = [(totals, bound)]
-            _count(fresh, totals, test, cheapest_within(kept, fresh.flops), bound, estimates[bound])
+            _count(points, own, own_test, cheapest_within([(own, bound)], points.flops), bound, estimates[bound])
             _count(fresh, totals, test, _last_promised(totals, bound), bound, promises[bound])
     return Redraws(covered / draws, estimates, promises)
 
@@ -235,19 +249,23 @@ def fresh_verdicts(model: str, schedules: Sequence[Schedule], data: SampleSet) -
 def measure(run: Path, rows: Path, output: Path) -> None:
     """Measures the points of a finished study on fresh rows."""
     front, data = FrontFile.load(run), load_samples(rows)
-    points = [p for p in front.points if p.schedule.stages]
-    shown = [
-        {"name": p.name, "flops_ratio": p.flops_ratio, "accuracy": p.accuracy, "schedule": _stages(p.schedule)}
-        for p in points
-    ]
-    verdicts = fresh_verdicts(front.model.name, [p.schedule for p in points], data)
-    about = {"name": rows.name, "digest": data.digest}
-    content = {"study": front.study.name, "rows": about, "points": shown, "verdicts": verdicts.model_dump(mode="json")}
+    parts = {"anchors": front.anchors or (), "points": [p for p in front.points if p.schedule.stages]}
+    model = StudySpec.load(run / "study.yaml").model.path
+    verdicts = fresh_verdicts(model, [p.schedule for part in parts.values() for p in part], data)
+    content = {
+        "study": front.study.name,
+        "rows": {"name": rows.name, "digest": data.digest},
+        **{name: [_shown(point) for point in part] for name, part in parts.items()},
+        "verdicts": verdicts.model_dump(mode="json"),
+    }
     output.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
-def _stages(schedule: Schedule) -> dict[str, Any]:
-    return {key: value for key, value in schedule.to_json_dict().items() if key not in ("model", "evidence")}
+def _shown(point: Point) -> dict[str, Any]:
+    schedule = {k: v for k, v in point.schedule.to_json_dict().items() if k not in ("model", "evidence")}
+    return {
+        "name": point.name, "flops_ratio": point.flops_ratio, "accuracy": point.accuracy, "schedule": schedule,
+    }  # fmt: skip
 
 
 def main() -> None:

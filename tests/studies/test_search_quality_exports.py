@@ -36,7 +36,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> exports.Fresh:
         },
     }  # fmt: skip
     path = tmp_path_factory.mktemp("fresh") / "fresh.json"
-    path.write_text(json.dumps({"points": points[::-1], "verdicts": verdicts}))
+    path.write_text(json.dumps({"anchors": points[:1], "points": points[:0:-1], "verdicts": verdicts}))
     return exports.Fresh.load(path)
 
 
