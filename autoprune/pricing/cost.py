@@ -33,9 +33,9 @@ class Cost:
     """Cost of one prompt, pruned and dense. All ``*flops`` count 2 per multiply-add.
 
     Attributes:
-        parts: FLOPs of the pruned run: `projections`, `attention` (QK^T and AV) and `feed_forward` of the decoder
-            layers in the prefill, `scoring`, `head` (one row), `decode` (generated tokens, head included), and
-            `vision` (tower and projector), which is missing where its cost is not known.
+        parts: FLOPs of the pruned run: `projections`, `attention` (QK^T and AV; a latent cache is expanded) and
+            `feed_forward` of the decoder layers in the prefill, `scoring`, `head` (one row), `decode` (generated
+            tokens, head included), and `vision` (tower and projector), which is missing where its cost is not known.
         parts_dense: The same of the dense run.
         kv_bytes: Key and value bytes of the cache after the prefill, and after the decode steps if there are any.
         kv_bytes_dense: The same of the dense run.
@@ -157,6 +157,8 @@ def cost(
     steps = max(new_tokens - 1, 0)
     if vision_flops is None:
         vision_flops = architecture.vision_flops(images if visual_tokens else 0)
+    if not architecture.is_whole:
+        vision_flops = None
     bytes_each = dtype_bytes or architecture.dtype_bytes or DEFAULT_DTYPE_BYTES
     return Cost(
         parts=_parts(architecture, tokens, scoring, steps, vision_flops),
@@ -229,10 +231,10 @@ def _parts(
     projections = attention = feed_forward = decode = 0
     for (layer, n), times in Counter(zip(architecture.layers, tokens, strict=True)).items():
         projections += times * n * layer.projection_macs
-        attention += times * 2 * layer.score_macs(n, n)
+        attention += times * layer.attention_macs(n, n)
         feed_forward += times * n * layer.ffn_macs
         keys = sum(layer.cached(n + step) + 1 for step in range(steps))
-        decode += times * (steps * (layer.projection_macs + layer.ffn_macs) + 2 * layer.score_macs(1, keys))
+        decode += times * (steps * (layer.projection_macs + layer.ffn_macs) + layer.attention_macs(1, keys))
     macs = {
         "projections": projections,
         "attention": attention,

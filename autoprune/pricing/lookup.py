@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprune.errors import DataError
-from autoprune.pricing.architecture import Architecture, LayerShape
+from autoprune.pricing.architecture import Architecture
+from autoprune.pricing.layers import LayerShape
 from autoprune.pricing.scoring import matching_macs, selection_macs
 from autoprune.pricing.tokens import PromptCounts, check_layers
 from autoprune.schedule import Criterion, Reads, Schedule, Stage
@@ -142,7 +143,7 @@ class PriceLookup:
                 macs = kv = 0
                 for n_visual, (prompt, times) in zip(alive, self._prompts, strict=True):
                     n = prompt.text + n_visual
-                    macs += times * (n * (shape.projection_macs + shape.ffn_macs) + 2 * shape.score_macs(n, n))
+                    macs += times * (n * (shape.projection_macs + shape.ffn_macs) + shape.attention_macs(n, n))
                     kv += times * shape.cached(n + max(prompt.new - 1, 0)) * shape.kv_width
                 by_shape[shape] = macs, kv
             each = [by_shape[shape] for shape in self._architecture.layers]
