@@ -6,7 +6,8 @@ import difflib
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from autoprune.errors import StudyError
+from autoprune.errors import ModelError, StudyError
+from autoprune.pricing.architecture import Architecture
 from autoprune.schedule import ModelIdentity
 from autoprune.search.initial import initial_schedules
 from autoprune.search.scope import Scope
@@ -21,9 +22,11 @@ def read_inputs(spec: StudySpec, backend: str = "autoprune.search.workers.engine
     Raises:
         StudyError: a task of ``constraints.max_drop`` is not in the data.
         DataError: rows that cannot be used.
+        ModelError: the decoder has no price.
     """
     inputs = backend_module(backend).read_inputs(spec)
     _check_tasks(spec, inputs)
+    _check_priced(inputs.config)
     return inputs
 
 
@@ -111,6 +114,19 @@ def plan_study(spec: StudySpec) -> StudyPlan:
         output=spec.output,
         storage=spec.storage_url,
     )
+
+
+def _check_priced(config: Any) -> None:
+    try:
+        Architecture.from_config(config)
+    except ModelError as error:
+        raise ModelError(
+            f"this decoder has no price ({error.message}), and every point of a front has its FLOPs, whatever the "
+            "objectives are",
+            field=f"model.{error.field}",
+            value=error.value,
+            remedy="a schedule of your own can be timed on it with `autoprune bench`",
+        ) from error
 
 
 def _check_tasks(spec: StudySpec, inputs: Inputs) -> None:
