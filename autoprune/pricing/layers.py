@@ -225,7 +225,7 @@ def _qwen_moe(text: Any, index: int) -> int:
 def _deepseek(text: Any, index: int) -> int:
     """The first layers are dense."""
     kinds = getattr(text, "mlp_layer_types", None)
-    dense = index < text.first_k_dense_replace if kinds is None else kinds[index] == "dense"
+    dense = kinds[index] == "dense" if kinds else index < getattr(text, "first_k_dense_replace", 0)
     if dense:
         return int(GATED * text.hidden_size * text.intermediate_size)
     width = text.moe_intermediate_size
