@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from autoprune.evaluate.timing import now
+from autoprune.models.environment import resident_bytes
 from autoprune.runtime.decoder import find_decoder
 
-_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
 
 
@@ -126,15 +127,15 @@ def measure_memory(device: torch.device, call: Callable[[], Any]) -> Memory:
         torch.cuda.synchronize(device)
         peak = torch.cuda.max_memory_allocated(device)
         return Memory(peak, peak - before, "PyTorch's CUDA allocator")
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if _STATUS.exists() else None
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if resident_bytes("VmRSS") else None
     if trim is None or not _reset_peak():
         call()
         return Memory(None, None, "not measured: the operating system keeps no peak that can be reset")
     trim(0)  # freed pages that the allocator kept would hide what the call takes
     _reset_peak()
-    before = _resident("VmRSS")
+    before = resident_bytes("VmRSS")
     call()
-    peak = _resident("VmHWM")
+    peak = resident_bytes("VmHWM")
     return Memory(peak, peak - before, "resident memory of the process, Linux")
 
 
@@ -144,10 +145,3 @@ def _reset_peak() -> bool:
     except OSError:
         return False
     return True
-
-
-def _resident(name: str) -> int:
-    for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith(f"{name}:"):
-            return 1024 * int(line.split()[1])
-    return 0

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoprune.cli.failures import exit_code_of
+from autoprune.cli.failures import FAILED, exit_code_of
 from autoprune.cli.front_table import front_table
 from autoprune.cli.options import Debug, Json
-from autoprune.cli.output import emit, note, stdout, table
+from autoprune.cli.output import emit, note, stderr, stdout, table
 from autoprune.cli.progress import StudyView
 
 if TYPE_CHECKING:
+    from autoprune.evaluate.preflight import Preflight
     from autoprune.search.driver import RunOutcome
+    from autoprune.search.estimate import Estimate
     from autoprune.search.front import FrontFile
-    from autoprune.search.inputs import StudyPlan
+    from autoprune.search.spec import StudySpec
+
+_SHOWN_DROP = 0.02
+"""Loss of the example that a finished study prints."""
 
 
 def calibrate(
@@ -31,7 +37,7 @@ def calibrate(
         str | None, typer.Option("--storage", metavar="URL", envvar="AUTOPRUNE_STORAGE", help="Database of the trials.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the study and its data, and say what it would do.")
+        bool, typer.Option("--dry-run", help="Check the study, its data and its model, and say what it would do.")
     ] = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -41,11 +47,7 @@ def calibrate(
 
     spec = StudySpec.load(study, trials=trials, workers=workers, storage=storage, output=output)
     if dry_run:
-        from autoprune.search.inputs import plan_study
-
-        plan = plan_study(spec)
-        emit(plan.to_dict()) if as_json else _show_plan(plan)
-        return 0
+        return _dry_run(spec, as_json)
     from transformers.utils import logging
 
     from autoprune.report.page import write_report
@@ -64,6 +66,53 @@ def calibrate(
     return exit_code_of(outcome.signum) if outcome.signum else 0
 
 
+def _dry_run(spec: StudySpec, as_json: bool) -> int:
+    """The plan of a study and a look at its model; fails where the model would be no reference."""
+    from transformers.utils import logging
+
+    from autoprune.evaluate.objectives import ACCURACY
+    from autoprune.search.inputs import look_at, plan_study
+
+    logging.disable_progress_bar()
+    plan = plan_study(spec)
+    with stderr().status("loading the model and answering the first rows"):
+        found, expected = look_at(spec)
+    hopeless = found.problem is not None and ACCURACY.name in spec.qualities
+    if as_json:
+        emit({**plan.to_dict(), "preflight": found.to_dict(), "expected": asdict(expected)})
+    else:
+        _show_pairs(f"{plan.name}: what calibrate would do", plan.to_dict())
+        _show_pairs("pre-flight: the model on its rows", _readable(found, expected))
+    for warning in (*plan.warnings, *([found.doubt] if found.doubt else [])):
+        note(f"warning: {warning}")
+    if hopeless:
+        note(f"error: {found.problem}")
+    return FAILED if hopeless else 0
+
+
+def _readable(found: Preflight, expected: Estimate) -> dict[str, Any]:
+    """The look at the model, figures in words; what is not known is left out."""
+    from autoprune.search.estimate import amounts
+
+    shown = {
+        "prompt": found.prompt,
+        "answer": repr(found.answer),
+        "accepted": found.accepted,
+        "template": found.template,
+        "tokens": _spread(found.tokens),
+        "visual_tokens": _spread(found.visual_tokens),
+        "generation": ", ".join(f"{name} {value}" for name, value in found.generation.items()),
+        "dense_accuracy": None if found.right is None else f"{found.right:.1%} of {found.judged} rows",
+        "by_generating": found.by_generating,
+        "expected": amounts(expected.seconds, expected.memory_bytes),
+    }
+    return {name: value for name, value in shown.items() if value}
+
+
+def _spread(counts: dict[str, float]) -> str:
+    return f"{counts['min']:g} to {counts['max']:g} a row, median {counts['median']:g}"
+
+
 def _summary(outcome: RunOutcome, front: FrontFile) -> dict[str, Any]:
     from autoprune.evaluate.objectives import FLOPS
     from autoprune.report.methods import verdict_of
@@ -76,6 +125,8 @@ def _summary(outcome: RunOutcome, front: FrontFile) -> dict[str, Any]:
         "complete": not outcome.interrupted,
         "counts": outcome.counts,
         "seconds": front.study.seconds,
+        "memory_bytes": front.study.peak_bytes,
+        "expected": front.study.estimate and front.study.estimate.model_dump(),
         "points": len(front.points),
         "best": best and {"trial": best.trial, FLOPS.figure: flops_of(best), "drop": drop_of(front, best)},
         "presets": {v.name: verdict_of(v) for v in front.study.presets},
@@ -84,21 +135,34 @@ def _summary(outcome: RunOutcome, front: FrontFile) -> dict[str, Any]:
     }
 
 
-def _show_plan(plan: StudyPlan) -> None:
-    rows = table(f"{plan.name}: what calibrate would do", "what")
+def _show_pairs(title: str, values: dict[str, Any]) -> None:
+    rows = table(title, "what")
     rows.add_column("value")
-    for name, value in plan.to_dict().items():
+    for name, value in values.items():
         if isinstance(value, dict):
             value = ", ".join(f"{n} {k}" for k, n in value.items())
-        rows.add_row(name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, tuple) else str(value))
+        shown = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        rows.add_row(name.replace("_", " "), shown)
     stdout().print(rows)
 
 
 def _show_next(outcome: RunOutcome, front: FrontFile, study: str) -> None:
+    from autoprune.report.export import NoPointError, select_point
+    from autoprune.report.overview import recommended
     from autoprune.report.page import shown_path
+    from autoprune.search.estimate import amounts
 
     folder = shown_path(outcome.output)
     if outcome.interrupted:
         note(f"stopped early; to resume: autoprune calibrate {study}")
+    elif expected := front.study.estimate:
+        took = amounts(front.study.seconds, front.study.peak_bytes)
+        note(f"took {took}; expected: {amounts(expected.seconds, expected.memory_bytes)}")
     note(f"report: {folder / 'report.html'}")
-    note(f"take a schedule: autoprune export {folder} --max-drop 0.02 -o schedule.json")
+    try:
+        select_point(front, max_drop=_SHOWN_DROP)
+        note(f"take a schedule: autoprune export {folder} --max-drop {_SHOWN_DROP:g} -o schedule.json")
+    except NoPointError as error:
+        note(error.message)
+        if (nearest := recommended(front)) is not None:
+            note(f"take it all the same: autoprune export {folder} --trial {nearest.trial} -o schedule.json")

@@ -60,7 +60,9 @@ class StudyView:
 
     def listen(self, event: Event) -> None:
         """Show one event."""
-        if event.kind == "warning":
+        if event.kind == "note":
+            self._console.print(event.message, soft_wrap=True)
+        elif event.kind == "warning":
             self._console.print(f"warning: {event.message}")
         elif event.kind == "phase":
             self._begin(event)

@@ -132,6 +132,11 @@ class Evaluator:
         )
 
     @property
+    def recorded_bytes(self) -> int:
+        """Memory that image features and recorded passes hold now."""
+        return self._memory.nbytes
+
+    @property
     def near_ties(self) -> float:
         """Share of samples whose verdict may not repeat: a token of the dense answer wins by less than kernel noise."""
         self.prepare()

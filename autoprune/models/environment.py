@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+_STATUS = Path("/proc/self/status")
+
 
 def hardware(device: torch.device | None = None) -> dict[str, Any]:
     """The machine: name of the CPU, CPU cores that this process may use, and name of the GPU.
@@ -24,6 +26,27 @@ def hardware(device: torch.device | None = None) -> dict[str, Any]:
 def gpu_name(device: torch.device | None) -> str | None:
     """Name of a CUDA device; None for any other."""
     return torch.cuda.get_device_name(device) if device is not None and device.type == "cuda" else None
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Largest memory so far: what tensors held on the GPUs, or else what the process held; 0 where neither is told.
+
+    Args:
+        device: Where the model runs.
+    """
+    if device.type == "cuda":
+        return sum(torch.cuda.max_memory_allocated(number) for number in range(torch.cuda.device_count()))
+    return resident_bytes("VmHWM")
+
+
+def resident_bytes(name: str) -> int:
+    """Memory of this process under a name of Linux: ``VmRSS`` = now, ``VmHWM`` = the peak; 0 on other systems."""
+    if not _STATUS.is_file():
+        return 0
+    for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith(f"{name}:"):
+            return 1024 * int(line.split()[1])
+    return 0
 
 
 def versions(packages: Iterable[str] = ("autoprune", "torch", "transformers")) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoprune.errors import AutopruneError
-from autoprune.report.reading import drop_of, flops_of, point_name, pruned_points, quality_of
+from autoprune.report.reading import drop_of, flops_of, nothing_right, point_name, pruned_points, quality_of
 from autoprune.report.wishes import ALL_ROWS, DEFAULT_MAX_DROP, CostLimit, Wish
 from autoprune.report.words import percent
 from autoprune.search.front import FrontFile, Point
@@ -39,13 +39,28 @@ def wished_point(front: FrontFile, wish: Wish) -> Point:
     """The point that a wish is for, by point estimates.
 
     Raises:
-        NoPointError: no point qualifies.
+        NoPointError: no point qualifies, or the dense model gets nothing right.
     """
+    refuse_hopeless(front)
     if wish.trial is not None:
         return _numbered(front, wish.trial)
     if wish.budget is not None:
         return _best_within(front, wish.budget, wish.limit)
     return _cheapest(front, wish.bounds or {})
+
+
+def refuse_hopeless(front: FrontFile) -> None:
+    """Refuse a front whose dense model gets nothing right.
+
+    Raises:
+        NoPointError: naming the rows.
+    """
+    if problem := nothing_right(front):
+        raise NoPointError(
+            problem,
+            field="dense.accuracy",
+            remedy="look at the prompt and the answers with `autoprune calibrate --dry-run`",
+        )
 
 
 def _drops(front: FrontFile, point: Point, bounds: Mapping[str, float]) -> list[float] | None:

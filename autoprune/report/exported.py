@@ -11,7 +11,7 @@ import numpy as np
 
 from autoprune.evaluate.objectives import ACCURACY
 from autoprune.evaluate.selection import Selected, best_among, cheapest_within, selected
-from autoprune.report.export import NoPointError, wished_point
+from autoprune.report.export import NoPointError, refuse_hopeless, wished_point
 from autoprune.report.promises import Promise, Shortfall, held_out_verdicts, losses_by_part, promise_of
 from autoprune.report.reading import drop_of, flops_of, held_out, point_name, pruned_points, quality_of
 from autoprune.report.uses import PromiseStanding, record_use, rows_digest
@@ -119,6 +119,7 @@ def shortfall_words(found: Shortfall, confidence: float) -> str:
 
 
 def _promised(front: FrontFile, wish: Wish, confidence: float, record: str | Path | None) -> Claim:
+    refuse_hopeless(front)
     bounds = wish.bounds or {}
     found = promise_of(front, bounds, confidence)
     promise = found if isinstance(found, Promise) else None

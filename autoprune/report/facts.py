@@ -45,6 +45,7 @@ def facts(front: FrontFile) -> list[tuple[str, str]]:
         ("Near ties", _near_ties(study.near_ties)),
         ("Scoring", study.by_generating),
         ("Duration", _duration(study)),
+        ("Memory of a worker", _memory(study)),
         ("Model", _pairs(known)),
         ("Hardware", _pairs(study.hardware)),
         ("Versions", _pairs(study.versions)),
@@ -75,7 +76,16 @@ def _duration(study: StudyNotes) -> str | None:
         return None
     said = duration(study.seconds)
     said += f", {duration(study.seconds_search)} of it searching" if study.seconds_search else ""
+    if study.estimate and study.estimate.seconds:
+        said += f", {duration(study.estimate.seconds)} expected"
     return said + (f"; {study.worker_restarts} workers were restarted" if study.worker_restarts else "")
+
+
+def _memory(study: StudyNotes) -> str | None:
+    if not study.peak_bytes:
+        return None
+    expected = study.estimate and study.estimate.memory_bytes
+    return f"{study.peak_bytes / 1e9:.2f} GB at most" + (f", {expected / 1e9:.2f} GB expected" if expected else "")
 
 
 def _rows(study: StudyNotes) -> str:

@@ -12,6 +12,7 @@ from autoprune.report.reading import (
     drop_of,
     flops_of,
     held_out,
+    nothing_right,
     point_name,
     pruned_points,
     quality_of,
@@ -45,7 +46,9 @@ class Tile(NamedTuple):
 
 
 def recommended(front: FrontFile) -> Point | None:
-    """The point that `autoprune export` takes by default; without one, the nearest; None on an empty front."""
+    """The point that `autoprune export` takes by default; without one, the nearest; None if none can be taken."""
+    if nothing_right(front):
+        return None
     try:
         return select_point(front)
     except NoPointError:
@@ -68,7 +71,7 @@ def headline(front: FrontFile) -> list[Span]:
     """The study in one sentence."""
     point = recommended(front)
     if point is None:
-        return [Span("No pruned schedule was measured to the end")]
+        return [Span(nothing_right(front) or "No pruned schedule was measured to the end")]
     row, drop = quality_of(front), drop_of(front, point) or 0.0
     flops = [Span(percent(flops_of(point), 0), "strong"), Span(" of the prefill FLOPs")]
     if not _is_within(drop):

@@ -30,6 +30,14 @@ def value_of(row: Objective, figures: Quality) -> float:
     return float(getattr(figures, row.figure))
 
 
+def nothing_right(front: FrontFile) -> str | None:
+    """Why no point of a front can be judged by its accuracy: dense has none that could be lost; None if it has."""
+    dense = held_out(front.dense)
+    if quality_of(front) != ACCURACY or dense.accuracy > 0:
+        return None
+    return f"The dense model gets none of {dense.samples} rows right: that a schedule loses nothing says nothing"
+
+
 def height_of(front: FrontFile, point: Point) -> float:
     """Height of a point on the quality axis."""
     return value_of(quality_of(front), held_out(point))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from autoprune.search.assembly import assemble
 from autoprune.search.budget import searching
 from autoprune.search.collect import Collector
 from autoprune.search.costs import Phase, PhaseCost
+from autoprune.search.estimate import Estimate, estimate, preflight_line
 from autoprune.search.front import FrontFile
+from autoprune.search.initial import without_a_draw
 from autoprune.search.inputs import read_inputs
 from autoprune.search.ledger import Ledger
 from autoprune.search.lock import claimed_folder
@@ -100,10 +102,13 @@ def run_study(
                 on_event(Event("warning", study.facts.details["by_generating"]))
             for what, why in study.scope.left_out:
                 on_event(Event("warning", f"{what} is left out: {why}"))
+            expected = _said(study, on_event) if not trials.all() else None
             collector = Collector(study, executor, ledger, on_event, stop)
             dense = collector.dense()
 
         problem = search_problem(study)
+        if idle := without_a_draw(spec.search.trials, len(problem.initial)):
+            on_event(Event("warning", idle))
         policy = make_policy(study, problem)
         on_event(searching(spec.search))
         keys = [candidate.schedule.key for candidate in problem.initial]
@@ -114,7 +119,7 @@ def run_study(
         def written(*, complete: bool) -> FrontFile:
             ended = tuple(trials.all())
             costs = collector.costs(ended, dense, times)
-            run = _run_facts(study, executor, started, searched or time.time(), costs, complete=complete)
+            run = _run_facts(study, executor, started, searched or time.time(), costs, expected, complete=complete)
             front = assemble(study, ended, collector.known(ended, dense, times), run)
             write_outputs(front, spec.output_path, spec)
             return front
@@ -133,6 +138,18 @@ def run_study(
     return RunOutcome(front, spec.output_path, stop.signum, front.study.counts)
 
 
+def _said(study: Study, on_event: OnEvent) -> Estimate | None:
+    """What the study is expected to take, said with what a first look at the model found."""
+    found = study.facts.preflight
+    if found is None:
+        return None
+    if found.doubt:
+        on_event(Event("warning", found.doubt))
+    expected = estimate(study.spec, study.inputs, study.scope, found)
+    on_event(Event("note", preflight_line(found, expected), data={"preflight": found.to_dict(), **asdict(expected)}))
+    return expected
+
+
 def _executor(spec: StudySpec, backend: str, on_event: OnEvent) -> Executor:
     if spec.workers.count == 0:
         return LocalExecutor(spec, backend)
@@ -145,6 +162,7 @@ def _run_facts(
     started: float,
     searched: float,
     costs: Mapping[Phase, PhaseCost],
+    expected: Estimate | None,
     *,
     complete: bool,
 ) -> RunFacts:
@@ -166,4 +184,6 @@ def _run_facts(
         worker_restarts=executor.restarts(),
         costs=costs,
         hit_rate=executor.sharing().hit_rate,
+        peak_bytes=executor.peak_bytes() or None,
+        estimate=expected,
     )

@@ -68,6 +68,21 @@ def initial_schedules(
     return list(by_key.values())
 
 
+def without_a_draw(trials: int, initial: int) -> str | None:
+    """Why the sampler of a study proposes nothing; None if it does.
+
+    Args:
+        trials: Distinct candidates that the study allows.
+        initial: Initial schedules, which come first.
+    """
+    if trials > initial:
+        return None
+    return (
+        f"search.trials is {trials}, and {initial} initial schedules come first: the sampler proposes nothing; set "
+        f"search.trials above {initial}"
+    )
+
+
 def _sweep(num_layers: int) -> Iterator[InitialSchedule]:
     for layer in range(num_layers):
         yield InitialSchedule("", "sweep", Schedule(stages=(Stage(layer=layer, keep=Keep(ratio=0.0)),)))

@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from autoprune.errors import ModelError, StudyError
+from autoprune.evaluate.preflight import Preflight
 from autoprune.pricing.architecture import Architecture
 from autoprune.schedule import ModelIdentity
-from autoprune.search.initial import initial_schedules
+from autoprune.search.estimate import Estimate, estimate
+from autoprune.search.initial import initial_schedules, without_a_draw
 from autoprune.search.scope import Scope
 from autoprune.search.spec import StudySpec
 from autoprune.search.workers.local import backend_module
@@ -45,6 +47,7 @@ class StudyPlan:
         validation_samples: Held-out rows; 0 = none.
         validation_rows: As `calibration_rows`.
         unread_columns: Columns of the data that no field takes.
+        warnings: What is worth a second look before it runs.
     """
 
     name: str
@@ -71,6 +74,7 @@ class StudyPlan:
     workers: int
     output: str
     storage: str
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as a JSON object."""
@@ -113,6 +117,7 @@ def plan_study(spec: StudySpec) -> StudyPlan:
         workers=spec.workers.count,
         output=spec.output,
         storage=spec.storage_url,
+        warnings=(idle,) if (idle := without_a_draw(spec.search.trials, len(origins))) else (),
     )
 
 
@@ -127,6 +132,17 @@ def _check_priced(config: Any) -> None:
             value=error.value,
             remedy="a schedule of your own can be timed on it with `autoprune bench`",
         ) from error
+
+
+def look_at(spec: StudySpec, backend: str = "autoprune.search.workers.engine") -> tuple[Preflight, Estimate]:
+    """A first look at the model of a study, loaded in this process, and what the study will take.
+
+    Raises:
+        ModelError: the model cannot be loaded or measured.
+        EvaluationError: the dense model itself fails.
+    """
+    inputs, found = read_inputs(spec, backend), backend_module(backend).preflight(spec)
+    return found, estimate(spec, inputs, Scope.of(spec, inputs.config, inputs.num_layers), found)
 
 
 def _check_tasks(spec: StudySpec, inputs: Inputs) -> None:

@@ -100,7 +100,7 @@ class PresetVerdict(_Notes):
     p: float | None = None
     adjusted_p: float | None = None
     samples: int | None = None
-    split: Literal["validation", "calibration"] | None = None
+    split: Literal["calibration", "validation"] | None = None
 
 
 class DataNotes(_Notes):
@@ -118,6 +118,18 @@ class DataNotes(_Notes):
     unread: tuple[str, ...] = ()
 
 
+class EstimateNotes(_Notes):
+    """What a study was expected to take, before it began.
+
+    Attributes:
+        seconds: Its duration.
+        memory_bytes: Largest memory of a worker.
+    """
+
+    seconds: float | None = None
+    memory_bytes: int | None = None
+
+
 class StudyNotes(_Notes):
     """Everything that the page tells besides the figures.
 
@@ -128,6 +140,8 @@ class StudyNotes(_Notes):
         by_generating: Why schedules were scored by ``generate()``, and what that costs; None = teacher-forced.
         costs: What each phase of the study cost.
         hit_rate: Share of the layers' work on candidates that was taken from another candidate or from dense.
+        peak_bytes: Largest memory of a worker.
+        estimate: What was expected of duration and memory.
     """
 
     name: str
@@ -156,6 +170,8 @@ class StudyNotes(_Notes):
     costs: dict[str, PhaseCost] = Field(default_factory=dict)
     verdicts: dict[str, RowVerdicts] = Field(default_factory=dict)
     hit_rate: float | None = None
+    peak_bytes: int | None = None
+    estimate: EstimateNotes | None = None
 
 
 class ModelNotes(_Notes):

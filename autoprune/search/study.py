@@ -11,6 +11,7 @@ from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
 from autoprune.search.controls import ArmResult
 from autoprune.search.costs import Phase, PhaseCost
+from autoprune.search.estimate import Estimate
 from autoprune.search.ledger import DataKey, Ledger
 from autoprune.search.scope import Scope
 from autoprune.search.spec import StudySpec
@@ -90,6 +91,8 @@ class RunFacts:
         versions: Of the packages that results depend on.
         worker_restarts: Workers that were replaced.
         costs: Cost of each phase, over all runs of the study.
+        peak_bytes: Largest memory of a worker; None where it is not known.
+        estimate: What was expected before; None for a study that was taken up again.
         hit_rate: Share of the layers' work on candidates that was taken from another candidate or from dense; None if
             none was measured.
     """
@@ -103,3 +106,5 @@ class RunFacts:
     worker_restarts: int
     costs: Mapping[Phase, PhaseCost]
     hit_rate: float | None = None
+    peak_bytes: int | None = None
+    estimate: Estimate | None = None

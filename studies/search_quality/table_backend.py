@@ -62,6 +62,10 @@ class TableEngine:
         """Results of these rows; EvaluationError for a schedule that the table does not hold."""
         return [[self._result(schedule, row) for row in rows] for schedule in schedules]
 
+    def peak_bytes(self) -> int:
+        """No model, no memory."""
+        return 0
+
     def latency(self, schedules: Sequence[Schedule]) -> list[Times]:
         """Nothing is timed."""
         raise EvaluationError("a table has no times")

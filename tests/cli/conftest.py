@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.fronts import save_front
-from support.scenes import save_rows, save_tiny
+from support.scenes import save_answered_rows, save_tiny
 
 from autoprune.cli.app import run
 from autoprune.presets import himap
@@ -49,9 +49,9 @@ def tiny(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def rows(tmp_path_factory) -> Path:
-    """Twelve rows for it."""
-    return save_rows(tmp_path_factory.mktemp("rows"))
+def rows(tiny, tmp_path_factory) -> Path:
+    """Twelve rows for it, of which it gets some right."""
+    return save_answered_rows(tmp_path_factory.mktemp("rows"), tiny)
 
 
 @pytest.fixture

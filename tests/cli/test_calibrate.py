@@ -10,11 +10,13 @@ import sys
 import time
 
 import pytest
-from support.scenes import save_rows
+from support.scenes import save_answered_rows, save_rows
 
 from autoprune.cli.app import run
+from autoprune.data.samples import load_samples
 from autoprune.schedule import Schedule
 from autoprune.search.front import FrontFile
+from autoprune.search.racing import race_order
 
 STUDY = """
 name: tiny
@@ -29,8 +31,8 @@ output: run
 
 
 @pytest.fixture(scope="session")
-def held_out(tmp_path_factory):
-    return save_rows(tmp_path_factory.mktemp("held_out"), count=14, seed=1)
+def held_out(tiny, tmp_path_factory):
+    return save_answered_rows(tmp_path_factory.mktemp("held_out"), tiny, count=14, seed=1)
 
 
 def write_study(folder, tiny, rows, held_out, trials=8, **changed):
@@ -74,7 +76,7 @@ def test_a_point_goes_all_the_way_to_a_verified_schedule(finished, cli, tiny, he
     verified = cli("verify", tiny, target, "--data", held_out, "--json")
     assert verified.code == 0, verified.err
     # The same rows as the validation: both ways of measuring must find the same loss.
-    assert verified.json["drop"] == pytest.approx(schedule.evidence["drop"])
+    assert verified.json["drop"] == pytest.approx(schedule.evidence["export"]["drop_measured"])
     assert verified.json["flops_ratio"] == pytest.approx(schedule.evidence["flops_ratio"])
 
 
@@ -163,3 +165,84 @@ def check_refused(result, said, folder):
     assert "Traceback" not in result.err
     assert len([line for line in result.err.splitlines() if line.startswith("error:")]) == 1
     assert [p.name for p in folder.iterdir()] == ["study.yaml"]
+
+
+def test_a_dry_run_looks_at_the_model_on_its_rows(cli, tiny, rows, held_out, tmp_path):
+    found = cli("calibrate", write_study(tmp_path, tiny, rows, held_out), "--dry-run", "--json").json["preflight"]
+    first = load_samples(rows)[race_order(12)[0]]
+    assert found["prompt"] == f"<s> USER: <image>×{16 * len(first.images)} {first.prompt} ASSISTANT:"
+    assert found["template"] == "the processor's chat template"
+    assert found["accepted"] == list(first.answers)
+    assert found["tokens"]["min"] < found["tokens"]["median"] < found["tokens"]["max"]
+    assert found["visual_tokens"] == {"min": 16, "median": 16, "max": 32}
+    assert found["generation"] == {
+        "decoding": "greedy", "max_new_tokens": 32, "eos_token_id": 2, "pad_token_id": 0,
+    }  # fmt: skip
+    assert (found["rows"], found["judged"]) == (12, 12)
+    assert 0 < found["right"] < 1
+    assert found["problem"] is None
+
+
+def test_the_run_says_what_was_expected_and_found(cli, tiny, rows, held_out, tmp_path):
+    result = cli("calibrate", write_study(tmp_path, tiny, rows, held_out, trials=2))
+    assert result.code == 0, result.err
+    assert "pre-flight: dense" in result.err
+    (took,) = [line for line in result.err.splitlines() if line.startswith("took ")]
+    assert took.count(" min, ") == 2
+    assert took.count(" GB a worker") == 2
+    study = FrontFile.load(tmp_path / "run").study
+    assert study.seconds > 0
+    assert study.estimate.seconds > 0
+    assert 0.5 < study.peak_bytes / study.estimate.memory_bytes < 2
+
+
+def test_trials_that_leave_nothing_to_the_sampler_are_one_warning(cli, tiny, rows, held_out, tmp_path):
+    study = write_study(tmp_path, tiny, rows, held_out, trials=3)
+    said = [line for line in cli("calibrate", study, "--dry-run").err.splitlines() if "search.trials" in line]
+    plan = cli("calibrate", study, "--dry-run", "--json").json
+    assert len(said) == 1
+    assert f"search.trials is 3, and {sum(plan['initial_schedules'].values())} initial schedules" in said[0]
+    assert cli("calibrate", study, "--dry-run", "--trials", "500", "--json").json["warnings"] == []
+
+
+@pytest.fixture
+def hopeless_study(tiny, held_out, tmp_path):
+    """A study whose dense model gets nothing right."""
+    (tmp_path / "wrong").mkdir()
+    return write_study(tmp_path, tiny, save_rows(tmp_path / "wrong", 6, answers=["never said"]), held_out)
+
+
+def test_a_model_that_gets_nothing_right_stops_before_any_search(cli, hopeless_study):
+    refused = cli("calibrate", hopeless_study, "--json")
+    assert refused.code == 1
+    error = refused.json["error"]
+    assert "gets none of 6 rows right" in error["message"]
+    assert "wants 'never said', the model says" in error["message"]
+    assert "--dry-run" in error["remedy"]
+    assert "searching" not in refused.err
+
+
+def test_a_dry_run_shows_what_a_model_that_gets_nothing_right_says(cli, hopeless_study):
+    shown = cli("calibrate", hopeless_study, "--dry-run", "--json")
+    assert shown.code == 1
+    assert "gets none of 6 rows right" in shown.json["preflight"]["problem"]
+    assert shown.json["preflight"]["right"] == 0
+    assert "error: " in shown.err
+
+
+def test_a_study_of_agreement_needs_no_right_answer(cli, hopeless_study):
+    hopeless_study.write_text(hopeless_study.read_text() + "objectives: [flops, agreement]\n")
+    assert cli("calibrate", hopeless_study, "--dry-run", "--json").code == 0
+
+
+def test_no_hint_is_given_that_no_point_can_satisfy(cli, finished, monkeypatch):
+    """The example asks for a loss that some point keeps, or names a trial."""
+    folder = finished / "run"
+    front = FrontFile.load(folder)
+    result = cli("calibrate", finished / "study.yaml")
+    hints = [line for line in result.err.splitlines() if "autoprune export" in line]
+    assert len(hints) == 1
+    within = [p for p in front.points if p.schedule.stages and p.validation and p.validation.drop <= 0.02]
+    assert ("--max-drop" in hints[0]) == bool(within)
+    asked = hints[0].split("autoprune export ")[1].split()[1:-2]
+    assert cli("export", folder, *asked, "-o", folder.parent / "taken.json").code == 0

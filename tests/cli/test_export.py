@@ -22,6 +22,19 @@ def test_it_writes_a_schedule_that_loads(cli, study_folder, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "options", [["--max-drop", "1"], ["--trial", "2"], ["--max-flops", "0.9"], ["--confidence", "0.9"]]
+)
+def test_a_front_whose_dense_model_gets_nothing_right_is_not_sold(cli, tmp_path, options):
+    front = make_front()
+    front["dense"]["accuracy"] = front["dense"]["validation"]["accuracy"] = 0.0
+    save_front(tmp_path / "run", front)
+    result = cli("export", tmp_path / "run", *options, "-o", tmp_path / "s.json", "--json")
+    assert result.code == 1
+    assert "gets none of" in result.json["error"]["message"]
+    assert not (tmp_path / "s.json").exists()
+
+
+@pytest.mark.parametrize(
     ("options", "selector"),
     [
         ([], {}),

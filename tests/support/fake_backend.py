@@ -61,6 +61,9 @@ class FakeEngine:
         self.sharing += Sharing(run=1, by_prefix=2, from_scratch=4)
         return [[sample(split, schedule, row) for row in rows] for schedule in schedules]
 
+    def peak_bytes(self) -> int:
+        return 0
+
     def latency(self, schedules: Sequence[Schedule]) -> list[dict[str, float | int | None]]:
         self._steer(schedules, "latency")
         return [

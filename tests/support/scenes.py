@@ -19,6 +19,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from autoprune.data.samples import load_samples
+from autoprune.evaluate.generate import generate_and_score
+from autoprune.models.loading import load_model
+
 SIDE, PATCH = 24, 6
 WORDS = [
     "<pad>", "<s>", "</s>", "<unk>", "<image>", "USER:", "ASSISTANT:", "what", "color", "digit", "is", "the", "count",
@@ -100,5 +104,15 @@ def save_rows(folder: Path, count: int = 12, seed: int = 0, **extra: object) -> 
              "group": f"g{number // 2}", **extra}
         )  # fmt: skip
     path = folder / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def save_answered_rows(folder: Path, model: Path, count: int = 12, seed: int = 0, **extra: object) -> Path:
+    """Rows as `save_rows` writes them, of which the model in a folder gets every second one right."""
+    path = save_rows(folder, count, seed, **extra)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row, result in zip(rows[::2], generate_and_score(load_model(model), load_samples(path))[::2], strict=True):
+        row["answers"].append(result.text or "nothing")
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,14 +12,17 @@ import torch
 from transformers import AutoConfig
 
 from autoprune.data.samples import SampleSet, load_samples
+from autoprune.errors import EvaluationError
 from autoprune.evaluate.abilities import refused_criteria
 from autoprune.evaluate.encoding import encode, model_inputs
 from autoprune.evaluate.evaluator import Evaluator
 from autoprune.evaluate.latency import prefills_per_arm, time_prefill
-from autoprune.evaluate.metrics import load_metric, measuring_version
+from autoprune.evaluate.metrics import Metric, load_metric, measuring_version
+from autoprune.evaluate.objectives import ACCURACY
+from autoprune.evaluate.preflight import Preflight, look
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.sharing import Sharing
-from autoprune.models.environment import gpu_name
+from autoprune.models.environment import gpu_name, peak_bytes
 from autoprune.models.loading import LoadedModel, load_model
 from autoprune.pricing.cost import CONVENTION
 from autoprune.runtime.decoder import visual_token_ids
@@ -32,6 +35,7 @@ from autoprune.search.workers.protocol import EngineFacts, Inputs, Split, SplitF
 
 _TIMED_TOKENS = 4
 _TIMED_REPEATS = 5
+_TIMED_BASELINES = 3
 
 
 def read_inputs(spec: StudySpec) -> Inputs:
@@ -53,9 +57,61 @@ def open_engine(spec: StudySpec) -> ModelEngine:
 
     Raises:
         ModelError: the model cannot be loaded or measured.
+        EvaluationError: the dense model itself fails, or gets nothing right where the study searches for accuracy.
+    """
+    opened = _OpenStudy.of(spec)
+    found = opened.look()
+    if found.problem and ACCURACY.name in spec.qualities:
+        raise EvaluationError(
+            found.problem,
+            field="data.calibration",
+            remedy="look at the prompt and the answers with --dry-run, or search for agreement or kl, not accuracy",
+        )
+    return ModelEngine(opened, found)
+
+
+def preflight(spec: StudySpec) -> Preflight:
+    """Loads the model and looks at it on the first calibration rows.
+
+    Raises:
+        ModelError: the model cannot be loaded or measured.
         EvaluationError: the dense model itself fails.
     """
-    return ModelEngine(spec)
+    return _OpenStudy.of(spec).look()
+
+
+@dataclasses.dataclass(frozen=True)
+class _OpenStudy:
+    """A study with its model, before anything is measured."""
+
+    spec: StudySpec
+    loaded: LoadedModel
+    metric: Metric
+    calibration: SampleSet
+    scope: Scope
+    refused: Mapping[str, str]
+
+    @classmethod
+    def of(cls, spec: StudySpec) -> _OpenStudy:
+        loaded, calibration = load_model(spec.model.path, spec.model), _load(spec.data.calibration)
+        depth = ModelIdentity.from_config(loaded.config, spec.model.path).num_layers
+        refused = refused_criteria(loaded, calibration, Scope.of(spec, loaded.config, depth).criteria)
+        scope = Scope.of(spec, loaded.config, depth, refused)
+        return cls(spec, loaded, load_metric(spec.metric), calibration, scope, refused)
+
+    def look(self) -> Preflight:
+        evaluation = self.spec.evaluation
+        return look(
+            self.loaded,
+            self.calibration,
+            race_order(len(self.calibration)),
+            [one.schedule for one in self.scope.baselines[:_TIMED_BASELINES]],
+            batch_size=evaluation.batch_size,
+            max_new_tokens=evaluation.max_new_tokens,
+            criteria=self.scope.criteria,
+            metric=self.metric,
+            until_right=ACCURACY.name in self.spec.qualities,
+        )
 
 
 class ModelEngine:
@@ -65,17 +121,11 @@ class ModelEngine:
         sharing: Work on candidates so far, and how much of it was shared.
     """
 
-    def __init__(self, spec: StudySpec) -> None:
-        section = spec.model
-        self._spec, self._evaluation, self.sharing = spec, spec.evaluation, Sharing()
-        self._loaded: LoadedModel = load_model(section.path, section)
-        self._metric = load_metric(spec.metric)
-        self._calibration = _load(spec.data.calibration)
-        self._order = race_order(len(self._calibration))
-        depth = ModelIdentity.from_config(self._loaded.config, section.path).num_layers
-        wanted = Scope.of(spec, self._loaded.config, depth).criteria
-        self._refused = refused_criteria(self._loaded, self._calibration, wanted)
-        self._criteria = Scope.of(spec, self._loaded.config, depth, self._refused).criteria
+    def __init__(self, opened: _OpenStudy, found: Preflight) -> None:
+        self._spec, self._evaluation, self.sharing = opened.spec, opened.spec.evaluation, Sharing()
+        self._loaded, self._metric, self._preflight = opened.loaded, opened.metric, found
+        self._calibration, self._order = opened.calibration, race_order(len(opened.calibration))
+        self._refused, self._criteria = opened.refused, opened.scope.criteria
         self._evaluator = Evaluator(
             self._loaded,
             self._calibration,
@@ -107,7 +157,12 @@ class ModelEngine:
             prompts=self._evaluator.prompts,
             number_bytes=model.dtype.itemsize,
             refused=self._refused,
+            preflight=self._preflight,
         )
+
+    def peak_bytes(self) -> int:
+        """Largest memory so far."""
+        return peak_bytes(self._loaded.model.device)
 
     def evaluate(self, split: Split, schedules: Sequence[Schedule], rows: Sequence[int]) -> list[list[SampleResult]]:
         """Results of these rows, in this order, under each schedule."""

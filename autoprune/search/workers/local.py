@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -35,10 +35,11 @@ def run_task(engine: Engine, task: Task, worker: str) -> TaskResult:
     """
     try:
         if task.verb == "latency":
-            return TaskResult(task, engine.latency(task.schedules), worker=worker)
+            value: Any = engine.latency(task.schedules)
+            return TaskResult(task, value, worker=worker, peak_bytes=engine.peak_bytes())
         before = engine.sharing
         value = engine.evaluate(task.split, task.schedules, task.rows)
-        return TaskResult(task, value, worker=worker, sharing=engine.sharing - before)
+        return TaskResult(task, value, worker=worker, sharing=engine.sharing - before, peak_bytes=engine.peak_bytes())
     except AutopruneError as error:
         reason = str(error)
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -79,6 +80,10 @@ class LocalExecutor:
     def sharing(self) -> Sharing:
         """Work on candidates so far."""
         return self._engine.sharing if self._engine is not None else Sharing()
+
+    def peak_bytes(self) -> int:
+        """Largest memory of this process so far."""
+        return self._engine.peak_bytes() if self._engine is not None else 0
 
     def close(self) -> None:
         """Drops the model."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from autoprune.evaluate.preflight import Preflight
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.sharing import Sharing
 from autoprune.pricing.tokens import PromptCounts
@@ -22,15 +23,16 @@ class Event:
     """One step of a running study, for whoever shows its progress.
 
     Attributes:
-        kind: ``phase`` = a part of the study begins (`message` names it); ``progress`` = the phase got further;
-            ``trial`` = a trial ended (`data`: trial, state, name, values, reason); ``warning`` = something to know.
+        kind: ``note`` = something to read; ``phase`` = a part of the study begins (`message` names it); ``progress`` =
+            the phase got further; ``trial`` = a trial ended (`data`: trial, state, name, values, reason); ``warning`` =
+            something to know.
         message: One line for people.
         done: How much of the current phase is done.
         total: Of how much, if that is known.
         data: The same for programs.
     """
 
-    kind: Literal["phase", "progress", "trial", "warning"]
+    kind: Literal["note", "phase", "progress", "trial", "warning"]
     message: str
     done: int = 0
     total: int | None = None
@@ -99,6 +101,7 @@ class EngineFacts:
         prompts: Token counts of each calibration row, so that schedules can be priced without the model.
         number_bytes: Bytes of one number in the KV cache.
         refused: Reasons by label, of the criteria that the loaded model cannot score.
+        preflight: What a first look at the model on its data found; None where there was none.
     """
 
     fingerprint: str
@@ -108,6 +111,7 @@ class EngineFacts:
     prompts: tuple[PromptCounts, ...]
     number_bytes: int
     refused: Mapping[str, str] = field(default_factory=dict)
+    preflight: Preflight | None = None
 
 
 class Engine(Protocol):
@@ -122,6 +126,9 @@ class Engine(Protocol):
     def facts(self) -> EngineFacts:
         """Facts of the loaded model."""
 
+    def peak_bytes(self) -> int:
+        """Largest memory so far; 0 where it is not known."""
+
     def evaluate(self, split: Split, schedules: Sequence[Schedule], rows: Sequence[int]) -> list[list[SampleResult]]:
         """Results of these rows, in this order, under each schedule; EvaluationError if a candidate fails."""
 
@@ -134,6 +141,9 @@ class Backend(Protocol):
 
     def read_inputs(self, spec: Any) -> Inputs:
         """Reads and checks configuration and data; loads no model."""
+
+    def preflight(self, spec: Any) -> Preflight:
+        """Loads the model and looks at it on a few rows."""
 
     def open_engine(self, spec: Any) -> Engine:
         """Loads the model and prepares the measurement."""
@@ -169,6 +179,7 @@ class TaskResult:
         bug: The exception that no candidate can be blamed for.
         worker: Name of the worker.
         sharing: Work on the candidates, and how much of it was shared.
+        peak_bytes: Largest memory of the worker so far.
     """
 
     task: Task
@@ -178,6 +189,7 @@ class TaskResult:
     bug: BaseException | None = None
     worker: str = ""
     sharing: Sharing = field(default_factory=Sharing)
+    peak_bytes: int = 0
 
 
 class Executor(Protocol):
@@ -197,6 +209,9 @@ class Executor(Protocol):
 
     def restarts(self) -> int:
         """Workers that were replaced."""
+
+    def peak_bytes(self) -> int:
+        """Largest memory of a worker so far; 0 where it is not known."""
 
     def sharing(self) -> Sharing:
         """Work of all workers on candidates so far; what workers that died had not reported is missing."""

@@ -82,6 +82,7 @@ class RayExecutor:
         self._facts: EngineFacts | None = None
         self._restarts = self._deaths_at_start = 0
         self._sharing = Sharing()
+        self._peak_bytes = 0
         self._own_ray = False
         self._cluster: Cluster | None = None
         self._checked = 0.0
@@ -130,6 +131,10 @@ class RayExecutor:
     def sharing(self) -> Sharing:
         """Work of all workers on candidates so far; what workers that died had not reported is missing."""
         return self._sharing
+
+    def peak_bytes(self) -> int:
+        """Largest memory of a worker so far, as workers reported it with their results."""
+        return self._peak_bytes
 
     def close(self) -> None:
         """Ends the workers, and Ray if it was started here."""
@@ -211,6 +216,7 @@ class RayExecutor:
             self._replace(worker)
             return TaskResult(task, lost=_words(error), worker=worker.name)
         self._sharing += result.sharing
+        self._peak_bytes = max(self._peak_bytes, result.peak_bytes)
         return result
 
 

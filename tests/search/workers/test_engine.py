@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.scenes import save_rows, save_tiny
+from support.scenes import save_answered_rows, save_tiny
 
 from autoprune import presets
 from autoprune.data.samples import load_samples
@@ -37,7 +37,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> StudySpec:
     }
     for name, count, seed in (("calibration", 24, 0), ("validation", 20, 1)):
         (folder / name).mkdir()
-        study["data"][name] = {"path": str(save_rows(folder / name, count=count, seed=seed))}
+        study["data"][name] = {"path": str(save_answered_rows(folder / name, folder / "model", count=count, seed=seed))}
     (folder / "study.yaml").write_text(yaml.safe_dump(study))
     return StudySpec.load(folder / "study.yaml")
 
