@@ -11,10 +11,10 @@ from typing import Any
 
 from autoprune.data.samples import Sample, SampleSet
 from autoprune.errors import AutopruneError
-from autoprune.evaluate.batch import prompt_lengths
 from autoprune.evaluate.encoding import encode
 from autoprune.evaluate.evaluator import Evaluator
 from autoprune.evaluate.metrics import EXACT_MATCH, Metric
+from autoprune.evaluate.planning import prompt_lengths
 from autoprune.models.environment import peak_bytes
 from autoprune.models.generation import settings_found
 from autoprune.models.loading import LoadedModel
