@@ -18,7 +18,7 @@ from autoprune.cli.progress import StudyView
 if TYPE_CHECKING:
     from autoprune.evaluate.preflight import Preflight
     from autoprune.search.driver import RunOutcome
-    from autoprune.search.estimate import Estimate
+    from autoprune.search.estimate import Expected
     from autoprune.search.front import FrontFile
     from autoprune.search.spec import StudySpec
 
@@ -90,7 +90,7 @@ def _dry_run(spec: StudySpec, as_json: bool) -> int:
     return FAILED if hopeless else 0
 
 
-def _readable(found: Preflight, expected: Estimate) -> dict[str, Any]:
+def _readable(found: Preflight, expected: Expected) -> dict[str, Any]:
     """The look at the model, figures in words; what is not known is left out."""
     from autoprune.search.estimate import amounts
 

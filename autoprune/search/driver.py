@@ -15,7 +15,7 @@ from autoprune.search.assembly import assemble
 from autoprune.search.budget import searching
 from autoprune.search.collect import Collector
 from autoprune.search.costs import Phase, PhaseCost
-from autoprune.search.estimate import Estimate, estimate, preflight_line
+from autoprune.search.estimate import Expected, estimate, preflight_line
 from autoprune.search.front import FrontFile
 from autoprune.search.initial import without_a_draw
 from autoprune.search.inputs import read_inputs
@@ -138,7 +138,7 @@ def run_study(
     return RunOutcome(front, spec.output_path, stop.signum, front.study.counts)
 
 
-def _said(study: Study, on_event: OnEvent) -> Estimate | None:
+def _said(study: Study, on_event: OnEvent) -> Expected | None:
     """What the study is expected to take, said with what a first look at the model found."""
     found = study.facts.preflight
     if found is None:
@@ -162,7 +162,7 @@ def _run_facts(
     started: float,
     searched: float,
     costs: Mapping[Phase, PhaseCost],
-    expected: Estimate | None,
+    expected: Expected | None,
     *,
     complete: bool,
 ) -> RunFacts:

@@ -18,7 +18,7 @@ _SHARE = 0.4
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Expected:
     """What a study will take.
 
     Attributes:
@@ -30,7 +30,7 @@ class Estimate:
     memory_bytes: int
 
 
-def estimate(spec: StudySpec, inputs: Inputs, scope: Scope, found: Preflight) -> Estimate:
+def estimate(spec: StudySpec, inputs: Inputs, scope: Scope, found: Preflight) -> Expected:
     """The estimate for a study that begins.
 
     Args:
@@ -44,7 +44,7 @@ def estimate(spec: StudySpec, inputs: Inputs, scope: Scope, found: Preflight) ->
     chunk = min(_CACHE_BYTES, found.recorded_bytes * min(_CHUNK, held))
     memory = found.peak_bytes + recorded + chunk
     if found.seconds_candidate is None:
-        return Estimate(None, memory)
+        return Expected(None, memory)
     workers = max(1, spec.workers.count)
     share = _SHARE if spec.search.racing else 1.0
     forwards = spec.search.trials * rows * share
@@ -55,10 +55,10 @@ def estimate(spec: StudySpec, inputs: Inputs, scope: Scope, found: Preflight) ->
         searching = min(searching, 60 * spec.search.minutes)
     shown = 2 * len(scope.baselines) + 5  # each with the best point that costs no more, and points near dense
     judging = held * (found.seconds_dense + shown * found.seconds_candidate) / workers
-    return Estimate(found.seconds + rows * found.seconds_dense + searching + judging, memory)
+    return Expected(found.seconds + rows * found.seconds_dense + searching + judging, memory)
 
 
-def preflight_line(found: Preflight, expected: Estimate) -> str:
+def preflight_line(found: Preflight, expected: Expected) -> str:
     """The first look and the estimate in one line."""
     tokens = f"{found.tokens['min']:g} to {found.tokens['max']:g} tokens a row, median {found.tokens['median']:g}"
     judged = "no row says what is right" if found.right is None else f"{found.right:.1%} of {found.judged} rows right"

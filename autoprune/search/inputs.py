@@ -10,7 +10,7 @@ from autoprune.errors import ModelError, StudyError
 from autoprune.evaluate.preflight import Preflight
 from autoprune.pricing.architecture import Architecture
 from autoprune.schedule import ModelIdentity
-from autoprune.search.estimate import Estimate, estimate
+from autoprune.search.estimate import Expected, estimate
 from autoprune.search.initial import initial_schedules, without_a_draw
 from autoprune.search.scope import Scope
 from autoprune.search.spec import StudySpec
@@ -134,7 +134,7 @@ def _check_priced(config: Any) -> None:
         ) from error
 
 
-def look_at(spec: StudySpec, backend: str = "autoprune.search.workers.engine") -> tuple[Preflight, Estimate]:
+def look_at(spec: StudySpec, backend: str = "autoprune.search.workers.engine") -> tuple[Preflight, Expected]:
     """A first look at the model of a study, loaded in this process, and what the study will take.
 
     Raises:

@@ -11,7 +11,7 @@ from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
 from autoprune.search.controls import ArmResult
 from autoprune.search.costs import Phase, PhaseCost
-from autoprune.search.estimate import Estimate
+from autoprune.search.estimate import Expected
 from autoprune.search.ledger import DataKey, Ledger
 from autoprune.search.scope import Scope
 from autoprune.search.spec import StudySpec
@@ -107,4 +107,4 @@ class RunFacts:
     costs: Mapping[Phase, PhaseCost]
     hit_rate: float | None = None
     peak_bytes: int | None = None
-    estimate: Estimate | None = None
+    estimate: Expected | None = None
