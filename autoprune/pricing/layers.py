@@ -229,8 +229,9 @@ def _deepseek(text: Any, index: int) -> int:
     if dense:
         return int(GATED * text.hidden_size * text.intermediate_size)
     width = text.moe_intermediate_size
-    shared = text.share_expert_dim if hasattr(text, "share_expert_dim") else text.n_shared_experts * width
-    return _experts(text.hidden_size, width, text.num_experts_per_tok, text.n_routed_experts, shared)
+    shared = text.share_expert_dim if hasattr(text, "share_expert_dim") else (text.n_shared_experts or 0) * width
+    active, routed = text.num_experts_per_tok or 0, text.n_routed_experts or 0  # None: no experts
+    return _experts(text.hidden_size, width, active, routed, shared)
 
 
 def _muse_spark(text: Any, index: int) -> int:
