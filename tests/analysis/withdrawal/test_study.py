@@ -135,7 +135,8 @@ class _Blind:
     """A processor that leaves the image out."""
 
     def __init__(self, processor) -> None:
-        self.tokenizer, self.chat_template = processor.tokenizer, None
+        self.tokenizer, self.chat_template = processor.tokenizer, processor.chat_template
+        self.apply_chat_template = processor.apply_chat_template
 
     def __call__(self, text, **options):
         return self.tokenizer([t.replace("<image>", "") for t in text], return_tensors="pt")
