@@ -6,12 +6,18 @@ import base64
 import binascii
 import hashlib
 import io
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+
+from autoprune.data.pixels import check_image, is_animation, is_plain, rgb, shown_size
+
+_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")  # modes that a PNG file holds
+_RULE = b"8-bit RGB, upright, on white"
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class ImageSource:
         """
         if isinstance(cell, Image.Image):
             buffer = io.BytesIO()
-            cell.convert("RGB").save(buffer, format="PNG")
+            (cell if cell.mode in _PNG else cell.convert("RGB")).save(buffer, format="PNG")
             cell = {"bytes": buffer.getvalue()}
         if isinstance(cell, dict):
             cell = cell.get("bytes") or cell.get("path")
@@ -56,7 +62,7 @@ class ImageSource:
         return source
 
     def check(self) -> None:
-        """Refuses a file that is missing or is no image, without decoding its pixels.
+        """Refuses a file that is missing, is no image, or is damaged.
 
         Raises:
             ValueError: with the reason.
@@ -64,32 +70,29 @@ class ImageSource:
         if self.path is not None and not self.path.is_file():
             raise ValueError(f"no such file: {self.path}")
         try:
-            with Image.open(self._stream()) as image:
-                image.verify()
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            check_image(self._bytes())
+        except ValueError as error:
             raise ValueError(f"cannot be read as an image: {self.path or 'embedded bytes'} ({error})") from error
+        if is_animation(self._bytes()):
+            warnings.warn(f"{self.path or 'an embedded image'} is an animation: its first frame is used", stacklevel=2)
 
     def open(self) -> Image.Image:
-        """The decoded image, RGB."""
-        with Image.open(self._stream()) as image:
-            return image.convert("RGB")
+        """The decoded image, 8-bit RGB by the rule of `pixels`."""
+        return rgb(self._bytes())
 
     @cached_property
     def size(self) -> tuple[int, int]:
         """Width and height, from the header."""
-        with Image.open(self._stream()) as image:
-            return image.width, image.height
+        return shown_size(self._bytes())
 
     @cached_property
     def sha256(self) -> str:
-        """Digest of the encoded bytes."""
-        return hashlib.sha256(self._bytes()).hexdigest()
+        """Digest of the encoded bytes, and of the rule where it changes what was stored."""
+        data = self._bytes()
+        return hashlib.sha256(data if is_plain(data) else data + _RULE).hexdigest()
 
     def _bytes(self) -> bytes:
         return self.data if self.data is not None else self._file().read_bytes()
-
-    def _stream(self) -> io.BytesIO:
-        return io.BytesIO(self._bytes())
 
     def _file(self) -> Path:
         if self.path is None:
