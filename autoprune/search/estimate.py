@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from autoprune.evaluate.preflight import Preflight
 from autoprune.search.scope import Scope
 from autoprune.search.spec import StudySpec
 from autoprune.search.workers.protocol import Inputs
+
+if TYPE_CHECKING:
+    from autoprune.evaluate.preflight import Preflight
 
 _CACHE_BYTES = 2 * 1024**3
 """Memory that an evaluator gives to image features and recorded passes."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autoprune.errors import ModelError, StudyError
-from autoprune.evaluate.preflight import Preflight
 from autoprune.pricing.architecture import Architecture
 from autoprune.schedule import ModelIdentity
 from autoprune.search.estimate import Expected, estimate
@@ -16,6 +15,9 @@ from autoprune.search.scope import Scope
 from autoprune.search.spec import StudySpec
 from autoprune.search.workers.local import backend_module
 from autoprune.search.workers.protocol import Inputs, SplitFacts
+
+if TYPE_CHECKING:
+    from autoprune.evaluate.preflight import Preflight
 
 
 def read_inputs(spec: StudySpec, backend: str = "autoprune.search.workers.engine") -> Inputs:

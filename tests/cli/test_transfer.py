@@ -48,5 +48,5 @@ def test_bad_input_is_named(cli, tiny, rows, tmp_path):
     (tmp_path / "text.jsonl").write_text(json.dumps({"prompt": "what?", "answers": ["1"]}) + "\n")
     blind = cli("transfer", of_another_model(tmp_path), tiny, "--data", tmp_path / "text.jsonl", "-o", target)
     assert blind.code == 2
-    assert "image is missing" in blind.err
+    assert "no row has an image" in blind.err
     assert not target.exists()

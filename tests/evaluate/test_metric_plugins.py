@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.plugins import install
-from support.scenes import save_rows, save_tiny
+from support.scenes import save_answered_rows, save_tiny
 from support.studies import tiny_spec, write_study
 
 from autoprune import Schedule
@@ -95,7 +95,8 @@ def test_a_study_file_that_names_a_metric(installed, tmp_path):
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
-    return save_tiny(folder / "model"), save_rows(folder)
+    model = save_tiny(folder / "model")
+    return model, save_answered_rows(folder, model)
 
 
 def measured_with(study: Path) -> set[str]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from autoprune.evaluate.preflight import Preflight
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.sharing import Sharing
 from autoprune.pricing.tokens import PromptCounts
 from autoprune.schedule import Schedule
+
+if TYPE_CHECKING:
+    from autoprune.evaluate.preflight import Preflight
 
 Split = Literal["calibration", "validation"]
 Verb = Literal["evaluate", "latency"]
