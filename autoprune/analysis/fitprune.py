@@ -93,7 +93,7 @@ def fit_recipe(
             raise DataError(f"row {sample.id} has no visual token", field="data", remedy="give rows with an image")
         statistics.append(found)
         ends = torch.tensor([visual.shape[1]])
-        prompts += count_prompts(inputs["attention_mask"], ends, visual, [1])
+        prompts += count_prompts(inputs, ends, visual, [1])
         on_sample(done, len(data))
     pricer = Pricer(loaded.config, loaded.model.dtype.itemsize)
 

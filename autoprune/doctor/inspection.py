@@ -74,7 +74,7 @@ def inspect_schedule(loaded: LoadedModel, schedule: Schedule, sample: Sample | N
         pruned, report = _last_logits(model, inputs), patch.report
     again = _last_logits(model, inputs)
     ends = torch.tensor([inputs["input_ids"].shape[1]])
-    counts = count_prompts(inputs["attention_mask"], ends, recording.visual_mask, [1])[0]
+    counts = count_prompts(inputs, ends, recording.visual_mask, [1])[0]
     alive = report.visual_tokens[:, 0].tolist()
     kept = [alive[stage.layer] for stage in schedule.stages]
     price = Pricer(loaded.config, model.dtype.itemsize).price(schedule, counts, kept)

@@ -36,7 +36,7 @@ from autoprune.evaluate.verdicts import (
 from autoprune.evaluate.vision import VisionCounter
 from autoprune.models.loading import LoadedModel
 from autoprune.pricing.cost import Pricer
-from autoprune.pricing.tokens import PromptCounts, count_prompts
+from autoprune.pricing.tokens import COUNTED_INPUTS, PromptCounts, count_prompts
 from autoprune.schedule import Schedule
 
 
@@ -317,7 +317,7 @@ class PreparedBatch(Generic[PassT]):
     def _count(self) -> list[PromptCounts]:
         index = torch.tensor(self.reference_rows, device=self.forced.ends.device)
         return count_prompts(
-            self.forced.inputs["attention_mask"][index],
+            {name: value[index] for name, value in self.forced.inputs.items() if name in COUNTED_INPUTS},
             self.forced.ends[index],
             self.dense_pass.visual_mask[index],
             [len(self.continuations[row]) for row in self.reference_rows],

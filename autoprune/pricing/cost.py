@@ -33,11 +33,13 @@ class Cost:
     """Cost of one prompt, pruned and dense. All ``*flops`` count 2 per multiply-add.
 
     Attributes:
-        parts: FLOPs of the pruned run: `projections`, `attention` (QK^T and AV; a latent cache is expanded) and
-            `feed_forward` of the decoder layers in the prefill, `scoring`, `head` (one row), `decode` (generated
-            tokens, head included), and `vision` (tower and projector), which is missing where its cost is not known.
+        parts: FLOPs of the pruned run: `projections`, `attention` (QK^T and AV; a latent cache is expanded; a layer
+            without attention: its recurrence) and `feed_forward` of the decoder layers in the prefill, `scoring`,
+            `head` (one row), `decode` (generated tokens, head included), and `vision` (tower and projector), which is
+            missing where its cost is not known.
         parts_dense: The same of the dense run.
-        kv_bytes: Key and value bytes of the cache after the prefill, and after the decode steps if there are any.
+        kv_bytes: Key and value bytes of the cache after the prefill, and after the decode steps if there are any; the
+            states of recurrent layers, whose size no pruning changes, are not among them.
         kv_bytes_dense: The same of the dense run.
         convention: What is counted and what is not, in one paragraph.
     """
@@ -111,6 +113,7 @@ def cost(
     new_tokens: int = 0,
     *,
     text_before: int = 0,
+    text_as_visual: int = 0,
     kept: Sequence[int] | None = None,
     images: int = 1,
     vision_flops: int | None = None,
@@ -127,6 +130,8 @@ def cost(
             back, so there are ``new_tokens - 1`` decode steps.
         text_before: Text tokens before the first visual one; they never vote under ``rows: text``. The default 0
             prices the most rows.
+        text_as_visual: Text tokens that go to the experts of images, where these have experts of their own: the tokens
+            at the start and end of an image.
         kept: Visual tokens alive after each stage; needed where `keep` is a mass or threshold and depends on the input.
         images: Passes of a vision tower whose passes all cost the same: images, or tiles where the processor cuts an
             image into several.
@@ -139,7 +144,7 @@ def cost(
         ScheduleError: `kept` is missing or contradicts the schedule, or a criterion has no price.
         DataError: A token count is negative or the prompt is empty.
     """
-    check_counts(visual_tokens, text_tokens, new_tokens, text_before, images)
+    check_counts(visual_tokens, text_tokens, new_tokens, text_before, text_as_visual, images)
     if isinstance(config, Architecture):
         architecture = config
     else:
@@ -149,7 +154,7 @@ def cost(
     alive = visual_alive(schedule, visual_tokens, kept)
     tokens = tokens_per_layer(schedule, alive, text_tokens, len(architecture.layers))
     dense_tokens = [text_tokens + visual_tokens] * len(tokens)
-    text_rows = text_tokens - text_before
+    text_rows, words = text_tokens - text_before, text_tokens - text_as_visual
     scoring = matching_macs(architecture, schedule, visual_tokens, text_rows) + sum(
         selection_macs(architecture, stage, before, after, text_tokens, text_rows)
         for stage, (before, after) in zip(schedule.stages, pairwise(alive), strict=True)
@@ -161,8 +166,8 @@ def cost(
         vision_flops = None
     bytes_each = dtype_bytes or architecture.dtype_bytes or DEFAULT_DTYPE_BYTES
     return Cost(
-        parts=_parts(architecture, tokens, scoring, steps, vision_flops),
-        parts_dense=_parts(architecture, dense_tokens, 0, steps, vision_flops),
+        parts=_parts(architecture, tokens, words, scoring, steps, vision_flops),
+        parts_dense=_parts(architecture, dense_tokens, words, 0, steps, vision_flops),
         kv_bytes=_kv_numbers(architecture, tokens, steps) * bytes_each,
         kv_bytes_dense=_kv_numbers(architecture, dense_tokens, steps) * bytes_each,
         convention=_convention(visual_tokens, text_tokens, new_tokens, vision_flops, bytes_each),
@@ -210,6 +215,7 @@ class Pricer:
                 counts.text,
                 counts.new,
                 text_before=counts.text_before,
+                text_as_visual=counts.text_as_visual,
                 kept=kept,
                 vision_flops=counts.vision_flops,
                 dtype_bytes=self._dtype_bytes,
@@ -226,15 +232,14 @@ def _whole(parts: dict[str, int]) -> int | None:
 
 
 def _parts(
-    architecture: Architecture, tokens: Sequence[int], scoring: int, steps: int, vision_flops: int | None
+    architecture: Architecture, tokens: Sequence[int], words: int, scoring: int, steps: int, vision_flops: int | None
 ) -> dict[str, int]:
     projections = attention = feed_forward = decode = 0
     for (layer, n), times in Counter(zip(architecture.layers, tokens, strict=True)).items():
         projections += times * n * layer.projection_macs
-        attention += times * layer.attention_macs(n, n)
-        feed_forward += times * n * layer.ffn_macs
-        keys = sum(layer.cached(n + step) + 1 for step in range(steps))
-        decode += times * (steps * (layer.projection_macs + layer.ffn_macs) + layer.attention_macs(1, keys))
+        attention += times * layer.mixing_macs(n)
+        feed_forward += times * layer.feed_forward_macs(n, words)
+        decode += times * layer.decode_macs(n, steps)
     macs = {
         "projections": projections,
         "attention": attention,

@@ -143,13 +143,15 @@ class PriceLookup:
                 macs = kv = 0
                 for n_visual, (prompt, times) in zip(alive, self._prompts, strict=True):
                     n = prompt.text + n_visual
-                    macs += times * (n * (shape.projection_macs + shape.ffn_macs) + shape.attention_macs(n, n))
+                    words = prompt.text - prompt.text_as_visual
+                    each = n * shape.projection_macs + shape.feed_forward_macs(n, words) + shape.mixing_macs(n)
+                    macs += times * each
                     kv += times * shape.cached(n + max(prompt.new - 1, 0)) * shape.kv_width
                 by_shape[shape] = macs, kv
-            each = [by_shape[shape] for shape in self._architecture.layers]
+            layers = [by_shape[shape] for shape in self._architecture.layers]
             self._sums[alive] = (
-                list(accumulate((macs for macs, _ in each), initial=0)),
-                list(accumulate((kv for _, kv in each), initial=0)),
+                list(accumulate((macs for macs, _ in layers), initial=0)),
+                list(accumulate((kv for _, kv in layers), initial=0)),
             )
         return self._sums[alive]
 

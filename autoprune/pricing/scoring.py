@@ -25,12 +25,20 @@ def selection_macs(architecture: Architecture, stage: Stage, visual: int, kept: 
         text_rows: Text tokens after the first visual one: the rows that ``rows: text`` selects.
 
     Raises:
-        ScheduleError: The criterion lacks an option that its price depends on.
+        ScheduleError: The criterion lacks an option that its price depends on, or reads a layer without attention.
     """
     criterion = stage.criterion
     if not stage.selects or criterion is None or visual == 0:
         return 0
-    read = architecture.layers[stage.layer - (criterion.reads is Reads.LAYER_BEFORE)]
+    index = stage.layer - (criterion.reads is Reads.LAYER_BEFORE)
+    read = architecture.layers[index]
+    if criterion.reads in (Reads.LAYER_BEFORE, Reads.LAYER_ITSELF) and read.recurrence is not None:
+        raise ScheduleError(
+            f"cannot be scored: layer {index} has no attention to read",
+            field="stages.layer",
+            value=stage.layer,
+            remedy="prune before another layer, or by a criterion that reads no attention",
+        )
     hidden = architecture.layers[stage.layer].hidden
     work = ScoreWork(
         candidates=visual,

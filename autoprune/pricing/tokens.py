@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,10 @@ from autoprune.schedule import Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_MODALITIES = "moe_mm_token_type_ids"  # of models whose experts are chosen by modality (ERNIE 4.5 VL); 0 = text
+COUNTED_INPUTS = ("attention_mask", _MODALITIES)
+"""The inputs of a model that `count_prompts` reads."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class PromptCounts:
         text_before: Text tokens before the first visual one.
         new: Tokens of the dense model's answer, the end token included.
         vision_flops: FLOPs of vision tower and projector for this prompt; None where they were not counted.
+        text_as_visual: Text tokens that the model sends to the experts of images: those at the start and end of one.
     """
 
     visual: int
@@ -30,23 +35,28 @@ class PromptCounts:
     text_before: int
     new: int
     vision_flops: int | None = None
+    text_as_visual: int = 0
 
     @classmethod
-    def of(cls, visual: Tensor, new: int, vision_flops: int | None = None) -> PromptCounts:
+    def of(
+        cls, visual: Tensor, new: int, vision_flops: int | None = None, modalities: Tensor | None = None
+    ) -> PromptCounts:
         """Counts of a prompt without padding.
 
         Args:
             visual: BoolTensor[n], which of its tokens are visual.
             new: Tokens of the dense model's answer.
             vision_flops: FLOPs of vision tower and projector.
+            modalities: IntTensor[n], 0 at tokens that go to the experts of text; None where all experts are the same.
         """
         marks: list[bool] = visual.tolist()
         seen = sum(marks)
-        return cls(seen, len(marks) - seen, marks.index(True) if seen else 0, new, vision_flops)
+        routed = 0 if modalities is None else int((modalities.bool() & ~visual).sum())
+        return cls(seen, len(marks) - seen, marks.index(True) if seen else 0, new, vision_flops, routed)
 
 
 def count_prompts(
-    attention_mask: Tensor,
+    inputs: Mapping[str, Tensor],
     ends: Tensor,
     visual_mask: Tensor,
     new: Sequence[int],
@@ -55,31 +65,42 @@ def count_prompts(
     """Token counts of each row of a batch.
 
     Args:
-        attention_mask: [B, S].
+        inputs: What the model was given: `attention_mask` [B, S], and where it has experts for images also [B, S] which
+            tokens they get.
         ends: LongTensor[B], column at which the prompt ends.
         visual_mask: BoolTensor[B, S].
         new: Tokens of each row's reference answer.
         vision_flops: FLOPs of vision tower and projector for each row; default: not counted.
     """
-    valid, visual = attention_mask.bool().cpu(), visual_mask.cpu()
-    rows = [visual[b, :end][(valid | visual)[b, :end]] for b, end in enumerate(ends.tolist())]
-    return [PromptCounts.of(*row) for row in zip(rows, new, vision_flops or [None] * len(rows), strict=True)]
+    valid, visual = inputs["attention_mask"].bool().cpu(), visual_mask.cpu()
+    routes = inputs[_MODALITIES].cpu() if _MODALITIES in inputs else None
+    counts = []
+    for b, end in enumerate(ends.tolist()):
+        present = (valid | visual)[b, :end]
+        modalities = None if routes is None else routes[b, :end][present]
+        flops = vision_flops[b] if vision_flops else None
+        counts.append(PromptCounts.of(visual[b, :end][present], new[b], flops, modalities))
+    return counts
 
 
-def check_counts(visual_tokens: int, text_tokens: int, new_tokens: int, text_before: int, images: int) -> None:
+def check_counts(
+    visual_tokens: int, text_tokens: int, new_tokens: int, text_before: int, text_as_visual: int, images: int
+) -> None:
     """Refuses token counts that no prompt has.
 
     Raises:
-        DataError: A count is negative, the prompt is empty, or more text is before the image than there is.
+        DataError: A count is negative, the prompt is empty, or a part of the text is more than all of it.
     """
     counts = {"visual_tokens": visual_tokens, "text_tokens": text_tokens, "new_tokens": new_tokens}
-    for field, value in {**counts, "text_before": text_before, "images": images}.items():
+    parts = {"text_before": text_before, "text_as_visual": text_as_visual}
+    for field, value in {**counts, **parts, "images": images}.items():
         if value < 0:
             raise DataError("must be at least 0", field=field, value=value)
     if visual_tokens + text_tokens == 0:
         raise DataError("the prompt is empty", field="text_tokens", value=0, remedy="give at least one token")
-    if text_before > text_tokens:
-        raise DataError(f"must be at most text_tokens, {text_tokens}", field="text_before", value=text_before)
+    for field, value in parts.items():
+        if value > text_tokens:
+            raise DataError(f"must be at most text_tokens, {text_tokens}", field=field, value=value)
 
 
 def check_layers(schedule: Schedule, depth: int) -> None:

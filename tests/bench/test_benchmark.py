@@ -175,7 +175,7 @@ def test_no_decode_steps_and_no_pruning() -> None:
 
 
 def test_a_decoder_without_a_price_is_timed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autoprune.pricing.layers._FFN", {})
+    monkeypatch.setattr("autoprune.pricing.layers.FEED_FORWARD", {})
     found = benchmark(_llama(), _plan({"vtw": presets.vtw(2)}, repeats=1))
     assert "not known" in found.unpriced
     (pruned,) = found.settings[0].pruned

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 import transformers
 from support.flops import cache_bytes, count_flops, countable_attention
-from support.rows import families
-from support.zoo import FAMILIES
+from support.rows import absent, families
+from support.schedules import WITHDRAW, attention
+from support.schedules import schedule as schedule_of
+from support.versions import needs
+from support.zoo import FAMILIES, HYBRIDS
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
+import autoprune
 from autoprune import presets
-from autoprune.errors import ModelError
+from autoprune.errors import ModelError, ScheduleError
 from autoprune.pricing.architecture import Architecture
-from autoprune.pricing.cost import cost
+from autoprune.pricing.cost import Pricer, cost
+from autoprune.pricing.counting import vision_flops
+from autoprune.pricing.tokens import count_prompts, visual_alive
 from autoprune.runtime.decoder import decoder_layers, find_decoder
 
 TEXT = {
@@ -54,8 +61,6 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "qwen3_moe, every second layer": ("qwen3_moe", {**EXPERTS, "decoder_sparse_step": 2, "head_dim": 8}),
 }
-UNPRICED = {"ernie4_5_vl_moe"}
-"""Families of the zoo whose decoders have no price: words and images go to experts of their own, of other widths."""
 CLIP = {"model_type": "clip_vision_model", "num_attention_heads": 2, "image_size": 16, "patch_size": 4}
 CLIP |= {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3}
 SIGLIP = {**CLIP, "model_type": "siglip_vision_model"}
@@ -97,14 +102,17 @@ VISION: dict[str, tuple[str, dict[str, Any], int]] = {
 }
 
 
-@pytest.mark.parametrize("family", families())
+def _without_attention(name: str) -> Any:
+    """A family some of whose layers have no attention."""
+    missing = pytest.mark.skipif(absent(name), reason=f"transformers {transformers.__version__} has no {name}")
+    kernels = needs("5.23", "convolutions and delta rules are computed in other steps")
+    return pytest.param(name, marks=[missing, kernels, *([] if name in ("lfm2_vl", "qwen3_5") else [pytest.mark.wide])])
+
+
+@pytest.mark.parametrize("family", [*families(), *map(_without_attention, HYBRIDS)])
 def test_decoders_of_the_zoo(family: str) -> None:
-    """As the whole model calls them, batch and padding included; those that are not priced say so."""
-    model, inputs = (zoo := FAMILIES[family].build()).model, zoo.inputs
-    if family in UNPRICED:
-        with pytest.raises(ModelError, match=r"guess|cannot be priced"):
-            cost(model.config, presets.dense())
-        return
+    """As the whole model calls them, batch and padding included."""
+    model, inputs = (zoo := {**FAMILIES, **HYBRIDS}[family].build()).model, zoo.inputs
     _countable_experts(model)
     layers, seen = decoder_layers(find_decoder(model)), []
     handle = layers[0].register_forward_pre_hook(
@@ -117,10 +125,38 @@ def test_decoders_of_the_zoo(family: str) -> None:
     names = {m: f"{type(model).__name__}.{n}" for n, m in model.named_modules()}
     counted = sum(sum(counter.get_flop_counts()[names[layer]].values()) for layer in layers)
     batch, length = seen[0][:2]
-    priced = cost(model.config, presets.dense(), length - 4, 4, dtype_bytes=4)
-    assert counted == batch * priced.decoder_flops
+    routes = inputs.get("moe_mm_token_type_ids", torch.ones(batch, length - 4))  # which tokens have experts of images
+    words = [length - int(row.sum()) for row in routes]
+    prices = [cost(model.config, presets.dense(), length - n, n, dtype_bytes=4) for n in words]
+    assert counted == sum(priced.decoder_flops for priced in prices)
     if (cache := getattr(out, "past_key_values", None)) is not None:  # some models keep it to themselves
-        assert cache_bytes(cache) == batch * priced.kv_bytes
+        assert cache_bytes(cache) == sum(priced.kv_bytes for priced in prices)
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        *map(_without_attention, ("lfm2_vl", "lfm3_vl", "qwen3_5", "qwen3_5_moe")),
+        pytest.param("ernie4_5_vl_moe", marks=pytest.mark.wide),
+    ],
+)
+def test_pruned_generation_of_layers_without_attention_and_experts_by_modality(family: str) -> None:
+    """Prefill, scores and decode steps of an image with its words, the tokens at its start and end included."""
+    zoo = {**FAMILIES, **HYBRIDS}[family].build(plan=[[0]])
+    model, inputs, new = zoo.model, zoo.inputs, 4
+    _countable_experts(model)
+    counts = count_prompts(inputs, torch.tensor([zoo.visual.shape[1]]), zoo.visual, [new])[0]
+    assert (counts.text_as_visual == 2) == (family == "ernie4_5_vl_moe")
+    schedule = schedule_of((2, {"ratio": 0.5}, attention("text")), (5, WITHDRAW, None))
+    kept = visual_alive(schedule, counts.visual, None)[1:]
+    counts = replace(counts, vision_flops=vision_flops(model, inputs))
+    options = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "return_dict_in_generate": True}
+    out: list[Any] = []
+    with countable_attention(model, "eager"), autoprune.apply(model, schedule):
+        counted = count_flops(lambda: out.append(model.generate(**inputs, **options)))
+    priced = Pricer(model.config, 4).price(schedule, counts, kept)
+    assert counted == priced.flops
+    assert cache_bytes(out[0].past_key_values) == priced.kv_bytes
 
 
 @pytest.mark.parametrize(
@@ -137,6 +173,24 @@ def test_generation_with_attention_and_experts_of_other_kinds(family: str) -> No
             lambda: model.generate(input_ids=ids, max_new_tokens=new, min_new_tokens=new, do_sample=False)
         )
     assert counted == cost(model.config, presets.dense(), 0, 20, new).flops
+
+
+@needs("5.23", "convolutions and delta rules are computed in other steps")
+@pytest.mark.parametrize("length", [1, 3, 64, 65, 150])
+@pytest.mark.parametrize("family", ["lfm2_vl", "qwen3_5"])
+def test_recurrences_over_prompts_of_any_length(family: str, length: int) -> None:
+    """Shorter than the filter, a whole chunk of the delta rule, and several with a rest."""
+    model = HYBRIDS[family].build().model
+    with countable_attention(model, "eager"):
+        counted = count_flops(lambda: model(input_ids=torch.arange(length)[None] % 100 + 20, logits_to_keep=1))
+    assert counted == cost(model.config, presets.dense(), 0, length).flops
+
+
+def test_scores_of_a_layer_without_attention_have_no_price() -> None:
+    config = HYBRIDS["qwen3_5"].build().model.config  # its layers 1 and 4 have attention
+    assert cost(config, presets.fastv(2, 0.5)).parts["scoring"] > 0
+    with pytest.raises(ScheduleError, match="layer 2 has no attention"):
+        cost(config, presets.fastv(3, 0.5))
 
 
 def test_inputs_of_each_layer_leave_the_price_end_to_end_open() -> None:

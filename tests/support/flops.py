@@ -37,5 +37,6 @@ def countable_attention(model: nn.Module, implementation: str) -> Iterator[None]
 
 
 def cache_bytes(cache: Any) -> int:
-    """Bytes of the keys and values that a cache holds."""
-    return sum(t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values))
+    """Bytes of the keys and values that a cache holds; states of recurrent layers are neither."""
+    attending = [layer for layer in cache.layers if hasattr(layer, "keys")]
+    return sum(t.numel() * t.element_size() for layer in attending for t in (layer.keys, layer.values))
