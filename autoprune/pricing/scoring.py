@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autoprune.errors import ScheduleError
 from autoprune.pricing.architecture import Architecture
 from autoprune.runtime.criteria import ScoreWork, behaviour_of
 from autoprune.schedule import Reads, Schedule, Stage

@@ -17,7 +17,7 @@ def table(head: str) -> list[list[str]]:
 FAMILY_ROWS = table("| Model type | Text model |")
 EXACT = {(kind, text) for kinds, text, *_ in FAMILY_ROWS for kind in kinds.split(", ")}
 CALIBRATE = {(kind, text): cell for kinds, text, _, cell, _ in FAMILY_ROWS for kind in kinds.split(", ")}
-"""How schedules are scored on a family, and whether it has a price."""
+"""How schedules are scored on a family."""
 KINDS = {kind for kind, _ in EXACT}
 
 
