@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "autoprune"
 FLOORS = [
-    {"errors"},
+    {"errors", "sources"},
     {"schedule"},
     {"presets"},
     {"runtime"},

@@ -46,7 +46,8 @@ def bench(
         raise InputError("needs --random-init", field="--layers", value=layers, remedy="add --random-init")
     from autoprune.bench import BenchPlan, benchmark, choose_schedules
     from autoprune.cli.bench_table import show
-    from autoprune.models.random_init import random_model, read_config
+    from autoprune.models.config import read_config
+    from autoprune.models.random_init import random_model
 
     config = read_config(model, layers, loading)
     depth = config.get_text_config(decoder=True).num_hidden_layers

@@ -32,7 +32,7 @@ def doctor(
 ) -> int:
     """Check that pruning is exact on a model: against a masked reference, padded, without cache, after its undo."""
     from autoprune.doctor import default_schedules, examine, model_under_test, random_model_under_test
-    from autoprune.models.random_init import read_config
+    from autoprune.models.config import read_config
     from autoprune.schedule import Schedule
 
     given = Schedule.load(schedule) if schedule else None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autoprune.cli.failures import InputError
 from autoprune.cli.output import note, stderr
@@ -111,15 +111,12 @@ def open_model(path: str, options: ModelOptions, schedule: Schedule | None = Non
     """
     from transformers.utils import logging
 
-    from autoprune.errors import ModelError
+    from autoprune.models.config import read_config
     from autoprune.models.loading import load_model
-    from autoprune.models.random_init import read_config
 
     logging.disable_progress_bar()  # the command shows its own
-    config: Any = None
-    with suppress(ModelError):  # what is wrong with a model, `load_model` says better
-        config = read_config(path, options=options)
-    if config is not None and schedule is not None:
+    config = read_config(path, options=options)
+    if schedule is not None:
         schedule.check_model(config)
     return load_model(path, options)
 

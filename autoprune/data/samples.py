@@ -14,6 +14,7 @@ from datasets import Image, IterableDataset, load_dataset
 from autoprune.data.columns import check_columns
 from autoprune.data.rows import RowError, Sample, parse_row
 from autoprune.errors import DataError
+from autoprune.sources import hub_or_cache, is_path
 
 __all__ = ["Sample", "SampleSet", "load_samples"]
 
@@ -111,7 +112,7 @@ def load_samples(
     source = base / path
     if kind and config is not None:
         raise DataError("a file has no configurations", field="data.config", value=config, remedy="leave config out")
-    rows = _file_rows(source, kind, split) if kind else _named_rows(name, source, config, split)
+    rows = _file_rows(source, kind, split) if kind else _named_rows(name, base, config, split)
     if not rows:
         raise DataError("holds no rows", field="data.path", value=name, remedy="give a data set that has rows")
     numbers = _draw(len(rows), samples, seed)
@@ -130,7 +131,7 @@ def load_samples(
 
 def _file_rows(file: Path, kind: str, split: str) -> list[dict[str, Any]]:
     if not file.is_file():
-        raise DataError("no such file", field="data.path", value=str(file), remedy="check the path")
+        raise _no_such_file(str(file))
     if split != "train":
         raise DataError("a file has only the split 'train'", field="data.split", value=split, remedy="leave split out")
     if not file.stat().st_size:
@@ -149,9 +150,17 @@ def _file_rows(file: Path, kind: str, split: str) -> list[dict[str, Any]]:
         ) from error
 
 
-def _named_rows(name: str, folder: Path, config: str | None, split: str) -> list[dict[str, Any]]:
+def _no_such_file(path: str) -> DataError:
+    return DataError("no such file", field="data.path", value=path, remedy="check the path")
+
+
+def _named_rows(name: str, base: Path, config: str | None, split: str) -> list[dict[str, Any]]:
+    folder = base / name
+    if not folder.is_dir() and is_path(name, base):
+        raise _no_such_file(name)
     try:
-        return _rows(load_dataset(str(folder) if folder.is_dir() else name, config, split=split))
+        with hub_or_cache(folder):
+            return _rows(load_dataset(str(folder) if folder.is_dir() else name, config, split=split))
     except Exception as error:  # the hub, the network and the builders each raise their own classes
         raise DataError(
             f"`datasets` cannot load it: {_reason(error)}",

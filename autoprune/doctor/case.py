@@ -20,6 +20,7 @@ from autoprune.doctor.prompts import PromptSet, VisualPrompt, questions, reserve
 from autoprune.doctor.reference import MaskedReference
 from autoprune.doctor.runs import DictatedRun, available_kernels, current_kernel, greedy_answer, kernel, run
 from autoprune.errors import DataError, ModelError
+from autoprune.models.config import needs_trust
 from autoprune.models.loading import LoadedModel
 from autoprune.models.options import DEFAULTS, ModelOptions
 from autoprune.models.processors import load_processor
@@ -28,6 +29,7 @@ from autoprune.runtime import apply
 from autoprune.runtime.decoder import decoder_layers, find_decoder
 from autoprune.runtime.report import Report
 from autoprune.schedule import Schedule
+from autoprune.sources import hub_or_cache
 
 
 class ModelUnderTest:
@@ -219,9 +221,12 @@ def _processor(path: str | Path, config: Any, options: ModelOptions) -> Any:
     """The processor, if one for images is there."""
     folder = Path(path).parent if Path(path).is_file() else path
     try:
-        processor = load_processor(folder, config, options)
+        with hub_or_cache(folder):
+            processor = load_processor(folder, config, options)
     except ModelError:
         raise
-    except (OSError, ValueError, KeyError, ImportError, TypeError):  # each is some library's way to say: not there
+    except (OSError, ValueError, KeyError, ImportError, TypeError) as error:  # some library's way to say: not there
+        if untrusted := needs_trust(error, path):
+            raise untrusted from error
         return None
     return processor if hasattr(processor, "image_processor") else None

@@ -15,12 +15,14 @@ from transformers import AutoModelForImageTextToText
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from autoprune.errors import ModelError
+from autoprune.models.config import needs_trust, no_such_folder
 from autoprune.models.generation import check_greedy
 from autoprune.models.options import DEFAULTS, ModelOptions
 from autoprune.models.processors import load_processor
 from autoprune.models.vision import remedy
 from autoprune.schedule import ModelIdentity
 from autoprune.schedule.validation import canonical
+from autoprune.sources import hub_or_cache, is_path
 
 _FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
 _WEIGHTS = {
@@ -91,7 +93,7 @@ def load_model(path: str | Path, options: ModelOptions = DEFAULTS) -> LoadedMode
     except ModelError:
         raise
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ModelError(
+        raise needs_trust(error, path) or ModelError(
             f"cannot be loaded{_as_asked(kept)}: {' '.join(str(error).split())[:300]}",
             field="model.path",
             value=str(path),
@@ -167,10 +169,14 @@ def dtype_on(place: torch.device, dtype: str) -> str:
 
 
 def _folder(path: str, revision: str | None) -> Path:
-    if Path(path).is_dir():
-        return Path(path)
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if is_path(path):
+        raise no_such_folder(path)
     try:
-        return Path(snapshot_download(path, revision=revision, allow_patterns=list(_FILES)))
+        with hub_or_cache(path):
+            return Path(snapshot_download(path, revision=revision, allow_patterns=list(_FILES)))
     except (OSError, ValueError) as error:  # hub and network errors are OSErrors, bad names are ValueErrors
         raise ModelError(
             "no such folder, and the hub does not give a model of that name",

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from autoprune.errors import ModelError
+from autoprune.models.config import cut_depth, needs_trust, read_config
 from autoprune.models.loading import check_kernel, device_of, dtype_on
 from autoprune.models.options import DEFAULTS, ModelOptions
 
@@ -40,9 +41,9 @@ def random_model(
     _check_buildable(options)
     place = device_of(options.device)
     named = dtype_on(place, options.dtype)
-    is_path = isinstance(path_or_config, str | Path)
-    config = read_config(path_or_config, options=options) if is_path else copy.deepcopy(path_or_config)
-    _cut_depth(config, layers)
+    named_config = isinstance(path_or_config, str | Path)
+    config = read_config(path_or_config, options=options) if named_config else copy.deepcopy(path_or_config)
+    cut_depth(config, layers)
     kind: Any = AutoModelForImageTextToText
     if type(config) not in kind._model_mapping:
         kind = AutoModelForCausalLM
@@ -50,12 +51,13 @@ def random_model(
     kernel = {"attn_implementation": options.attn_implementation} if options.attn_implementation else {}
     try:
         with place, _CheapNoise():
-            model = kind.from_config(config, dtype=numbers, **kernel)
+            model = kind.from_config(config, dtype=numbers, trust_remote_code=options.trust_remote_code, **kernel)
     except (ValueError, KeyError, ImportError, RuntimeError, AssertionError) as error:
-        raise ModelError(
+        kind_of_model = getattr(config, "model_type", type(config).__name__)
+        raise needs_trust(error, kind_of_model) or ModelError(
             f"cannot be built: {' '.join(str(error).split())[:300]}",
             field="model.path",
-            value=getattr(config, "model_type", type(config).__name__),
+            value=kind_of_model,
             remedy="give the config of an image-text-to-text or causal language model of transformers",
         ) from error
     return model.eval().requires_grad_(False)
@@ -71,49 +73,6 @@ def _check_buildable(options: ModelOptions) -> None:
             remedy="leave it out with random weights",
         )
     check_kernel(options.attn_implementation)
-
-
-def read_config(
-    path: str | Path,
-    layers: int | None = None,
-    options: ModelOptions = DEFAULTS,
-) -> Any:
-    """The transformers config of a folder, of a config.json or of a name on the hub.
-
-    Args:
-        path: Folder, file or name.
-        layers: As in `random_model`.
-        options: How it is loaded: which revision, and whether its code may run.
-
-    Raises:
-        ModelError: there is none, or it has fewer layers.
-    """
-    try:
-        config = AutoConfig.from_pretrained(
-            path, revision=options.revision, trust_remote_code=options.trust_remote_code
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            "no config of a transformers model is there",
-            field="model.path",
-            value=str(path),
-            remedy="give a folder with a config.json, that file, or a name on the hub (which needs the network once)",
-        ) from error
-    _cut_depth(config, layers)
-    return config
-
-
-def _cut_depth(config: Any, layers: int | None) -> None:
-    if layers is None:
-        return
-    text = config.get_text_config(decoder=True)
-    depth = text.num_hidden_layers
-    if not 1 <= layers <= depth:
-        raise ModelError(f"must be in 1 to {depth}, the layers of this model", field="layers", value=layers)
-    for name, value in list(vars(text).items()):
-        if isinstance(value, list) and len(value) == depth:  # said layer by layer, such as layer_types
-            setattr(text, name, value[:layers])
-    text.num_hidden_layers = layers
 
 
 class _CheapNoise(TorchDispatchMode):

@@ -11,12 +11,12 @@ import yaml
 from pydantic import AfterValidator, Field, Tag, ValidationError, ValidationInfo, field_validator
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
-from transformers import AutoConfig
 
 from autoprune import presets
-from autoprune.errors import ScheduleError, StudyError
+from autoprune.errors import ModelError, ScheduleError, StudyError
 from autoprune.evaluate.metrics import EXACT_MATCH, load_metric
 from autoprune.evaluate.objectives import ACCURACY, COSTS, FLOPS, OBJECTIVES, QUALITIES
+from autoprune.models.config import read_config
 from autoprune.schedule import ModelIdentity
 from autoprune.schedule.validation import explained
 from autoprune.search.initial import baseline
@@ -36,6 +36,7 @@ from autoprune.search.sections import (
     named_by_the_study,
 )
 from autoprune.search.study_file import read_study
+from autoprune.sources import is_path
 
 _DATABASES = ("sqlite", "postgresql")
 _SQLITE = "sqlite:///"
@@ -218,25 +219,16 @@ def _context(model: Any, base: Path) -> StudyContext:
         section = ModelSection.model_validate(model)
     except ValidationError:
         return bare
-    folder, path = bare.place(section.path), section.path
-    if not folder.is_dir() and (path.startswith((".", "/", "~")) or path.count("/") > 1):
+    path = section.path
+    folder = bare.place(path)
+    if not folder.is_dir() and is_path(path, base):
         problem = "no such folder; relative paths start at the study file"
         return StudyContext(base, problem=StudyError(problem, value=path))
     try:
-        config = AutoConfig.from_pretrained(
-            str(folder) if folder.is_dir() else path,
-            revision=section.revision,
-            trust_remote_code=section.trust_remote_code,
-        )
+        config = read_config(folder if folder.is_dir() else path, options=section)
         return StudyContext(base, config, ModelIdentity.from_config(config, path).num_layers)
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        what = (
-            "its config.json cannot be used"
-            if folder.is_dir()
-            else "is neither a folder beside the study file nor a model on the hub"
-        )
-        return StudyContext(base, problem=StudyError(f"{what}: {reason}", value=path))
+    except ModelError as error:
+        return StudyContext(base, problem=named_by_the_study(error, "model.path"))
 
 
 def _absolute_storage(url: str, base: Path) -> str:

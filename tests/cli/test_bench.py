@@ -7,7 +7,7 @@ import json
 import pytest
 
 import autoprune
-from autoprune.models.random_init import read_config
+from autoprune.models.config import read_config
 from autoprune.schedule import Schedule
 
 SMALL = ("--visual-tokens", 12, "--text-tokens", 6, "--new-tokens", 3, "--repeats", 2)

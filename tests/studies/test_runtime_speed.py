@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from autoprune import presets
-from autoprune.models.random_init import read_config
+from autoprune.models.config import read_config
 from autoprune.pricing.architecture import Architecture
 
 STUDY = Path(__file__).parents[2] / "studies" / "runtime_speed"

@@ -9,7 +9,6 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from transformers import AutoConfig
 
 from autoprune.data.samples import SampleSet, load_samples
 from autoprune.errors import EvaluationError
@@ -22,6 +21,7 @@ from autoprune.evaluate.objectives import ACCURACY
 from autoprune.evaluate.preflight import Preflight, look
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.sharing import Sharing
+from autoprune.models.config import read_config
 from autoprune.models.environment import gpu_name, peak_bytes
 from autoprune.models.loading import LoadedModel, load_model
 from autoprune.pricing.cost import CONVENTION
@@ -44,9 +44,7 @@ def read_inputs(spec: StudySpec) -> Inputs:
     Raises:
         DataError: rows that cannot be used.
     """
-    config = AutoConfig.from_pretrained(
-        spec.model.path, revision=spec.model.revision, trust_remote_code=spec.model.trust_remote_code
-    )
+    config = read_config(spec.model.path, options=spec.model)
     calibration = _facts(_load(spec.data.calibration))
     validation = _facts(_load(spec.data.validation)) if spec.data.validation else None
     return Inputs(config, ModelIdentity.from_config(config, spec.model.path).num_layers, calibration, validation)

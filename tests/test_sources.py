@@ -1,0 +1,80 @@
+"""Names on the hub: nobody is asked for a path, and a hub that does not answer is waited for a few seconds only."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from autoprune import sources
+from autoprune.data.samples import load_samples
+from autoprune.errors import DataError, ModelError
+from autoprune.models.config import read_config
+from autoprune.models.loading import load_model
+
+LOOK_UPS = [(read_config, ModelError), (load_model, ModelError), (load_samples, DataError)]
+
+
+@pytest.mark.parametrize(
+    "given", ["./model", "../model", "/no/model", "~/model", "a/b/c", "rows.jsonl", "here/model", "config.json"]
+)
+def test_a_path_is_not_looked_for_on_the_hub(given, tmp_path, monkeypatch):
+    def asked():
+        raise AssertionError("the hub is asked")
+
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sources, "_answers", asked)
+    for look_up, error in LOOK_UPS:
+        with pytest.raises(error, match="no such f"):
+            look_up(given)
+
+
+@pytest.mark.parametrize("given", ["gpt2", "org/name", "org/name-1.5", "hf://datasets/org/name"])
+def test_a_name_is_no_path(given):
+    assert not sources.is_path(given)
+
+
+PROGRAM = """
+import time
+from autoprune.data.samples import load_samples
+from autoprune.errors import AutopruneError
+from autoprune.models.config import read_config
+from autoprune.models.loading import load_model
+for look_up in (read_config, load_model, load_samples):
+    start = time.monotonic()
+    try:
+        look_up("org/name")
+    except AutopruneError as error:
+        print(time.monotonic() - start, error)
+"""
+
+
+@pytest.mark.parametrize("silent", [True, False], ids=["silent", "refusing"])
+def test_a_hub_that_does_not_answer_costs_seconds_and_one_line(silent, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as hub:
+        port = hub.getsockname()[1]
+        if not silent:
+            hub.close()
+        environment = {**os.environ, "HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HOME": str(tmp_path)}
+        environment["HF_HUB_OFFLINE"] = "0"
+        done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True)
+    assert "Retry" not in done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(LOOK_UPS)
+    for line in lines:
+        assert "org/name" in line
+        assert float(line.split()[0]) < sources.ANSWER_S + 2
+
+
+def test_what_the_cache_holds_needs_no_hub(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(sources, "_answers", lambda: False)
+    with sources.hub_or_cache("org/name"):
+        assert constants.HF_HUB_OFFLINE
+    assert not constants.HF_HUB_OFFLINE
