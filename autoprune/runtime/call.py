@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 
 from autoprune.errors import PatchError
 from autoprune.runtime.refusals import ended_elsewhere
+from autoprune.runtime.running import Running
 from autoprune.runtime.survivors import Survivors
 
 if TYPE_CHECKING:
@@ -46,11 +47,15 @@ class Calls(threading.local):
     """The calls in progress on a patched model; each thread has its own.
 
     Args:
-        prompting: What all threads share: an entry for each `prompt` that is open in any of them.
+        running: What all threads share.
+
+    Attributes:
+        whole: Whether the call in progress began under the patch, so that nothing of it was missed.
     """
 
-    def __init__(self, prompting: list[None]) -> None:
-        self.prompting = prompting
+    def __init__(self, running: Running) -> None:
+        self.running = running
+        self.whole = self._begun = False
         self.request = Request()
         self.pruner: Pruner | None = None
         self.encoder: EncoderPass | None = None
@@ -63,11 +68,11 @@ class Calls(threading.local):
     def prompt(self, lengths: Tensor | int) -> Iterator[None]:
         """Let prompts of plain calls of this thread end at these columns."""
         outer, self.lengths = self.lengths, lengths
-        self.prompting.append(None)
+        self.running.prompting.append(None)
         try:
             yield
         finally:
-            self.prompting.pop()
+            self.running.prompting.pop()
             self.lengths = outer
 
     def known_ids(self, batch: int, length: int) -> Tensor | None:
@@ -86,6 +91,11 @@ class Calls(threading.local):
         """Whether something says where the prompt ends."""
         return not (self.prompt_length is None and self.lengths is None and self.request.first_label is None)
 
+    def begin(self) -> bool:
+        """Note that a forward pass begins, if it did not yet; False if it is to run as without the patch."""
+        self._begun = self._begun or self.running.enter()
+        return self._begun
+
     def end(self) -> None:
         """Forget a forward pass, also a failed one, so that nothing of it reaches the next or stays in memory."""
         if self.pruner is not None:
@@ -93,6 +103,9 @@ class Calls(threading.local):
         if self.encoder is not None:
             self.encoder.close()
         self.pruner, self.encoder, self.request = None, None, Request()
+        if self._begun:
+            self.running.leave()
+        self._begun = False
 
 
 def named_arguments(
@@ -145,7 +158,7 @@ def prompt_columns(calls: Calls, length: int, past: int, valid: Tensor) -> Tenso
     if limit is None and calls.request.first_label is not None:
         limit = calls.request.first_label + past
     if limit is None:
-        if calls.prompting:
+        if calls.running.prompting:
             raise ended_elsewhere()
         return columns >= 0
     ends = torch.as_tensor(limit, device=valid.device).reshape(-1, 1)

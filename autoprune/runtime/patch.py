@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -47,7 +46,7 @@ from autoprune.runtime.refusals import (
 )
 from autoprune.runtime.replay import guarded, shadowed
 from autoprune.runtime.report import PassNotes, Report
-from autoprune.runtime.running import check_idle
+from autoprune.runtime.running import Running, forget_compiled, is_called
 from autoprune.runtime.standing import Standing
 from autoprune.schedule import Schedule
 
@@ -62,8 +61,8 @@ def apply(
     """Prune visual tokens in a stock transformers model, as a schedule says.
 
     Works on any model whose ``get_decoder()`` has ``.layers``, also on a text-only decoder fed with `inputs_embeds`.
-    Replaces an earlier patch of the same model, which prunes again when a ``with`` block of the new one ends. The
-    result is a handle and a context manager.
+    Replaces an earlier patch of the same model, which prunes again when a ``with`` block of the new one ends. A forward
+    pass that is in progress in another thread stays dense. The result is a handle and a context manager.
 
     Args:
         model: The model; its weights and code are not touched.
@@ -75,7 +74,8 @@ def apply(
     Raises:
         ScheduleError: the schedule cannot be read.
         ModelError: the model is not supported or not the one that the schedule was made for.
-        PatchError: the patch would be inactive, a criterion cannot be computed, or another thread is running the model.
+        PatchError: the patch would be inactive, a criterion cannot be computed, or another thread is running the model
+            with the patch that would be replaced.
     """
     decoder, wanted = find_decoder(model), _schedule_of(model, schedule)
     wanted.check_model(model.config)
@@ -112,13 +112,7 @@ class Patch:
         standing: Tokens that the last prefill left alive; None before the first.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        schedule: Schedule,
-        visual_mask: VisualMask | None,
-        plan: Plan,
-    ) -> None:
+    def __init__(self, model: nn.Module, schedule: Schedule, visual_mask: VisualMask | None, plan: Plan) -> None:
         self.schedule = schedule
         self._noted: PassNotes | None = None
         self._model, self._decoder = model, plan.decoder
@@ -132,7 +126,7 @@ class Patch:
         self.standing: Standing | None = None
         self._renumberer = Renumberer(self._decoder)
         self._encoder = Encoder(model, self._decoder)
-        self._calls = Calls(prompting=[])
+        self._calls = Calls(Running())
         self._undo = ExitStack()
         check_mask(visual_mask)
         check_attention(self._decoder)
@@ -144,10 +138,10 @@ class Patch:
                 value=type(model).__name__,
                 remedy="give visual_mask, a bool tensor [batch, seq] or a callable",
             )
-        check_idle(model)
         self._entered = self._removed = False
         self._replaced = active_patch(model)
         if self._replaced is not None:
+            self._replaced._calls.running.close()
             self._replaced._uninstall()
             if not self._replaced._entered:  # it ends no block: what it replaced in its turn need not be kept
                 self._replaced._replaced = None
@@ -184,13 +178,13 @@ class Patch:
             PatchError: another thread is running the model; the patch stays.
         """
         if active_patch(self._model) is self:
-            check_idle(self._model)
+            self._calls.running.close()
         self._removed = True
         self._uninstall()
 
     def _uninstall(self) -> None:
         self._undo.close()
-        _forget_compiled()
+        forget_compiled()
         self._calls.end()
         if active_patch(self._model) is self:
             del _ACTIVE[self._decoder]
@@ -254,8 +248,9 @@ class Patch:
         for i, layer in enumerate(self._layers):
             hook(layer, before=self._layer_entry(i))
             hook(layer, after=self._layer_exit(i))
-        _forget_compiled()
+        forget_compiled()
         _ACTIVE[self._decoder] = weakref.ref(self)
+        self._calls.running.open()
 
     def _override(self, module: nn.Module, name: str, wrap: Callable[..., Any]) -> None:
         """Shadow a method by an instance attribute that calls `wrap(method, *args, **kwargs)`."""
@@ -282,6 +277,9 @@ class Patch:
         return after
 
     def _before_model(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._calls.whole = self._calls.begin()
+        if not self._calls.whole:
+            return
         call = named_arguments(model.forward, args, kwargs)
         self._check(call)
         request = read_request(call)
@@ -322,7 +320,8 @@ class Patch:
             refuse_later_turn(call)
             calls.encoded_by_generate = EncoderPass(self._encoder, inputs)
         try:
-            return method(*args, **kwargs)
+            with calls.running.noted():
+                return method(*args, **kwargs)
         finally:
             calls.prompt_length, calls.prompt_ids = outer
             if calls.encoded_by_generate is not None:
@@ -331,6 +330,9 @@ class Patch:
 
     def _before_decoder(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         calls, call = self._calls, named_arguments(decoder.forward, args, kwargs)
+        calls.whole = calls.whole or not is_called(self._model)
+        if not (calls.whole and calls.begin()):
+            return
         embeds, ids, cache = (call.get(name) for name in ("inputs_embeds", "input_ids", "past_key_values"))
         reference: Any = ids if embeds is None else embeds
         batch, length = reference.shape[:2]
@@ -392,9 +394,3 @@ class Patch:
         if state.past == 0 or state.is_prefill:
             self._noted = PassNotes(pruner, len(self._layers), bool(self._stages), request.attention_mask)
             self.scores, self.standing = state.scores, Standing.of(state)
-
-
-def _forget_compiled() -> None:
-    """Drop compiled code, which would run on without the hooks that came or went: dynamo does not watch them."""
-    if "torch._dynamo" in sys.modules:
-        torch.compiler.reset()

@@ -123,10 +123,10 @@ def recorded_outputs(recorded: Iterable[tuple[nn.Module, Any]]) -> Iterator[None
 
 
 @contextmanager
-def guarded(module: nn.Module, failed: Callable[[], None]) -> Iterator[None]:
-    """Run `failed` whenever a call of `module` ends by an exception, Ctrl-C included.
+def guarded(module: nn.Module, ended: Callable[[], None]) -> Iterator[None]:
+    """Run `ended` whenever a call of `module` ends, also by an exception, Ctrl-C included.
 
-    torch runs forward hooks after an ``Exception`` only. The seam is the one that ``module.compile()`` uses, since
+    torch runs no forward hooks after a ``BaseException``. The seam is the one that ``module.compile()`` uses, since
     ``forward`` belongs to accelerate, whose hooks may come and go while this one stays.
     """
     seam = "_compiled_call_impl"
@@ -135,9 +135,8 @@ def guarded(module: nn.Module, failed: Callable[[], None]) -> Iterator[None]:
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return (inner or module._call_impl)(*args, **kwargs)
-        except BaseException:
-            failed()
-            raise
+        finally:
+            ended()
 
     with shadowed(module, seam, call):
         yield

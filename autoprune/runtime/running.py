@@ -1,37 +1,90 @@
-"""Whether another thread is inside a model: hooks that come or go in the middle of a pass would prune half of it."""
+"""What the threads that call a patched model know of one another: hooks never come or go in the middle of a pass."""
 
 from __future__ import annotations
 
 import sys
 import threading
-from types import FrameType
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 from autoprune.errors import PatchError
 from autoprune.runtime.frames import outwards
 
 
-def check_idle(model: nn.Module) -> None:
-    """Refuse to change a model while another thread runs it, or generates with it.
+class Running:
+    """Calls in progress on a patched model, in all threads.
 
-    Seen from the threads themselves, so that a model without a patch costs nothing. A call that begins while hooks are
-    put on is not seen: threads that start work on a model must be kept apart from those that change it.
+    Calls note themselves: to look into the frames of a thread that runs crashes CPython 3.11.
 
-    Raises:
-        PatchError: naming the thread.
+    Attributes:
+        prompting: An entry for each `patch.prompt` that is open in any thread.
     """
-    modules = {id(module) for module in model.modules()}
-    own, names = threading.get_ident(), {thread.ident: thread.name for thread in threading.enumerate()}
-    for ident, frame in sys._current_frames().items():
-        if ident != own and any(_is_method_of(modules, call) for call in outwards(frame)):
-            raise PatchError(
-                "another thread is running this model, and would be pruned in half of a call",
-                field="model",
-                value=names.get(ident, str(ident)),
-                remedy="apply and remove patches between calls: join the thread, or let both hold one lock",
-            )
+
+    def __init__(self) -> None:
+        self.prompting: list[None] = []
+        self._lock = threading.Lock()
+        self._open = False
+        self._callers: list[threading.Thread] = []
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # a lock cannot be traced
+    def enter(self) -> bool:
+        """Notes that this thread begins a call; False if hooks come or go just now: it is to run as without them."""
+        with self._lock:
+            if self._open:
+                self._callers.append(threading.current_thread())
+            return self._open
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # a lock cannot be traced
+    def leave(self) -> None:
+        """Notes that this thread ended a call."""
+        with self._lock:
+            self._callers.remove(threading.current_thread())
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Within the block this thread is in a call, also between its passes."""
+        entered = self.enter()
+        try:
+            yield
+        finally:
+            if entered:
+                self.leave()
+
+    def open(self) -> None:
+        """From now on calls are noted, and pruned."""
+        with self._lock:
+            self._open = True
+
+    def close(self) -> None:
+        """From now on calls run dense, so that the hooks may go.
+
+        Raises:
+            PatchError: another thread is in the middle of a call.
+        """
+        own = threading.current_thread()
+        with self._lock:
+            other = next((thread for thread in self._callers if thread is not own and thread.is_alive()), None)
+            if other is not None:
+                raise PatchError(
+                    "another thread is running this model, and would be pruned in half of a call",
+                    field="model",
+                    value=other.name,
+                    remedy="replace and remove patches between calls: join the thread, or let both hold one lock",
+                )
+            self._open = False
 
 
-def _is_method_of(modules: set[int], call: FrameType) -> bool:
-    return call.f_code.co_varnames[:1] == ("self",) and id(call.f_locals.get("self")) in modules
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # compiled code has no frames to look at
+def is_called(model: nn.Module) -> bool:
+    """Whether this thread is inside a call of a module."""
+    code = nn.Module._call_impl.__code__
+    return any(call.f_code is code and call.f_locals["self"] is model for call in outwards(sys._getframe()))
+
+
+def forget_compiled() -> None:
+    """Drops compiled code, which would run on without the hooks that came or went: dynamo does not watch them."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()

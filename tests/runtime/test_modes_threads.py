@@ -5,20 +5,24 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
 from support.zoo import Zoo, llama, llava
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import autoprune
 from autoprune import presets
 from autoprune.errors import PatchError
+from autoprune.runtime.patch import active_patch
 from autoprune.runtime.tap import tapped
+from autoprune.schedule import Schedule
 
 HIMAP = presets.himap((1, 3), (0.5, 0.25))
+ENCODER = presets.visionzip(keep=0.5)
 
 
 @pytest.fixture(autouse=True)
@@ -109,15 +113,15 @@ def test_where_the_prompt_ends_is_never_guessed_in_another_thread() -> None:
         in_threads(lambda: logits(zoo))
 
 
-def in_the_middle(zoo: Zoo, change: Callable[[], None]) -> Tensor:
-    """Logits of a pass in another thread, in the middle of which this thread makes a change."""
+def in_the_middle(zoo: Zoo, place: nn.Module, change: Callable[[], object]) -> Tensor:
+    """Logits of a pass in another thread, during which this thread makes a change when a module is about to run."""
     inside, go_on, answers = threading.Event(), threading.Event(), []
 
     def wait(*_: object) -> None:
         inside.set()
         assert go_on.wait(60)
 
-    handle = zoo.model.get_decoder().layers[2].mlp.register_forward_pre_hook(wait)
+    handle = place.register_forward_pre_hook(wait)
     thread = threading.Thread(target=lambda: answers.append(logits(zoo)), name="server")
     thread.start()
     try:
@@ -130,25 +134,88 @@ def in_the_middle(zoo: Zoo, change: Callable[[], None]) -> Tensor:
     return answers[0]
 
 
-def test_a_pass_that_runs_is_never_pruned_in_half() -> None:
+def refused(change: Callable[[], object]) -> Callable[[], None]:
+    def attempt() -> None:
+        with pytest.raises(PatchError, match=r"another thread is running this model.*'server'"):
+            change()
+
+    return attempt
+
+
+def places(zoo: Zoo) -> dict[str, nn.Module]:
+    return {
+        "layer": zoo.model.get_decoder().layers[2].mlp,
+        "first layer": zoo.model.get_decoder().layers[0],
+        "vision tower": zoo.model.model.vision_tower.encoder.layers[0],
+    }
+
+
+@pytest.mark.parametrize("place", ["layer", "first layer", "vision tower"])
+@pytest.mark.parametrize("schedule", [HIMAP, presets.fastv(1), ENCODER], ids=["himap", "fastv", "encoder"])
+def test_a_pass_that_runs_is_never_pruned_in_half(place: str, schedule: Schedule) -> None:
     zoo = llava()
-    dense = logits(zoo)
-
-    def refused(change: Callable[[], object]) -> Callable[[], None]:
-        def attempt() -> None:
-            with pytest.raises(PatchError, match=r"another thread is running this model.*'server'"):
-                change()
-
-        return attempt
-
-    assert torch.equal(in_the_middle(zoo, refused(lambda: autoprune.apply(zoo.model, HIMAP))), dense)
-    patch = autoprune.apply(zoo.model, HIMAP)
+    dense, where = logits(zoo), places(zoo)[place]
+    assert torch.equal(in_the_middle(zoo, where, lambda: autoprune.apply(zoo.model, schedule)), dense)
+    patch = active_patch(zoo.model)
     pruned = logits(zoo)
-    assert torch.equal(in_the_middle(zoo, refused(patch.remove)), pruned)
-    assert torch.equal(in_the_middle(zoo, refused(lambda: autoprune.apply(zoo.model, presets.vtw(3)))), pruned)
+    assert not torch.equal(pruned, dense)
+    assert torch.equal(in_the_middle(zoo, where, refused(patch.remove)), pruned)
+    assert torch.equal(in_the_middle(zoo, where, refused(lambda: autoprune.apply(zoo.model, presets.vtw(3)))), pruned)
     assert torch.equal(logits(zoo), pruned)
     patch.remove()
     assert torch.equal(logits(zoo), dense)
+
+
+def test_a_pass_with_labels_that_began_before_the_patch_stays_dense() -> None:
+    """What it was called with was not seen, so that its answer would vote."""
+    zoo = llava([[0]])
+    ids = zoo.inputs["input_ids"]
+    zoo.inputs["labels"] = torch.cat([torch.full_like(ids[:, :-2], -100), ids[:, -2:]], dim=1)
+    dense = logits(zoo)
+    assert torch.equal(
+        in_the_middle(zoo, places(zoo)["vision tower"], lambda: autoprune.apply(zoo.model, HIMAP)), dense
+    )
+
+
+def test_a_patch_stays_between_the_steps_of_a_generation() -> None:
+    zoo = llava([[0]])
+    patch = autoprune.apply(zoo.model, HIMAP)
+    answers: list[Tensor] = []
+
+    def answer(**options: Any) -> None:
+        answers.append(zoo.model.generate(**zoo.inputs, max_new_tokens=3, do_sample=False, **options))
+
+    answer()
+    inside, go_on = threading.Event(), threading.Event()
+
+    def between(ids: Tensor, scores: Tensor) -> Tensor:
+        inside.set()
+        assert go_on.wait(60)
+        return scores
+
+    thread = threading.Thread(target=answer, kwargs={"logits_processor": [between]}, name="server")
+    thread.start()
+    assert inside.wait(60)
+    refused(patch.remove)()
+    go_on.set()
+    thread.join()
+    assert torch.equal(*answers)
+    patch.remove()
+
+
+def test_a_thread_that_failed_runs_nothing_any_more() -> None:
+    zoo = llava()
+    patch = autoprune.apply(zoo.model, HIMAP)
+
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for place in places(zoo).values():
+        handle = place.register_forward_pre_hook(fail)
+        with pytest.raises(KeyboardInterrupt):
+            in_threads(lambda: logits(zoo))
+        handle.remove()
+    patch.remove()
 
 
 def test_observers_come_and_go_at_once() -> None:
