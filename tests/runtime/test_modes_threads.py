@@ -11,6 +11,7 @@ import pytest
 import torch
 from support.zoo import Zoo, llama, llava
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -201,6 +202,26 @@ def test_a_patch_stays_between_the_steps_of_a_generation() -> None:
     thread.join()
     assert torch.equal(*answers)
     patch.remove()
+
+
+@pytest.mark.parametrize("after", [1, 5, 9, 13])
+def test_a_pass_that_begins_while_hooks_go_is_dense(after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    zoo = llava()
+    dense, answers = logits(zoo), []
+    remove, removed = RemovableHandle.remove, []
+
+    def removing(handle: RemovableHandle) -> None:
+        removed.append(handle)
+        if len(removed) == after:
+            in_threads(lambda: answers.append(logits(zoo)))
+        remove(handle)
+
+    monkeypatch.setattr(RemovableHandle, "remove", removing)
+    patch = autoprune.apply(zoo.model, HIMAP)
+    removed.clear()
+    patch.remove()
+    assert len(removed) > after
+    assert torch.equal(answers[0], dense)
 
 
 def test_a_thread_that_failed_runs_nothing_any_more() -> None:
