@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from autoprune.analysis.flow.study import FlowAnalysis
 from autoprune.evaluate.statistics import Array, Curve
-from autoprune.report.png import write_png
+from autoprune.report.png import plain, write_png
 from autoprune.report.words import percent
 
 _INK, _TEXT, _IMAGE, _FAINT = "#1c1e23", "#0b5fa5", "#b8480b", "#8b9099"
@@ -88,7 +88,7 @@ def _band(axes: Axes, curve: Curve, colour: str, label: str | None = None, style
 def _tasks(axes: Axes, curves: dict[str, Curve]) -> None:
     for number, (name, curve) in enumerate(curves.items()):
         colour = colormaps["tab20"](number % 20)
-        axes.plot(np.arange(len(curve.mean)), _numbers(curve.mean), color=colour, linewidth=0.8, label=name)
+        axes.plot(np.arange(len(curve.mean)), _numbers(curve.mean), color=colour, linewidth=0.8, label=plain(name))
 
 
 def _costs(axes: Axes, found: FlowAnalysis, metric: str, title: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from markupsafe import Markup
@@ -16,7 +17,7 @@ from autoprune.report.methods import verdict_note, verdict_rows
 from autoprune.report.overview import headline, lead, recommended, tiles, warnings
 from autoprune.report.plots import front_png
 from autoprune.report.reading import everything, model_name, quality_of, task_names
-from autoprune.report.rendering import asset, render
+from autoprune.report.rendering import asset, render, script_sources
 from autoprune.report.spending import growth_chart, spending_notes, spending_rows
 from autoprune.report.tables import KINDS, card, cards, key_of, table_heads, table_rows
 from autoprune.report.times import HEADS, time_note, time_rows
@@ -51,6 +52,7 @@ def render_page(front: FrontFile, run: str = "RUN") -> str:
         front: The front.
         run: The output folder as the commands on the page name it.
     """
+    run = shlex.quote(run)
     shown, best, choices, arms = cards(front), recommended(front), choice_rows(front), control_rows(front)
     start = key_of("front", best) if best else key_of("dense", front.dense)
     data = chart_data(front) | {
@@ -58,6 +60,7 @@ def render_page(front: FrontFile, run: str = "RUN") -> str:
         "growth": growth_chart(front),
         "schedules": {key_of(kind, p): p.schedule.to_json_dict() for kind, p in shown if kind != "dense"},
     }
+    plotly, script = Markup(get_plotlyjs()), asset("page.js")
     return render(
         "page.html.j2",
         title=f"{front.study.name}: front of {model_name(front.model)}",
@@ -94,8 +97,9 @@ def render_page(front: FrontFile, run: str = "RUN") -> str:
         run=run,
         facts=facts(front),
         data=data,
-        plotly=Markup(get_plotlyjs()),
-        js=asset("page.js"),
+        plotly=plotly,
+        js=script,
+        script_sources=script_sources(plotly, script),
     )
 
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 
 from autoprune.report.chart import below_frame, label_sides, visible_range
 from autoprune.report.overview import recommended
-from autoprune.report.png import write_png
+from autoprune.report.png import plain, write_png
 from autoprune.report.reading import (
     drop_of,
     everything,
@@ -89,11 +89,11 @@ def _names(axes: Axes, front: FrontFile, presets: list[Point], low: float) -> No
     for point, place, side in zip(inside, places, label_sides(places), strict=True):
         offset = (6 if side.endswith("right") else -6, 5 if side.startswith("top") else -12)
         align = "left" if side.endswith("right") else "right"
-        name = point.name
+        name = plain(point.name)
         axes.annotate(name, place, textcoords="offset points", xytext=offset, ha=align, color=_PRESET, fontsize=9)
     for x, line, text in below_frame(front, presets, low):
         place = (-4, 4 + 11 * line)
-        axes.annotate(text, (x, low), textcoords="offset points", xytext=place, color=_PRESET, fontsize=9)
+        axes.annotate(plain(text), (x, low), textcoords="offset points", xytext=place, color=_PRESET, fontsize=9)
 
 
 def _marks(
@@ -136,7 +136,7 @@ def _frame(axes: Axes, front: FrontFile, named: list[Point]) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right", fontsize=8.5, framealpha=0.9)
-    axes.set_title(_title(front), loc="left", fontsize=12, fontweight="bold", color=_INK)
+    axes.set_title(plain(_title(front)), loc="left", fontsize=12, fontweight="bold", color=_INK)
 
 
 def _title(front: FrontFile) -> str:

@@ -10,6 +10,11 @@ from matplotlib.figure import Figure
 from autoprune.schedule.files import write_whole
 
 
+def plain(text: str) -> str:
+    """A text that matplotlib writes as it is; it takes what stands between dollar signs for mathematics."""
+    return text.replace("$", r"\$")
+
+
 def png_bytes(figure: Figure) -> bytes:
     """The figure as the content of a PNG file."""
     content = io.BytesIO()

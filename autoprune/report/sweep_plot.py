@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from autoprune.analysis.withdrawal.study import SweepResult
 from autoprune.evaluate.statistics import Array, Curve
-from autoprune.report.png import write_png
+from autoprune.report.png import plain, write_png
 from autoprune.report.words import percent
 
 _INK, _ANSWER, _FIRST, _FAINT = "#1c1e23", "#0b5fa5", "#b8480b", "#8b9099"
@@ -71,7 +71,7 @@ def _curves(axes: Axes, result: SweepResult, model: str) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower left", fontsize=8.5, framealpha=0.9)
-    axes.set_title(_title(result, model), loc="left", fontsize=12, fontweight="bold", color=_INK)
+    axes.set_title(plain(_title(result, model)), loc="left", fontsize=12, fontweight="bold", color=_INK)
 
 
 def _band(axes: Axes, curve: Curve, colour: str, style: str, label: str) -> None:
@@ -92,7 +92,9 @@ def _task_map(figure: Figure, axes: Axes, result: SweepResult) -> None:
     table = np.maximum([result.tasks[name]["kl"] for name in names], _LEAST)
     norm = LogNorm(max(_LEAST, result.eta / 10), max(float(table.max()), result.eta))
     image = axes.imshow(table, aspect="auto", cmap="cividis", norm=norm, interpolation="nearest")
-    axes.set_yticks(range(len(names)), [f"{name} ({result.tasks[name]['samples']})" for name in names], fontsize=8.5)
+    axes.set_yticks(
+        range(len(names)), [plain(f"{name} ({result.tasks[name]['samples']})") for name in names], fontsize=8.5
+    )
     axes.set_xticks(range(0, table.shape[1], 1 if table.shape[1] <= 16 else 4))
     axes.tick_params(axis="x", labelsize=8.5)
     axes.set_xlabel("withdraw before this layer")

@@ -42,7 +42,7 @@
       ...data.layout,
       ...paper(narrow),
       xaxis: { ...data.layout.xaxis, ...axis }, yaxis: { ...data.layout.yaxis, ...axis },
-      annotations: data.below.map((at) => ({ ...at, xanchor: "left", xshift: -7, yanchor: "bottom", showarrow: false, font: { color: colour("preset") } })),
+      annotations: data.below.map((at) => ({ ...at, text: plain(at.text), xanchor: "left", xshift: -7, yanchor: "bottom", showarrow: false, font: { color: colour("preset") } })),
     };
     return Plotly.react(chart, [...data.traces.map(painted), painted(data.ring)], layout, { responsive: true, displayModeBar: false }).then(ring);
   }
