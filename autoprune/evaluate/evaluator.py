@@ -13,11 +13,11 @@ from autoprune.errors import DataError
 from autoprune.evaluate.batch import PreparedBatch
 from autoprune.evaluate.candidate import CandidateRun, Decoding, RecordedBatch, drop_pixels
 from autoprune.evaluate.encoding import Forced, shared_features
+from autoprune.evaluate.forcing import unlike_generated, why_unforced
 from autoprune.evaluate.memory import BatchMemory
 from autoprune.evaluate.metrics import EXACT_MATCH, Metric
 from autoprune.evaluate.planning import plan_batches
 from autoprune.evaluate.prefix import DensePrefix, Replayer
-from autoprune.evaluate.refusals import forcing_error, why_unforced
 from autoprune.evaluate.regroup import Regrouping
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.sharing import Sharing
@@ -97,7 +97,7 @@ class Evaluator:
         self._memory: BatchMemory[Any] = BatchMemory(cache_bytes, (_forget_pass, PreparedBatch.release))
         self._metric = metric
         self._pricer = Pricer(loaded.config, loaded.model.dtype.itemsize)
-        self._unforced = why_unforced(loaded.model)
+        self._unforced: str | None = None
         self._vision = VisionCounter(loaded)
         self._batches: list[RecordedBatch] = []
         self._stepped: list[SteppedBatch] = []
@@ -113,6 +113,7 @@ class Evaluator:
             return
         planned = plan_batches(self._loaded.processor, self._data, self.order, self._batch_size)
         progress = progress or (lambda done, total: None)
+        self._unforced = why_unforced(self._loaded, self._data)
         if self._unforced is None:
             self._batches = self._recorded(planned, progress)
             self._regrouping = Regrouping(self._batches, self._batch_size, self._restore_source)
@@ -222,9 +223,7 @@ class Evaluator:
         batches: list[RecordedBatch] = []
         for indices in planned:
             batch = self._recorded_batch(indices)
-            if batch.reference is not None:
-                logits = batch.dense_pass.logits[batch.forced.valid]
-                self._unforced = forcing_error(logits, batch.reference.log_probabilities)
+            self._unforced = unlike_generated(batch)
             if not batches:
                 self._unforced = self._unforced or batch.dense_pass.why_not_again()
             if self._unforced is not None:

@@ -78,7 +78,7 @@ def stepped_batch(
 def stepped_pass(loaded: LoadedModel, inputs: Mapping[str, Any], forced: Forced) -> SteppedPass:
     """The dense model's logits along its answers to a batch."""
     with record(loaded.model, ()) as recording:
-        logits = _stepped_logits(loaded, inputs, forced)
+        logits = stepped_logits(loaded, inputs, forced)
     return SteppedPass(logits, _laid_out(recording.visual_mask, inputs["attention_mask"], forced))
 
 
@@ -92,7 +92,7 @@ def stepped_answers(
         PatchError: the schedule cannot be applied to this model or data.
     """
     with apply(loaded.model, schedule) as patch:
-        logits = _stepped_logits(loaded, batch.inputs, batch.forced)
+        logits = stepped_logits(loaded, batch.inputs, batch.forced)
         check_finite(logits, batch.forced)
         alive = patch.report.visual_tokens.tolist()
         kept = batch.kept(schedule, {stage.layer: alive[stage.layer] for stage in schedule.stages})
@@ -106,7 +106,7 @@ def stepped_answers(
     return batch.text_answers(tokens, batch.kl(logits), decided), kept
 
 
-def _stepped_logits(loaded: LoadedModel, inputs: Mapping[str, Any], forced: Forced) -> Tensor:
+def stepped_logits(loaded: LoadedModel, inputs: Mapping[str, Any], forced: Forced) -> Tensor:
     """[B, width, vocabulary]: the logits that predict the continuations, each behind the tokens before it."""
     steps = _ForcedSteps(forced)
     run_generate(loaded.model, inputs, forced.width, padding_token(loaded.model, loaded.processor), steps)

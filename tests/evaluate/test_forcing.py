@@ -5,8 +5,6 @@ Answers are longer than the windows (24, chunks of 16) and go on behind rejected
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from support.family_table import CALIBRATE, kind_of
@@ -17,6 +15,7 @@ from support.zoo_rows import loaded_batch
 import autoprune
 from autoprune import presets
 from autoprune.evaluate.evaluator import Evaluator
+from autoprune.evaluate.generate import generate_and_score
 from autoprune.schedule import Schedule
 
 LENGTH = 40
@@ -33,6 +32,8 @@ OTHERS = (
     "qwen3_5_moe",
     "gemma4",
 )
+GENERATED = ("blip-2", "instructblipvideo", "kosmos-2", "kosmos-2.5")
+"""Families of which one pass over prompt and answer does not give what `generate` sees."""
 SCHEDULES = [
     presets.vtw(5),
     presets.vtw(1),
@@ -42,22 +43,9 @@ SCHEDULES = [
 COMPACT = Schedule(stages=presets.uniform(3, 0.7).stages, positions="compact")
 
 
-class Free:
-    """A pricer for which nothing costs anything: answers do not depend on prices."""
-
-    def __init__(self, *args):
-        pass
-
-    def price(self, *args):
-        return SimpleNamespace(
-            decoder_flops=0, decoder_flops_dense=1, end_to_end_flops=0, end_to_end_flops_dense=1, kv_bytes=0,
-            kv_bytes_dense=1,
-        )  # fmt: skip
-
-
 @pytest.fixture(autouse=True)
-def free(monkeypatch):
-    monkeypatch.setattr("autoprune.evaluate.evaluator.Pricer", Free)
+def towers_without_price(monkeypatch):
+    """A row by itself comes without pixels here."""
     monkeypatch.setattr("autoprune.evaluate.vision.vision_flops", lambda *args: None)
 
 
@@ -99,9 +87,83 @@ def test_forced_answers_are_those_of_generate_in_every_kind(family, tmp_path):
 
 @pytest.mark.wide
 @needs("5.23", "the families are those of the pinned release")
-@pytest.mark.parametrize("family", ["blip-2", "instructblipvideo", "kosmos-2", "kosmos-2.5"])
+@pytest.mark.parametrize("family", GENERATED)
 def test_models_that_one_pass_cannot_follow_are_scored_by_generating(family, tmp_path):
     check(family, tmp_path, SCHEDULES[::2], forced=False)
+
+
+CHOICES = {"w20 w30 w40": [20, 30, 40], "w50": [50], "w60 w70": [60, 70]}
+
+
+def walked(zoo: Zoo, schedule: Schedule) -> list[torch.Tensor]:
+    """What `generate` sees along each choice: log-probabilities [rows, tokens, vocabulary]."""
+    found = []
+    for tokens in CHOICES.values():
+        steps = [iter(tokens) for _ in zoo.inputs["input_ids"]]
+        with autoprune.apply(zoo.model, schedule), torch.no_grad():
+            out = zoo.model.generate(
+                **zoo.inputs,
+                max_new_tokens=len(tokens),
+                do_sample=False,
+                prefix_allowed_tokens_fn=lambda row, ids, steps=steps: [next(steps[row])],
+                output_logits=True,
+                return_dict_in_generate=True,
+            )
+        found.append(torch.stack(out.logits, 1).log_softmax(-1))
+    return found
+
+
+def chosen(seen: list[torch.Tensor], row: int) -> int:
+    sums = [
+        logs[row].gather(-1, torch.tensor(t)[:, None]).sum() for logs, t in zip(seen, CHOICES.values(), strict=True)
+    ]
+    return int(torch.stack(sums).argmax())
+
+
+def check_choices(family: str, folder, forced: bool = True) -> None:
+    """By both ways of scoring, on rows that all have choices, so that nothing is ever generated."""
+    zoo = ZOO[family].build(plan=[[0], [1]])
+    loaded, data = loaded_batch(zoo, folder, choices=list(CHOICES), answer=0)
+    evaluator = Evaluator(loaded, data, batch_size=6, max_new_tokens=LENGTH)
+    assert (evaluator.by_generating is None) == forced
+    dense = walked(zoo, Schedule())
+    for schedule in SCHEDULES[1:3]:
+        pruned = walked(zoo, schedule)
+        for results in (evaluator.evaluate(schedule), generate_and_score(loaded, data, schedule, 6)):
+            for row, result in enumerate(results):
+                assert result.text == list(CHOICES)[chosen(pruned, row)]
+                own, other = (logs[chosen(dense, row)][row] for logs in (dense, pruned))
+                kl = (own.exp() * (own - other)).sum(-1).mean()
+                assert result.kl == pytest.approx(float(kl), abs=1e-4)
+            assert max(result.kl for result in results) > 1e-3
+
+
+@needs("5.23", "the families are those of the pinned release")
+@pytest.mark.parametrize("family", [*CORE, "internvl", "llava", "qwen2_5_vl", "qwen3_vl"])
+def test_choices_are_those_of_generate(family, tmp_path):
+    check_choices(family, tmp_path)
+
+
+@pytest.mark.wide
+@needs("5.23", "the families are those of the pinned release")
+@pytest.mark.parametrize("family", GENERATED)
+def test_choices_of_models_that_one_pass_cannot_follow_are_those_of_generate(family, tmp_path):
+    check_choices(family, tmp_path, forced=False)
+
+
+@pytest.mark.wide
+@needs("5.23", "the families are those of the pinned release")
+@pytest.mark.parametrize("family", ["gemma3", *GENERATED])
+def test_verification_gives_the_figures_of_the_search(family, tmp_path):
+    """Answers, and how far each is from the dense model's along its answer."""
+    loaded, data = loaded_batch(ZOO[family].build(), tmp_path)
+    evaluator = Evaluator(loaded, data, batch_size=2, max_new_tokens=LENGTH)
+    for schedule in SCHEDULES[1:3]:
+        verified = generate_and_score(loaded, data, schedule, 2, max_new_tokens=LENGTH)
+        for one, other in zip(evaluator.evaluate(schedule), verified, strict=True):
+            assert one.text == other.text
+            assert one.kl == pytest.approx(other.kl, abs=1e-4)
+            assert one.flops == other.flops
 
 
 @pytest.mark.wide

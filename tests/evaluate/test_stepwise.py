@@ -53,7 +53,7 @@ def test_generating_and_forcing_give_the_same_figures(loaded, tmp_path, monkeypa
     data = load_samples(save_rows(tmp_path, 8, **extra))
     forced = Evaluator(loaded, data, batch_size=6, max_new_tokens=LENGTH)
     wanted = forced.evaluate_many(SCHEDULES, [6, 1, 2])
-    monkeypatch.setattr("autoprune.evaluate.evaluator.why_unforced", lambda model: "for a test")
+    monkeypatch.setattr("autoprune.evaluate.evaluator.why_unforced", lambda *_: "for a test")
     stepped = Evaluator(loaded, data, batch_size=6, max_new_tokens=LENGTH)
     assert stepped.by_generating.startswith("for a test")
     for one, other in zip(stepped.evaluate_many(SCHEDULES, [6, 1, 2]), wanted, strict=True):

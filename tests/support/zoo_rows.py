@@ -57,8 +57,14 @@ class BatchProcessor:
         return int(re.search(r"row (\d+)", text)[1])
 
 
-def loaded_batch(zoo: Zoo, folder: Path) -> tuple[LoadedModel, SampleSet]:
-    """The model, which answers with words alone, and the rows of its batch; to be evaluated as one batch."""
+def loaded_batch(zoo: Zoo, folder: Path, **extra: Any) -> tuple[LoadedModel, SampleSet]:
+    """The model, which answers with words alone, and the rows of its batch; to be evaluated as one batch.
+
+    Args:
+        zoo: The model and its batch.
+        folder: Where the rows go.
+        extra: What each row holds besides.
+    """
     settings = zoo.model.generation_config
     settings.suppress_tokens, settings.eos_token_id = None, list(ENDS)
 
@@ -68,7 +74,7 @@ def loaded_batch(zoo: Zoo, folder: Path) -> tuple[LoadedModel, SampleSet]:
 
     zoo.model.get_output_embeddings().register_forward_hook(words_alone)
     Image.new("RGB", (4, 4)).save(folder / "image.png")
-    rows = [{"image": "image.png", "prompt": f"row {row}"} for row in range(len(zoo.inputs["input_ids"]))]
+    rows = [{"image": "image.png", "prompt": f"row {row}", **extra} for row in range(len(zoo.inputs["input_ids"]))]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     loaded = LoadedModel(zoo.model, BatchProcessor(zoo.inputs), "zoo", "zoo", zoo.model.config)
     return loaded, load_samples(folder / "rows.jsonl")

@@ -118,5 +118,5 @@ def test_the_facts_say_that_schedules_are_scored_by_generating(
     spec: StudySpec, engine: ModelEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "by_generating" not in engine.facts().details
-    monkeypatch.setattr("autoprune.evaluate.evaluator.why_unforced", lambda model: "for a test")
+    monkeypatch.setattr("autoprune.evaluate.evaluator.why_unforced", lambda *_: "for a test")
     assert open_engine(spec).facts().details["by_generating"].startswith("for a test, so schedules are scored by")
