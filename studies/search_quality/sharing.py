@@ -52,7 +52,7 @@ def opened(loaded: LoadedModel, data: SampleSet, space: SearchSpace, batch: int)
 
 
 def measure_grid(loaded: LoadedModel, data: SampleSet, options: argparse.Namespace) -> None:
-    """Whole families of the old space with shared stages, and some of their schedules one at a time."""
+    """Whole families of the old space with shared stages, and some of their schedules one at a time, also unshared."""
     space = GRIDS["old"]
     rng = random.Random(options.seed)
     drawn = rng.sample(families(space), options.families)
@@ -63,6 +63,8 @@ def measure_grid(loaded: LoadedModel, data: SampleSet, options: argparse.Namespa
     picked = rng.sample(range(len(schedules)), min(options.alone, len(schedules)))
     taken, alone = timed(lambda: [evaluator.evaluate(schedules[place]) for place in picked])
     together, _ = timed(lambda: evaluator.evaluate_many([schedules[place] for place in picked]))
+    batches = encoded(loaded, data, options.batch)
+    unshared, _ = timed(lambda: [generated(loaded, batches, schedules[place]) for place in picked])
     wrong = sum(
         one.correct != two.correct
         for place, results in zip(picked, alone, strict=True)
@@ -73,12 +75,20 @@ def measure_grid(loaded: LoadedModel, data: SampleSet, options: argparse.Namespa
     print(
         f"alone:  {taken / len(picked):.3f} s per schedule ({len(picked)} of them): {taken / len(picked) / each:.1f} x"
     )
+    unshared /= len(picked)
+    print(f"nothing shared, generate() under the patch: {unshared:.3f} s per schedule: {unshared / each:.1f} x")
     print(f"the same {len(picked)} as one list: {together / len(picked):.3f} s per schedule")
     print(
         f"token-layers: from scratch 1, by the dense prefix {sharing.by_prefix / sharing.from_scratch:.3f}, "
         f"shared {sharing.run / sharing.from_scratch:.3f}"
     )
     print(f"verdicts that differ: {wrong} of {len(picked) * len(data)}")
+
+
+def encoded(loaded: LoadedModel, data: SampleSet, batch: int) -> list[dict[str, Any]]:
+    """Model inputs of all rows, in their order."""
+    starts = range(0, len(data), batch)
+    return [encode(loaded.processor, list(data)[start : start + batch]) for start in starts]
 
 
 def generated(loaded: LoadedModel, batches: Sequence[dict[str, Any]], schedule: Schedule) -> list[str]:
@@ -99,12 +109,7 @@ def measure_mix(loaded: LoadedModel, data: SampleSet, options: argparse.Namespac
     schedules = [space.draw(rng) for _ in range(options.schedules)]
     schedules += [presets.for_depth(name, depth) for name in PRESETS]
     evaluator = opened(loaded, data, space, options.batch)
-    rows = range(len(data))
-    order = [index for start in rows[:: options.batch] for index in rows[start : start + options.batch]]
-    batches = [
-        encode(loaded.processor, [data[index] for index in order[start : start + options.batch]])
-        for start in rows[:: options.batch]
-    ]
+    batches = encoded(loaded, data, options.batch)
     ratios: list[tuple[int, float]] = []
     differ = 0
     for schedule in schedules:
