@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from autoprune.models.vision import import_failure
+from autoprune.models.vision import import_failure, install
 
 if TYPE_CHECKING:
     from autoprune.search.front import FrontFile
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     missing = [package for module, package in _NEEDED.items() if importlib.util.find_spec(module) is None]
     if missing:
-        sys.stderr.write(f"autoprune: the command line needs {', '.join(missing)}: pip install 'autoprune[all]'\n")
+        sys.stderr.write(f"autoprune: the command line needs {', '.join(missing)}: {install('all')}\n")
         return 1
     # Not at the top: the base install has no typer, and this module must still load.
     from autoprune.cli.app import run

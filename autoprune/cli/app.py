@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+import autoprune
 from autoprune.cli.ablate import ablate
 from autoprune.cli.apply_check import apply_check
 from autoprune.cli.bench import bench
 from autoprune.cli.calibrate import calibrate
 from autoprune.cli.codebook import codebook
 from autoprune.cli.doctor import doctor
+from autoprune.cli.examples import ENVIRONMENT, examples_of
 from autoprune.cli.export import export
 from autoprune.cli.failures import Interrupted, report_failure
 from autoprune.cli.fitprune import fitprune
 from autoprune.cli.flow import flow
-from autoprune.cli.groups import with_groups
-from autoprune.cli.output import note
+from autoprune.cli.groups import with_groups, with_option
+from autoprune.cli.options import Quiet
+from autoprune.cli.output import note, quietly
 from autoprune.cli.presets import presets
 from autoprune.cli.report import report
 from autoprune.cli.sweep import sweep
@@ -31,8 +35,8 @@ from autoprune.cli.verify import verify
 
 app = typer.Typer(
     name="autoprune",
-    help="Find, price and apply visual-token pruning schedules for multimodal LLMs.",
-    add_completion=False,
+    epilog=ENVIRONMENT,
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=False,
 )
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -53,19 +57,37 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _interruptible(command: Callable[..., Any]) -> Callable[..., Any]:
+def _entered(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A command with ``--quiet``; a signal ends it with an error of its own, which typer does not swallow."""
+
     @wraps(command)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*, quiet: bool, **given: Any) -> Any:
         try:
-            return command(*args, **kwargs)
+            with quietly(quiet):
+                return command(**given)
         except KeyboardInterrupt as stopped:
             raise Interrupted(getattr(stopped, "signum", signal.SIGINT)) from None
 
-    return call
+    return with_option(call, "quiet", Quiet, False)
 
 
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_interruptible(with_groups(_command)))
+    app.command(_name, epilog=examples_of(_name))(_entered(with_groups(_command)))
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"autoprune {autoprune.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    shown: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Find, price and apply visual-token pruning schedules for multimodal LLMs."""
 
 
 def run(argv: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ import typer
 from autoprune.cli.failures import FAILED, exit_code_of
 from autoprune.cli.front_table import front_table
 from autoprune.cli.options import Debug, Json
-from autoprune.cli.output import emit, note, stderr, stdout, table
+from autoprune.cli.output import complain, emit, note, stderr, stdout, table
 from autoprune.cli.progress import StudyView
 
 if TYPE_CHECKING:
@@ -22,19 +22,28 @@ if TYPE_CHECKING:
     from autoprune.search.front import FrontFile
     from autoprune.search.spec import StudySpec
 
+_ITS_OWN = "default: the study's"
 _SHOWN_DROP = 0.02
 """Loss of the example that a finished study prints."""
 
 
 def calibrate(
     study: Annotated[str, typer.Argument(metavar="STUDY.yaml", help="Study file.")],
-    output: Annotated[str | None, typer.Option("--output", metavar="DIR", help="Folder of the results.")] = None,
-    trials: Annotated[int | None, typer.Option("--trials", metavar="N", help="Candidates to measure.")] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", metavar="DIR", help=f"Folder of the results; {_ITS_OWN}.")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option("--trials", metavar="N", help=f"Candidates to measure; {_ITS_OWN}.")
+    ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", metavar="N", help="Worker processes; 0 = in-process.")
+        int | None,
+        typer.Option("--workers", metavar="N", help=f"Worker processes, 0 = in-process; {_ITS_OWN}."),
     ] = None,
     storage: Annotated[
-        str | None, typer.Option("--storage", metavar="URL", envvar="AUTOPRUNE_STORAGE", help="Database of the trials.")
+        str | None,
+        typer.Option(
+            "--storage", metavar="URL", envvar="AUTOPRUNE_STORAGE", help=f"Database of the trials; {_ITS_OWN}."
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the study, its data and its model, and say what it would do.")
@@ -77,7 +86,7 @@ def _dry_run(spec: StudySpec, as_json: bool) -> int:
     plan = plan_study(spec)
     with stderr().status("loading the model and answering the first rows"):
         found, expected = look_at(spec)
-    hopeless = found.problem is not None and ACCURACY.name in spec.qualities
+    hopeless = found.problem if ACCURACY.name in spec.qualities else None
     if as_json:
         emit({**plan.to_dict(), "preflight": found.to_dict(), "expected": asdict(expected)})
     else:
@@ -86,7 +95,7 @@ def _dry_run(spec: StudySpec, as_json: bool) -> int:
     for warning in (*plan.warnings, *([found.doubt] if found.doubt else [])):
         note(f"warning: {warning}")
     if hopeless:
-        note(f"error: {found.problem}")
+        complain(hopeless)
     return FAILED if hopeless else 0
 
 

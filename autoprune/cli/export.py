@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autoprune.cli.failures import InputError
 from autoprune.cli.options import Debug, Force, Json, Run, output
-from autoprune.cli.output import emit, note, stdout
-from autoprune.cli.prologue import Target, check_targets
+from autoprune.cli.output import emit, note, stderr, stdout
+from autoprune.cli.prologue import STDOUT, Target, check_targets
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from autoprune.report.exported import Claim
     from autoprune.search.front import FrontFile
 
 
 def export(
     run: Run,
-    output: Annotated[str, output("Schedule file to write.")],
+    output: Annotated[str, output("Schedule file to write; - = stdout.")],
     max_drop: Annotated[
         list[str] | None,
         typer.Option(
@@ -54,8 +56,11 @@ def export(
     from autoprune.report.wishes import Wish
     from autoprune.search.front import FrontFile
 
-    target = Path(output)
-    check_targets(force, Target("--output", target))
+    to_stdout = output == STDOUT
+    if to_stdout and as_json:
+        raise InputError("writes to stdout, and so does --json", field="--output", value=output, remedy="drop one")
+    if not to_stdout:
+        check_targets(force, Target("--output", output))
     front = FrontFile.load(run)
     wish = Wish.of(
         front,
@@ -68,7 +73,10 @@ def export(
     )
     claim = claim_of(front, wish, record=run)
     schedule = exported(front, claim)
-    schedule.save(target)
+    if to_stdout:
+        sys.stdout.write(schedule.to_json())
+    else:
+        schedule.save(output)
     if as_json:
         point = claim.point
         chosen = {
@@ -80,24 +88,25 @@ def export(
         }
         emit(
             {
-                "written": str(target),
+                "written": output,
                 **chosen,
                 "export": export_notes(front, claim),
                 "schedule": schedule.to_json_dict(),
             }
         )
         return
-    _show(front, claim)
-    stdout().print(f"written: {target}")
+    _show(stderr() if to_stdout else stdout(), front, claim)
+    if not to_stdout:
+        stdout().print(f"written: {output}")
     if claim.standing and claim.standing.promises > 1:
         note(_standing_words(claim))
 
 
-def _show(front: FrontFile, claim: Claim) -> None:
+def _show(console: Console, front: FrontFile, claim: Claim) -> None:
     from autoprune.report.reading import flops_of, held_out, point_name, quality_of
     from autoprune.report.words import percent, share_or_not_priced, stage_words
 
-    console, quality = stdout(), quality_of(front)
+    quality = quality_of(front)
     lost = f"{quality.unit.loss(claim.drop)} of {quality.label}"
     console.print(f"{point_name(claim.point)}: {percent(flops_of(claim.point))} of the prefill FLOPs, loses {lost}")
     console.print(f"  FLOPs end to end: {share_or_not_priced(held_out(claim.point).flops_ratio_end_to_end)}")

@@ -60,6 +60,15 @@ def with_groups(command: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def with_option(command: Callable[..., Any], name: str, annotation: Any, default: Any) -> Callable[..., Any]:
+    """A command as typer reads it, with one more option behind its own."""
+    shown: Any = command
+    known = inspect.signature(command).parameters.values()
+    shown.__signature__ = inspect.Signature([*known, _keyword(name, annotation, default)])
+    shown.__annotations__ = {**command.__annotations__, name: annotation}
+    return command
+
+
 def settings(option: str, texts: list[str] | None) -> dict[str, Any]:
     """``KEY=VALUE`` of an option that may be repeated; a value is YAML, as in a study file.
 

@@ -42,11 +42,14 @@ _LOADING = Group(
         "device": (Annotated[str, _model("--device", "Device: auto, cpu, mps, cuda or cuda:<number>.")], "auto"),
         "device_map": (Annotated[str | None, _model("--device-map", _DEVICES, metavar="MAP")], None),
         "attn_implementation": (
-            Annotated[str | None, _model("--attn-implementation", "Attention kernel, such as sdpa.", metavar="NAME")],
+            Annotated[
+                str | None,
+                _model("--attn-implementation", "Attention kernel, as sdpa; default: the model's.", metavar="NAME"),
+            ],
             None,
         ),
         "revision": (
-            Annotated[str | None, _model("--revision", "Branch, tag or commit on the hub.", metavar="REF")],
+            Annotated[str | None, _model("--revision", "Branch, tag or commit; default: main.", metavar="REF")],
             None,
         ),
         "trust_remote_code": (
@@ -78,7 +81,7 @@ _READING = Group(
     {
         "split": (Annotated[str, _rows("--split", "Split of a data set on the hub.")], "train"),
         "config": (
-            Annotated[str | None, _rows("--data-config", "Its configuration, if it has several.", metavar="NAME")],
+            Annotated[str | None, _rows("--data-config", "Its configuration; default: its only one.", metavar="NAME")],
             None,
         ),
         "columns": (
@@ -122,4 +125,5 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Plot = Annotated[str | None, typer.Option("--plot", metavar="FILE", help="Picture of the curves to write (.png).")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Write results and errors only.")]
 RandomInit = Annotated[bool, typer.Option("--random-init", help="Random weights; MODEL may be a config.json alone.")]

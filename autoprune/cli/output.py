@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -13,6 +16,18 @@ from rich.text import Text
 
 PIPED_WIDTH = 160
 """Columns when stdout is no terminal: a table in a log file must not lose its ends."""
+
+_QUIET = ContextVar("quiet", default=False)
+
+
+@contextmanager
+def quietly(quiet: bool) -> Iterator[None]:
+    """A block in which, if asked for, nothing but results and errors is written."""
+    token = _QUIET.set(quiet)
+    try:
+        yield
+    finally:
+        _QUIET.reset(token)
 
 
 class PlainConsole(Console):
@@ -37,13 +52,18 @@ def stdout() -> Console:
 
 
 def stderr() -> Console:
-    """The console of progress, notes and errors."""
-    return PlainConsole(stderr=True, width=None if sys.stderr.isatty() else PIPED_WIDTH)
+    """The console of progress and notes; it writes nothing under ``--quiet``."""
+    return PlainConsole(stderr=True, width=None if sys.stderr.isatty() else PIPED_WIDTH, quiet=_QUIET.get())
 
 
 def note(text: str) -> None:
     """A line for people beside the result."""
     stderr().print(text, soft_wrap=True)
+
+
+def complain(text: str) -> None:
+    """An error beside a result that is written all the same."""
+    sys.stderr.write(f"error: {printable(text)}\n")
 
 
 def emit(result: dict[str, Any]) -> None:

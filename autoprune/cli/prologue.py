@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from autoprune.schedule import Schedule
 
 
+STDOUT = "-"
+"""Stands for standard output where a command can write there."""
+
+
 @dataclass(frozen=True)
 class Target:
     """A file that a command is asked to write.
@@ -58,6 +62,8 @@ def _check_target(target: Target, file: Path, force: bool) -> None:
     def refused(message: str, remedy: str) -> InputError:
         return InputError(message, field=target.option, value=str(target.file), remedy=remedy)
 
+    if str(file) == STDOUT:
+        raise refused("is not written to stdout", "name a file; `export` can write to stdout")
     folder = file.resolve().parent  # of what a link leads to
     if target.suffix and file.suffix.lower() != target.suffix:
         raise refused(f"must end in {target.suffix}", "name it so")
@@ -66,7 +72,7 @@ def _check_target(target: Target, file: Path, force: bool) -> None:
     if file.is_dir():
         raise refused("is a folder", "name a file")
     if file.exists() and not file.is_file():
-        return  # a device or a pipe
+        raise refused("is no file but a device, a pipe or a socket", "name a file")
     if file.exists() and not force:
         raise refused("exists", "add --force to replace it")
     try:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from autoprune.errors import AutopruneError
 
@@ -17,7 +22,7 @@ def remedy(error: BaseException) -> str | None:
     """
     if not any(package in str(one).lower() for one in _causes(error) for package in _PACKAGES):
         return None
-    advice = "pip install 'autoprune[vision]'"
+    advice = install("vision")
     try:
         torch = version("torch")
     except PackageNotFoundError:
@@ -25,6 +30,20 @@ def remedy(error: BaseException) -> str | None:
     numbers = torch.split("+")[0].split(".")
     release = f"0.{int(numbers[1]) + 15}" if numbers[0] == "2" and numbers[1].isdigit() else "the release"
     return f"{advice}, with torchvision {release} from where torch {torch} came from: the two must be built alike"
+
+
+def install(extra: str) -> str:
+    """The command that installs an extra of this package, from where the package itself came from.
+
+    pip notes a folder or an archive that it installed from (PEP 610); what has no such note came from an index.
+    """
+    try:
+        origin = json.loads(distribution("autoprune").read_text("direct_url.json") or "{}").get("url", "")
+    except PackageNotFoundError:  # not installed, but run from its folder
+        origin = Path(__file__).parents[2].as_uri()
+    if origin.startswith("file:"):
+        return f"pip install {shlex.quote(f'{url2pathname(urlsplit(origin).path)}[{extra}]')}"
+    return f"pip install {shlex.quote(f'autoprune[{extra}] @ {origin}' if origin else f'autoprune[{extra}]')}"
 
 
 def import_failure(error: ModuleNotFoundError, extra: str) -> AutopruneError:
@@ -37,7 +56,7 @@ def import_failure(error: ModuleNotFoundError, extra: str) -> AutopruneError:
         extra: The extra of this package that installs what is missing.
     """
     if error.name is not None:
-        return AutopruneError(f"needs the package {error.name}", remedy=f"pip install 'autoprune[{extra}]'")
+        return AutopruneError(f"needs the package {error.name}", remedy=install(extra))
     first = " ".join(str(list(_causes(error))[-1]).split())[:300]
     return AutopruneError(
         f"transformers cannot be imported: {first}",

@@ -138,8 +138,7 @@ class Schedule(Part):
             ScheduleError: the file cannot be written, or `evidence` is no JSON.
         """
         try:
-            text = json.dumps(self.to_json_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-            write_whole(path, text + "\n")
+            write_whole(path, self.to_json())
         except OSError as error:
             raise ScheduleError(
                 f"cannot be written: {error.strerror}",
@@ -147,6 +146,15 @@ class Schedule(Part):
                 value=str(path),
                 remedy="give a file in an existing, writable folder",
             ) from None
+
+    def to_json(self) -> str:
+        """The text of the schedule file.
+
+        Raises:
+            ScheduleError: `evidence` is no JSON.
+        """
+        try:
+            return json.dumps(self.to_json_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         except (TypeError, ValueError, RecursionError) as error:
             raise ScheduleError(f"is no JSON: {error}", field="evidence") from None
 

@@ -40,7 +40,7 @@ PROGRAM = typer.main.get_command(app)
 
 def options(command: str) -> set[str]:
     found = {o for parameter in PROGRAM.commands[command].params for o in parameter.opts if o.startswith("--")}
-    return found - {"--help", "--json", "--debug"}
+    return found - {"--help", "--json", "--debug", "--quiet"}
 
 
 def section(command: str) -> str:
@@ -79,7 +79,7 @@ def test_every_command_is_in_the_readme_and_no_other():
         r"^## `autoprune ([\w-]+)", COMMAND_MANUAL, re.M
     )
     assert set(re.findall(r"^\| `autoprune ([\w-]+)", README, re.M)) == set(COMMANDS)
-    assert all(f"`{option}`" in COMMAND_MANUAL for option in ("--json", "--debug", "--help"))
+    assert all(f"`{option}`" in COMMAND_MANUAL for option in ("--json", "--debug", "--help", "--quiet"))
 
 
 def test_every_preset_is_in_the_table_of_the_readme_and_no_other():

@@ -13,6 +13,7 @@ from support.fronts import make_front
 from support.scenes import save_rows
 
 import autoprune
+from autoprune.models.vision import install
 from autoprune.search.front import FrontFile
 from autoprune.search.spec import StudySpec
 
@@ -85,7 +86,7 @@ except autoprune.AutopruneError as error:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     error = json.loads(ran.stdout)
     assert "optuna" in error["message"]
-    assert error["remedy"] == "pip install 'autoprune[search]'"
+    assert error["remedy"] == install("search")
 
 
 def test_the_command_line_of_the_base_install_says_in_one_line_what_to_install(monkeypatch, capsys):

@@ -21,6 +21,21 @@ def test_it_writes_a_schedule_that_loads(cli, study_folder, tmp_path):
     assert result.json["schedule"] == schedule.to_json_dict()
 
 
+def test_a_schedule_to_stdout_is_alone_there(cli, study_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    result = cli("export", study_folder, "--trial", "2", "-o", "-")
+    assert cli("export", study_folder, "--trial", "2", "-o", tmp_path / "s.json").code == 0
+    assert result.out == (tmp_path / "s.json").read_text()
+    (tmp_path / "s.json").unlink()
+    assert "himap: 34.0 %" in result.err
+    assert cli("export", study_folder, "--trial", "2", "-o", "-", "-q").err == ""
+    assert sorted(tmp_path.iterdir()) == before
+    both = cli("export", study_folder, "-o", "-", "--json")
+    assert both.code == 2
+    assert "--json" in both.json["error"]["message"]
+
+
 @pytest.mark.parametrize(
     "options", [["--max-drop", "1"], ["--trial", "2"], ["--max-flops", "0.9"], ["--confidence", "0.9"]]
 )

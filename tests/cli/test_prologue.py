@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 
 import pytest
 from support.scenes import save_rows
@@ -47,9 +48,16 @@ def test_one_file_is_not_written_twice(tmp_path):
         check_targets(False, Target("--output", tmp_path / "a.json"), Target("--plot", tmp_path / "link"))
 
 
-def test_a_pipe_needs_no_force(tmp_path):
+@pytest.mark.parametrize("force", [False, True])
+def test_what_is_no_file_is_never_replaced(tmp_path, monkeypatch, force):
     os.mkfifo(tmp_path / "pipe")
-    check_targets(False, Target("--output", tmp_path / "pipe"))
+    with socket.socket(socket.AF_UNIX) as listening:
+        monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+        listening.bind("socket")
+        for file in (tmp_path / "pipe", tmp_path / "socket", "/dev/null", tmp_path, "-"):
+            with pytest.raises(InputError, match=r"is no file|is a folder|not written to stdout"):
+                check_targets(force, Target("--output", file))
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_rows_of_text_alone_and_columns_that_are_not_read_are_told(tmp_path, capsys):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +23,7 @@ from autoprune.errors import ModelError
 from autoprune.evaluate.encoding import encode
 from autoprune.models import loading
 from autoprune.models.loading import load_model
-from autoprune.models.vision import import_failure, remedy
+from autoprune.models.vision import import_failure, install, remedy
 
 MANUAL = Path(__file__).parents[2] / "autoprune" / "runtime" / "README.md"
 OLDER = {"smolvlm": needs("5.23", "no image processor of SmolVLM's without torchvision")}
@@ -43,7 +45,9 @@ def test_without_torchvision_a_processor_takes_images_and_no_videos(name, tmp_pa
 
 @pytest.mark.skipif(is_torchvision_available(), reason="torchvision is installed")
 def test_a_processor_that_needs_torchvision_altogether_says_what_to_install(tmp_path):
-    with pytest.raises(ModelError, match=r"PixtralProcessor.*autoprune\[vision\].*torchvision 0\.\d+ from where torch"):
+    with pytest.raises(
+        ModelError, match=r"PixtralProcessor.*pip install .*\[vision\].*torchvision 0\.\d+ from where torch"
+    ):
         load_model(CHECKPOINTS["mistral3"].save(tmp_path))
 
 
@@ -53,7 +57,7 @@ def test_a_missing_package_of_the_processor_is_named_with_its_extra(package, mod
         raise ImportError(f"The processor needs the `{package}` library but it was not found")
 
     monkeypatch.setattr(loading, "load_processor", refuses)
-    with pytest.raises(ModelError, match=rf"{package}.*autoprune\[vision\]"):
+    with pytest.raises(ModelError, match=rf"{package}.*pip install .*\[vision\]"):
         load_model(model_folder)
 
 
@@ -70,7 +74,30 @@ def test_a_torchvision_that_does_not_fit_is_said_with_the_build_that_does(monkey
 def test_other_errors_are_not_blamed_on_torchvision():
     assert remedy(ImportError("needs timm")) is None
     missing = str(import_failure(ModuleNotFoundError("No module named 'optuna'", name="optuna"), "search"))
-    assert missing == "needs the package optuna; pip install 'autoprune[search]'"
+    assert missing == f"needs the package optuna; {install('search')}"
+
+
+@pytest.mark.parametrize(
+    ("noted", "said"),
+    [
+        ('{"url": "file:///a%20b/autoprune", "dir_info": {"editable": true}}', "pip install '/a b/autoprune[all]'"),
+        ('{"url": "file:///w/autoprune-1-py3-none-any.whl"}', "pip install '/w/autoprune-1-py3-none-any.whl[all]'"),
+        ('{"url": "https://example.org/a.zip"}', "pip install 'autoprune[all] @ https://example.org/a.zip'"),
+        (None, "pip install 'autoprune[all]'"),
+    ],
+)
+def test_an_extra_is_installed_from_where_the_package_came_from(monkeypatch, noted, said):
+    found = SimpleNamespace(read_text=lambda name: noted)
+    monkeypatch.setattr("autoprune.models.vision.distribution", lambda name: found)
+    assert install("all") == said
+
+
+def test_an_extra_is_installed_from_the_folder_that_the_package_runs_from(monkeypatch):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("autoprune.models.vision.distribution", missing)
+    assert install("all") == f"pip install '{Path(__file__).parents[2]}[all]'"
 
 
 @needs("5.23", "other processors have variants without torchvision")
