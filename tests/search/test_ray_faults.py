@@ -6,52 +6,36 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from support.studies import BACKEND, tiny_spec, write_study
+from support.processes import HEAD, RAYLET, processes_of, start_calibrate, wait_until
+from support.studies import BACKEND, write_study
 from support.trials import assert_all_ended, attempts, ended_twice
 
-TESTS = Path(__file__).parents[1]
-CALIBRATE = (
-    "import functools, sys\n"
-    "from autoprune.search import driver\n"
-    f"driver.run_study = functools.partial(driver.run_study, backend={BACKEND!r})\n"
-    "from autoprune.entry import main\n"
-    "sys.exit(main(['calibrate', sys.argv[1], '--json']))"
-)
-PROGRAMS = {"raylet": "raylet/raylet", "head": "gcs/gcs_server"}
+from autoprune.search.spec import StudySpec
 
 
 def started(study: Path, **variables: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
-    return subprocess.Popen(
-        [sys.executable, "-c", CALIBRATE, str(study)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment | variables,
-    )  # fmt: skip
-
-
-def processes_of(parent: int, program: str) -> list[int]:
-    """Processes of a program that this parent has started."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            state = (folder / "stat").read_text().rpartition(")")[2].split()
-            command = (folder / "cmdline").read_text()
-        except OSError:  # it ended meanwhile
-            continue
-        if int(state[1]) == parent and program in command:
-            found.append(int(folder.name))
-    return found
+    return start_calibrate(study, BACKEND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables)
 
 
 def wait_for_tasks(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
     log = folder / "tasks.log"
-    while process.poll() is None and (not log.exists() or len(log.read_text().splitlines()) < count):
-        time.sleep(0.1)
-    assert process.poll() is None, process.communicate()
+    wait_until(lambda: log.exists() and len(log.read_text().splitlines()) >= count, process)
+
+
+def assert_resumes(study: Path) -> None:
+    """Run again, the study comes to its end: every trial ended once."""
+    (study.parent / "slow").unlink()
+    again = started(study)
+    out, err = again.communicate(timeout=100)
+    assert again.returncode == 0, err
+    assert json.loads(out)["complete"] is True
+    spec = StudySpec.load(study)
+    assert_all_ended(spec)
+    assert not ended_twice(spec)
 
 
 @pytest.mark.parametrize("what", [pytest.param("raylet", marks=pytest.mark.slow), "head"])
@@ -60,7 +44,7 @@ def test_a_study_whose_ray_dies_keeps_what_it_has_and_resumes(tmp_path: Path, wh
     study = write_study(tmp_path, search={"trials": 24}, workers={"count": 2})
     process = started(study)
     wait_for_tasks(tmp_path, 12, process)
-    (killed,) = processes_of(process.pid, PROGRAMS[what])
+    (killed,) = processes_of(process.pid, {"raylet": RAYLET, "head": HEAD}[what])
     os.kill(killed, signal.SIGKILL)
     out, err = process.communicate(timeout=100)
     assert process.returncode == 1, err
@@ -73,15 +57,9 @@ def test_a_study_whose_ray_dies_keeps_what_it_has_and_resumes(tmp_path: Path, wh
     assert front["study"]["complete"] is False
     assert front["points"]
 
-    (tmp_path / "slow").unlink()
-    again = started(study)
-    out, err = again.communicate(timeout=100)
-    assert again.returncode == 0, err
-    assert json.loads(out)["complete"] is True
-    spec = tiny_spec(tmp_path, search={"trials": 24}, workers={"count": 2})
-    assert [how for _, how in attempts(spec) if how in ("lost", "failed")] == [], "no candidate is to blame"
-    assert_all_ended(spec)
-    assert not ended_twice(spec)
+    assert_resumes(study)
+    tried = attempts(StudySpec.load(study))
+    assert [how for _, how in tried if how in ("lost", "failed")] == [], "no candidate is to blame"
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGHUP", marks=pytest.mark.slow)])
@@ -125,14 +103,7 @@ def test_what_runs_too_long_is_dropped(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
     assert json.loads((tmp_path / "run" / "front.json").read_text())["study"]["complete"] is False
-    (tmp_path / "slow").unlink()
-    again = started(study)
-    out, err = again.communicate(timeout=100)
-    assert again.returncode == 0, err
-    assert json.loads(out)["complete"] is True
-    spec = tiny_spec(tmp_path, search={"trials": 12}, workers={"count": 1})
-    assert_all_ended(spec)
-    assert not ended_twice(spec)
+    assert_resumes(study)
 
 
 @pytest.mark.slow

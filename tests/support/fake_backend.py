@@ -1,24 +1,20 @@
 """A backend without a model: cost and quality follow a simple law, so studies run in milliseconds.
 
 What a schedule keeps early makes it dearer and better; text attention is the best criterion in shallow layers, visual
-in deep ones. Verdicts are a fixed function of (sample, schedule). Files in the folder of the study steer it:
-``slow`` (seconds per task), ``poison`` (schedule keys that kill the worker), ``failing`` (schedule keys that fail),
-``tasks.log`` (written: one line per task).
+in deep ones. Verdicts are a fixed function of (sample, schedule). Files in the folder of the study steer it, see
+`support.steering`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import signal
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from support.steering import Steering
 from transformers import LlamaConfig
 
-from autoprune.errors import EvaluationError
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.sharing import Sharing
 from autoprune.pricing.tokens import PromptCounts
@@ -39,17 +35,13 @@ def read_inputs(spec: StudySpec) -> Inputs:
 
 def open_engine(spec: StudySpec) -> FakeEngine:
     folder = Path(spec.output).parent
-    if (folder / "loading").exists():
-        time.sleep(float((folder / "loading").read_text()))
+    Steering(folder).load()
     return FakeEngine(folder)
 
 
 class FakeEngine:
     def __init__(self, folder: Path) -> None:
-        self.sharing = Sharing()
-        self._folder = folder
-        if (folder / "broken").exists():
-            raise EvaluationError("the dense model gives non-finite logits", remedy="use another dtype")
+        self.sharing, self._steering = Sharing(), Steering(folder)
 
     def facts(self) -> EngineFacts:
         prompts = (PromptCounts(VISUAL, TEXT, TEXT // 2, new=2),) * SIZES["calibration"]
@@ -57,7 +49,7 @@ class FakeEngine:
         return EngineFacts("fake-model", "1", "made-up FLOPs", details, prompts, number_bytes=4)
 
     def evaluate(self, split: Split, schedules: Sequence[Schedule], rows: Sequence[int]) -> list[list[SampleResult]]:
-        self._steer(schedules, f"{split} {','.join(map(str, rows))}")
+        self._steering.work(schedules, f"{split} {','.join(map(str, rows))}")
         self.sharing += Sharing(run=1, by_prefix=2, from_scratch=4)
         return [[sample(split, schedule, row) for row in rows] for schedule in schedules]
 
@@ -65,25 +57,12 @@ class FakeEngine:
         return 0
 
     def latency(self, schedules: Sequence[Schedule]) -> list[dict[str, float | int | None]]:
-        self._steer(schedules, "latency")
+        self._steering.work(schedules, "latency")
         return [
             {"prefill_ms": 10 * cost(s), "prefill_dense_ms": 10.0, "end_to_end_ms": 5 + 10 * cost(s),
              "end_to_end_dense_ms": 15.0, "batch": 16, "prefills": 15, "together": len(schedules),
              "new_tokens": 8} for s in schedules
         ]  # fmt: skip
-
-    def _steer(self, schedules: Sequence[Schedule], what: str) -> None:
-        with (self._folder / "tasks.log").open("a", encoding="utf-8") as log:
-            log.write(f"{os.getpid()} {what} {' '.join(s.key for s in schedules)}\n")
-        if (self._folder / "slow").exists():
-            time.sleep(float((self._folder / "slow").read_text()))
-        for schedule in schedules:
-            if schedule.key in _lines(self._folder / "poison"):
-                os.kill(os.getpid(), signal.SIGKILL)
-            if schedule.key in _lines(self._folder / "failing"):
-                raise EvaluationError("non-finite logits")
-            if schedule.key in _lines(self._folder / "bug"):
-                raise TypeError("a bug")
 
 
 def sample(split: str, schedule: Schedule, index: int) -> SampleResult:
@@ -131,10 +110,6 @@ def _alive(schedule: Schedule) -> list[float]:
 
 def _chance(seed: str) -> float:
     return int.from_bytes(hashlib.sha256(seed.encode()).digest()[:6], "big") / 2**48
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text().split() if path.exists() else []
 
 
 def _facts(name: str) -> SplitFacts:

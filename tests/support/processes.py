@@ -1,0 +1,77 @@
+"""Drivers of studies as processes of their own, and the processes that they start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).parents[1]
+RAYLET, HEAD = "raylet/raylet", "gcs/gcs_server"
+"""Programs of Ray."""
+
+
+def start_calibrate(
+    study: Path, backend: str, *arguments: str, modules: Path | None = None, **options: Any
+) -> subprocess.Popen[str]:
+    """``autoprune calibrate STUDY --json`` with a backend.
+
+    Args:
+        study: Study file.
+        backend: Module of the backend.
+        arguments: Further ones of the command.
+        modules: Further folder that modules are imported from.
+        options: Of `Popen`; `env` adds to the environment.
+    """
+    folders = [str(TESTS), *([str(modules)] if modules else []), os.environ.get("PYTHONPATH", "")]
+    added = {"PYTHONPATH": os.pathsep.join(folders)} | options.pop("env", {})
+    command = [sys.executable, "-m", "support.calibrate", backend, str(study), *arguments]
+    return subprocess.Popen(command, text=True, env=os.environ | added, **options)
+
+
+def processes_of(parent: int, program: str) -> list[int]:
+    """Processes of a program that this parent has started."""
+    return [pid for pid in _processes() if _parent(pid) == parent and program in _read(pid, "cmdline")]
+
+
+def processes_with(variable: str, value: str) -> list[int]:
+    """Processes that were started with this variable in their environment, and live."""
+    wanted = f"{variable}={value}"
+    return [pid for pid in _processes() if wanted in _read(pid, "environ").split("\0") and _state(pid) != "Z"]
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[str], limit_s: float = 120) -> None:
+    """Returns once something holds while a process runs."""
+    end = time.monotonic() + limit_s
+    while process.poll() is None and time.monotonic() < end:
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"it did not come to that: exit {process.poll()}")
+
+
+def _processes() -> list[int]:
+    return [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
+
+
+def _read(pid: int, name: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text(errors="replace")
+    except OSError:  # it ended meanwhile
+        return ""
+
+
+def _stat(pid: int) -> list[str]:
+    return _read(pid, "stat").rpartition(")")[2].split()
+
+
+def _state(pid: int) -> str:
+    return (_stat(pid) or ["Z"])[0]
+
+
+def _parent(pid: int) -> int:
+    return int((_stat(pid) or ["Z", "0"])[1])
