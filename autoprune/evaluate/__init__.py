@@ -11,5 +11,5 @@ From one data row to its result:
 
 batch.py prepares these steps for the samples that run together, candidate.py takes one schedule through them, and
 evaluator.py takes many schedules through all batches. generate.py reaches the same results without prefix.py, by
-``generate()`` under the patch; refusals.py holds the models for which only that way is right.
+``generate()`` under the patch; forcing.py tells for which models only that way is right.
 """

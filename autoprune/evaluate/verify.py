@@ -42,7 +42,8 @@ class Verification:
         max_new_tokens: Longest answer.
         dtype: Number type that the model ran in.
         device: Kind of device that it ran on.
-        differs: What the evidence was measured in and this was not, in words, by name: ``dtype``, ``device``.
+        differs: What the evidence was measured in and this was not, in words, by name: ``dtype``, ``device``,
+            ``pixels``.
     """
 
     samples: int
@@ -137,7 +138,7 @@ def answer_length(schedule: Schedule) -> int:
 
 
 def differences(schedule: Schedule, loaded: LoadedModel) -> dict[str, str]:
-    """What the evidence was measured in and this model is not: number type and kind of device, each in words."""
+    """What the evidence was measured in and this model is not, each in words, as `LoadedModel.measured_in` has it."""
     known = {name: (schedule.evidence.get(name), here) for name, here in loaded.measured_in.items()}
     return {
         name: f"measured in {claimed}, verified in {here}"

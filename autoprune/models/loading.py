@@ -18,7 +18,7 @@ from autoprune.errors import ModelError
 from autoprune.models.config import needs_trust, no_such_folder
 from autoprune.models.generation import check_greedy
 from autoprune.models.options import DEFAULTS, ModelOptions
-from autoprune.models.processors import load_processor
+from autoprune.models.processors import load_processor, pixels_by
 from autoprune.models.vision import remedy
 from autoprune.schedule import ModelIdentity
 from autoprune.schedule.validation import canonical
@@ -54,8 +54,13 @@ class LoadedModel:
 
     @property
     def measured_in(self) -> dict[str, str]:
-        """Number type and kind of device that its figures are measured in, for the evidence of schedules."""
-        return {"dtype": str(self.model.dtype).removeprefix("torch."), "device": self.model.device.type}
+        """What its figures are measured in, for the evidence of schedules.
+
+        Number type, kind of device, and what prepares the pixels where that is known.
+        """
+        pixels = pixels_by(self.processor)
+        known = {"dtype": str(self.model.dtype).removeprefix("torch."), "device": self.model.device.type}
+        return known if pixels is None else {**known, "pixels": pixels}
 
 
 def load_model(path: str | Path, options: ModelOptions = DEFAULTS) -> LoadedModel:

@@ -44,6 +44,12 @@ def load_processor(folder: str | Path, config: Any, options: ModelOptions = DEFA
     return loader.from_pretrained(folder, **trusted, **options.processor)
 
 
+def pixels_by(processor: Any) -> str | None:
+    """What prepares the images, ``torchvision`` or ``pil``, whose pixels differ; None where it is not known."""
+    backend = getattr(getattr(processor, "image_processor", processor), "backend", None)
+    return backend if isinstance(backend, str) else None
+
+
 def _check_settings(processor: Any, given: Iterable[str]) -> None:
     """Refuses settings that no part of a processor has; transformers takes them in silence."""
     parts = [part for name in _PARTS if (part := getattr(processor, name, None)) is not None]

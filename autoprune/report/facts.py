@@ -33,7 +33,10 @@ def facts(front: FrontFile) -> list[tuple[str, str]]:
     """Rows, convention, hardware, versions and seeds, each with its name; what is not known is left out."""
     study, model = front.study, front.model
     known: dict[str, Any] = {"name": model_name(model), **model.model_dump(include={"model_type", "num_layers"})}
-    known |= {**model.model_dump(include={"hidden_size", "dtype"}), "fingerprint": str(model.fingerprint)[:12]}
+    known |= {
+        **model.model_dump(include={"hidden_size", "dtype", "pixels"}),
+        "fingerprint": str(model.fingerprint)[:12],
+    }
     metric = study.metric and f"{study.metric.get('name')}, version {study.metric.get('version')}"
     found = [
         ("Rows", _rows(study)),

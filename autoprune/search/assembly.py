@@ -60,7 +60,8 @@ def assemble(study: Study, trials: Sequence[FrozenTrial], measured: Measurements
     dense = point_of(DENSE, None, "dense")
     assert dense is not None, "a study without its dense reference does not get here"
     identity = ModelIdentity.from_config(config, spec.model_name)
-    model = {**identity.model_dump(), "fingerprint": study.facts.fingerprint, "dtype": study.facts.details.get("dtype")}
+    told = {name: study.facts.details.get(name) for name in ("dtype", "pixels")}
+    model = {**identity.model_dump(), "fingerprint": study.facts.fingerprint, **told}
     notes = {
         **_study(study, trials),
         "presets": standings.verdicts([(name, t.number if t else None) for name, t in named_trials]),
@@ -158,8 +159,8 @@ def _evidence(
 
 
 def _measured_in(study: Study) -> dict[str, str]:
-    """Number type and kind of device, as `LoadedModel.measured_in` has them."""
-    known = {name: study.facts.details.get(name) for name in ("dtype", "device")}
+    """Number type, kind of device and what prepared the pixels, as `LoadedModel.measured_in` has them."""
+    known = {name: study.facts.details.get(name) for name in ("dtype", "device", "pixels")}
     return {name: str(value).partition(":")[0] for name, value in known.items() if value is not None}
 
 

@@ -96,8 +96,7 @@ def run_study(
         executor = _executor(spec, backend, on_event)
         stack.callback(executor.close)
         with stop.ending_at_once():  # nothing is known yet that would be worth a front
-            study = Study(spec, inputs, executor.start())
-            trials.check_model(study.facts.fingerprint)
+            study = Study(spec, inputs, trials.admitted(executor.start()))
             if "by_generating" in study.facts.details:
                 on_event(Event("warning", study.facts.details["by_generating"]))
             for what, why in study.scope.left_out:

@@ -175,7 +175,11 @@ class StudyNotes(_Notes):
 
 
 class ModelNotes(_Notes):
-    """The model that was searched."""
+    """The model that was searched.
+
+    Attributes:
+        pixels: What prepared its images, ``torchvision`` or ``pil``; None where that is not known.
+    """
 
     name: str
     model_type: str
@@ -183,3 +187,4 @@ class ModelNotes(_Notes):
     hidden_size: int
     fingerprint: str | None = None
     dtype: str | None = None
+    pixels: str | None = None

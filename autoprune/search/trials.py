@@ -15,16 +15,13 @@ from typing import Any
 import optuna
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
-from autoprune.errors import StudyError
-from autoprune.evaluate.metrics import EXACT_MATCH, load_metric
 from autoprune.schedule import Schedule
-from autoprune.search import objectives, sampler
+from autoprune.search import continuing, objectives, sampler
 from autoprune.search.initial import Origin
-from autoprune.search.sections import Evaluation
 from autoprune.search.space import SearchSpace
 from autoprune.search.spec import StudySpec
 from autoprune.search.storage import Database
-from autoprune.search.workers.protocol import Inputs
+from autoprune.search.workers.protocol import EngineFacts, Inputs
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 CANDIDATE, MEASURED, DUPLICATE_OF, CONTINUES = "candidate", "measured", "duplicate_of", "continues"
@@ -98,28 +95,37 @@ class Trials:
         self._spec, self._database, self._space = spec, database, space
         self._storage = database.optuna
         self._study = database.patiently(self._open)
-        self._check_identity(_identity(spec, inputs))
+        continuing.refuse_others(spec.name, self._known(), continuing.of_settings(spec))
+        self._check_identity(continuing.of_file(spec, inputs))
         found = [t for t in self.all() if t.state == TrialState.WAITING]
         self._queued = {candidate_of(t)["key"]: t for t in found if candidate_of(t)}
 
-    def check_model(self, fingerprint: str) -> None:
+    def admitted(self, facts: EngineFacts) -> EngineFacts:
         """Refuses to go on with another model than the trials so far were measured with.
 
-        Raises:
-            StudyError: its fingerprint differs from the one in the database.
-        """
-        self._check_identity({"model_fingerprint": fingerprint})
+        Returns:
+            The facts, as results of this study are addressed: by what prepares its images too, unless it was begun
+            before studies noted that.
 
-    def _check_identity(self, identity: dict[str, Any]) -> None:
+        Raises:
+            StudyError: the model, or how it was loaded, differs from what the database has.
+        """
+        identity = continuing.of_model(self._spec, facts)
+        known = self._known()
+        if continuing.FINGERPRINT in known and continuing.PIXELS not in known:
+            identity.pop(continuing.PIXELS, None)
+        self._check_identity(identity)
+        if continuing.PIXELS not in identity:
+            return facts
+        return replace(facts, metric_version=f"{facts.metric_version}/{identity[continuing.PIXELS]}")
+
+    def _known(self) -> Mapping[str, Any]:
+        return self._database.patiently(lambda: self._study.user_attrs)
+
+    def _check_identity(self, identity: Mapping[str, Any]) -> None:
         """Refuses what differs from what the database has; notes what it does not have."""
-        known = self._database.patiently(lambda: self._study.user_attrs)
-        for name, value in identity.items():
-            if name in known and known[name] != value:
-                raise StudyError(
-                    f"the study {self._spec.name!r} in this database was made with another {name}",
-                    field=name,
-                    remedy="choose another name or output, or restore what it was",
-                )
+        known = self._known()
+        continuing.refuse_others(self._spec.name, known, identity)
         for name, value in identity.items():
             if name not in known:
                 self._database.patiently(partial(self._study.set_user_attr, name, value))
@@ -245,32 +251,6 @@ def resumed(spec: StudySpec, database: Database) -> StudySpec:
 
     space = database.patiently(known)
     return spec.model_copy(update={"space": spec.space.as_begun(space)}) if space else spec
-
-
-def _identity(spec: StudySpec, inputs: Inputs) -> dict[str, Any]:
-    """Identity that every trial of a study shares, besides the model."""
-    identity: dict[str, Any] = {
-        "objectives": [*spec.objectives, *_judged_by(spec), *_measured_by(spec)],
-        "space": spec.space.identity(),
-        "calibration": inputs.calibration.digest,
-    }
-    if spec.storage is not None:  # two drivers must not share a study; the lock guards one folder only
-        identity["output"] = spec.output
-    return identity
-
-
-def _judged_by(spec: StudySpec) -> list[str]:
-    """The metric, if it is one of another package; the default adds nothing, as before there were others."""
-    metric = load_metric(spec.metric)
-    return [f"metric {metric.name}@{metric.version}"] if metric != EXACT_MATCH else []
-
-
-def _measured_by(spec: StudySpec) -> list[str]:
-    """How candidates are measured, if it is not the default; the default adds nothing, as before there were others."""
-    given = spec.evaluation
-    if given == Evaluation():
-        return []
-    return [f"evaluation of {given.batch_size} rows a batch, {given.max_new_tokens} tokens an answer"]
 
 
 def is_distinct(trial: FrozenTrial) -> bool:

@@ -18,6 +18,7 @@ from transformers.utils.import_utils import is_torchvision_available
 from autoprune.cli.app import run
 
 CORE = ("llava", "qwen2_5_vl", "internvl")
+PIXELS = "torchvision" if is_torchvision_available() else "pil"
 WITHOUT = {
     "mistral3": pytest.mark.skipif(not is_torchvision_available(), reason="PixtralProcessor needs torchvision"),
     "smolvlm": needs("5.23", "no image processor of SmolVLM's without torchvision"),
@@ -68,8 +69,9 @@ def test_every_command(name, command, tmp_path):
         assert command(f"doctor model schedule.json{data}")["passed"]
     verified = command("verify model schedule.json --data validation.jsonl")
     front = json.loads((tmp_path / "run" / "front.json").read_text())
-    exported = json.loads((tmp_path / "schedule.json").read_text())["stages"]
-    [point] = [point for point in front["points"] if point["schedule"]["stages"] == exported]
+    exported = json.loads((tmp_path / "schedule.json").read_text())
+    assert front["model"]["pixels"] == exported["evidence"]["pixels"] == PIXELS
+    [point] = [point for point in front["points"] if point["schedule"]["stages"] == exported["stages"]]
     # What the study forced, `verify` generated.
     assert verified["accuracy_dense"] == front["dense"]["validation"]["accuracy"]
     assert verified["accuracy"] == point["validation"]["accuracy"]

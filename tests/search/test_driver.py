@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import itertools
 import json
 import os
 import signal
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -318,6 +320,84 @@ def test_a_study_is_not_resumed_as_another(tmp_path: Path, changed: dict[str, An
         run(tiny_spec(tmp_path, search={"trials": 5}, **changed))
     assert raised.value.field == named
     assert (tmp_path / "run/front.json").read_text() == before
+
+
+BEGUN = ({"evaluation": {"batch_size": 8}}, {"model": {"path": "model", "processor": {"max_pixels": 200}}})
+EAGER = {"model": {"path": "model", "attn_implementation": "eager"}}
+
+
+@pytest.mark.parametrize(
+    ("begun", "changed", "field", "before", "now"),
+    [
+        ({}, BEGUN[0], "evaluation.batch_size", "16", "8"),
+        (BEGUN[0], {}, "evaluation.batch_size", "8", "16"),
+        ({}, {"evaluation": {"max_new_tokens": 5}}, "evaluation.max_new_tokens", "32", "5"),
+        (BEGUN[1], {"model": {"path": "model", "processor": {"max_pixels": 100}}}, "model.processor", "200", "100"),
+        (BEGUN[1], {"model": {"path": "model"}}, "model.processor", "200", "None"),
+        (
+            {},
+            {"model": {"path": "model", "attn_implementation": "eager"}},
+            "model.attn_implementation",
+            "None",
+            "eager",
+        ),
+    ],
+)
+def test_a_study_is_not_resumed_with_other_settings(
+    tmp_path: Path, begun: dict[str, Any], changed: dict[str, Any], field: str, before: str, now: str
+) -> None:
+    """Told before a model is loaded; and the study as it was still resumes."""
+    run(tiny_spec(tmp_path, search={"trials": 5}, **begun))
+    done = len(tasks(tmp_path))
+    with pytest.raises(StudyError) as raised:
+        run(tiny_spec(tmp_path, search={"trials": 5}, **changed))
+    assert raised.value.field == field
+    assert before in raised.value.message
+    assert now in raised.value.value
+    assert "restore what it was" in raised.value.remedy
+    run(tiny_spec(tmp_path, search={"trials": 5}, **begun))
+    assert [t for t in tasks(tmp_path)[done:] if " latency " not in t] == []
+
+
+@pytest.mark.parametrize(("what", "remedy"), [("dtype", "restore what it was"), ("pixels", "torchvision")])
+def test_a_study_is_not_resumed_where_the_model_runs_otherwise(tmp_path: Path, what: str, remedy: str) -> None:
+    spec = tiny_spec(tmp_path, search={"trials": 5})
+    before = run(spec).front.model.model_dump()[what]
+    (tmp_path / what).write_text("another")
+    with pytest.raises(StudyError, match=f"another model.{what}: '{before}'") as raised:
+        run(spec)
+    assert raised.value.field == f"model.{what}"
+    assert "another" in raised.value.value
+    assert remedy in raised.value.remedy
+
+
+def test_a_study_that_was_begun_before_pixels_were_noted_resumes_as_before(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path, search={"trials": 5})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(fake_backend.FakeEngine, "facts", without_pixels(fake_backend.FakeEngine.facts))
+        run(spec)
+    forget(spec, "evaluation.%", "model.%")
+    done = len(tasks(tmp_path))
+    (tmp_path / "pixels").write_text("torchvision")
+    for _ in range(2):  # nor is it noted by the first time
+        run(spec)
+        (tmp_path / "pixels").write_text("pil")
+    assert [t for t in tasks(tmp_path)[done:] if " latency " not in t] == []
+
+
+def without_pixels(own: Any) -> Any:
+    def facts(engine: fake_backend.FakeEngine) -> Any:
+        found = own(engine)
+        return dataclasses.replace(found, details={k: v for k, v in found.details.items() if k != "pixels"})
+
+    return facts
+
+
+def forget(spec: StudySpec, *names: str) -> None:
+    """Takes notes out of the database, as it was before they were made."""
+    with contextlib.closing(sqlite3.connect(spec.output_path / "study.db")) as database, database:
+        for name in names:
+            database.execute("DELETE FROM study_user_attributes WHERE key LIKE ?", (name,))
 
 
 def test_a_trial_that_a_dead_driver_left_running_keeps_its_number(tmp_path: Path) -> None:

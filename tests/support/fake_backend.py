@@ -45,7 +45,8 @@ class FakeEngine:
 
     def facts(self) -> EngineFacts:
         prompts = (PromptCounts(VISUAL, TEXT, TEXT // 2, new=2),) * SIZES["calibration"]
-        details = {"dtype": "float32", "device": "cpu"}
+        details = {"dtype": "float32", "device": "cpu", "pixels": "pil"}
+        details |= {name: (self._folder / name).read_text() for name in details if (self._folder / name).exists()}
         return EngineFacts("fake-model", "1", "made-up FLOPs", details, prompts, number_bytes=4)
 
     def evaluate(self, split: Split, schedules: Sequence[Schedule], rows: Sequence[int]) -> list[list[SampleResult]]:

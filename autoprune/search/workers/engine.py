@@ -139,7 +139,7 @@ class ModelEngine:
     def facts(self) -> EngineFacts:
         """Fingerprint, way of measuring, dtype and device."""
         model = self._loaded.model
-        details: dict[str, Any] = {"dtype": str(model.dtype).removeprefix("torch."), "device": str(model.device)}
+        details: dict[str, Any] = {**self._loaded.measured_in, "device": str(model.device)}
         if model.device.type == "cuda":
             details["gpu"] = gpu_name(model.device)
         details["near_ties"] = self._evaluator.near_ties
