@@ -98,7 +98,7 @@ def observed(kind: Kind, server: Postgres | None) -> Outcome:
             problems=_problems(kind, driver, again, left),
         )
     except AssertionError as error:  # the harm could not be done
-        return Outcome(kind.name, None, "", 0, problems=[str(error)])
+        return Outcome(kind.name, None, "", 0, problems=[str(error)[-300:]])
     finally:
         steps.close()
         scene.close()
@@ -173,6 +173,7 @@ def main() -> int:
     earlier = json.loads(written.read_text()) if asked.only and written.exists() else []
     outcomes = {one["kind"]: Outcome(**one) for one in earlier}
     survived = True
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # nothing is left running
     with ExitStack() as stack:
         wants_server = any(kind.database == "postgresql" for kind in chosen)
         programs = postgres_programs() if wants_server else None

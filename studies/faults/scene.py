@@ -155,7 +155,7 @@ class Scene:
         if not _HALF:
             driver = self.searching()
             driver.signal(signal.SIGTERM)
-            driver.end(60)
+            driver.end(150)
             assert driver.code == 143, driver.err
             _HALF.update({file.name: file.read_bytes() for file in self.output.iterdir()})
         self.output.mkdir(exist_ok=True)
