@@ -12,6 +12,8 @@ from typing import Any
 
 _LONGEST = 300
 """Characters of a field or value that an error shows; of a longer one its two ends."""
+_LONGEST_MESSAGE = 10_000
+"""Likewise of a message, which may hold a value of the user's, or list everything that is wrong with a study file."""
 
 _BRIEF = reprlib.Repr()
 _BRIEF.maxlist = _BRIEF.maxtuple = _BRIEF.maxdict = _BRIEF.maxset = 20
@@ -29,6 +31,7 @@ class AutopruneError(Exception):
     """
 
     def __init__(self, message: str, *, field: str | None = None, value: Any = None, remedy: str | None = None) -> None:
+        message = _cut(message, _LONGEST_MESSAGE)
         super().__init__(message)
         self.message = message
         self.field = field
@@ -69,8 +72,8 @@ def _shown(value: Any) -> str:
         return f"{type(value).__name__} that is too long to print"
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 2 :]}"
+def _cut(text: str, longest: int = _LONGEST) -> str:
+    return text if len(text) <= longest else f"{text[: longest // 2]}...{text[-longest // 2 :]}"
 
 
 def _rebuild(

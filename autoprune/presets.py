@@ -218,8 +218,8 @@ def resolve(name: str, num_layers: int, folder: str | os.PathLike[str] = ".") ->
     """
     if name in _BUILDERS:
         return for_depth(name, num_layers)
-    file = Path(folder, name).expanduser()
-    if not file.suffix and not file.exists():
+    file = Path(folder, os.path.expanduser(name))
+    if not file.suffix and not os.path.exists(file):  # also of a name that is too long
         near = difflib.get_close_matches(name, NAMES, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"give a schedule file, or one of {', '.join(NAMES)}"
         raise ScheduleError("no such preset or schedule file", field="schedule", value=name, remedy=hint)

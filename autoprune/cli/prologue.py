@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from autoprune.cli.failures import InputError
 from autoprune.cli.output import note, stderr
+from autoprune.schedule.files import real_path
 
 if TYPE_CHECKING:
     from autoprune.data.options import DataOptions
@@ -51,7 +52,7 @@ def check_targets(force: bool, *targets: Target) -> None:
         if target.file is None:
             continue
         _check_target(target, Path(target.file), force)
-        place = Path(target.file).resolve()
+        place = real_path(target.file)
         if place in taken:
             said = f"names a file that {taken[place]} writes"
             raise InputError(said, field=target.option, value=str(target.file), remedy="name another file")
@@ -64,7 +65,7 @@ def _check_target(target: Target, file: Path, force: bool) -> None:
 
     if str(file) == STDOUT:
         raise refused("is not written to stdout", "name a file; `export` can write to stdout")
-    folder = file.resolve().parent  # of what a link leads to
+    folder = real_path(file).parent  # of what a link leads to
     if target.suffix and file.suffix.lower() != target.suffix:
         raise refused(f"must end in {target.suffix}", "name it so")
     if not folder.is_dir():

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import io
+import os
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,7 +68,7 @@ class ImageSource:
         Raises:
             ValueError: with the reason.
         """
-        if self.path is not None and not self.path.is_file():
+        if self.path is not None and not os.path.isfile(self.path):  # also of a name that is too long
             raise ValueError(f"no such file: {self.path}")
         try:
             check_image(self._bytes())

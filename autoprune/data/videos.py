@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ class VideoSource:
         cells = cell
         if isinstance(cell, str):
             folder = base / cell
-            if not folder.exists():
+            if not os.path.exists(folder):  # also of a name that is too long
                 raise ValueError(f"no such folder: {folder}")
             if not folder.is_dir():
                 raise ValueError(f"{cell} is a video file, and those are not decoded: {_EXTRACT}")

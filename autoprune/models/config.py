@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def read_config(path: str | Path, layers: int | None = None, options: ModelOptio
     Raises:
         ModelError: there is none, it has fewer layers, or its code would have to run.
     """
-    place = Path(path).expanduser()
+    place = Path(os.path.expanduser(path))
     local = place.exists()
     if not local and is_path(str(path)):
         raise no_such_folder(path)

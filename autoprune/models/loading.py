@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,7 +175,7 @@ def dtype_on(place: torch.device, dtype: str) -> str:
 
 
 def _folder(path: str, revision: str | None) -> Path:
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if folder.is_dir():
         return folder
     if is_path(path):

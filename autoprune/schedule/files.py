@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """Absolute path, ``~`` and links followed; of links in a circle and of the home of nobody, the path as it is."""
+    return Path(os.path.realpath(os.path.expanduser(path)))
+
+
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
     """Write a file in one step: a reader sees the old content or the new, and a failure leaves the old.
 

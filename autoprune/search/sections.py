@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from autoprune.errors import AutopruneError, ScheduleError, StudyError
 from autoprune.models.options import ModelOptions
 from autoprune.schedule import Criterion, parse_criterion
 from autoprune.schedule.criteria import SHORT_NAMES, AnyCriterion
+from autoprune.schedule.files import real_path
 from autoprune.schedule.validation import INSIDE
 from autoprune.search.methods import every_criterion
 
@@ -52,7 +54,7 @@ class StudyContext:
 
     def place(self, path: str) -> Path:
         """Absolute path of a file or folder of the study."""
-        return (self.base / Path(path).expanduser()).resolve()
+        return real_path(self.base / os.path.expanduser(path))
 
 
 class StudySection(BaseModel):

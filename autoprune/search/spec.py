@@ -18,6 +18,7 @@ from autoprune.evaluate.metrics import EXACT_MATCH, load_metric
 from autoprune.evaluate.objectives import ACCURACY, COSTS, FLOPS, OBJECTIVES, QUALITIES
 from autoprune.models.config import read_config
 from autoprune.schedule import ModelIdentity
+from autoprune.schedule.files import real_path
 from autoprune.schedule.validation import explained
 from autoprune.search.initial import baseline
 from autoprune.search.sections import (
@@ -208,7 +209,7 @@ def _with_overrides(
     if storage is not None:
         values["storage"] = _absolute_storage(storage, Path.cwd())
     if output is not None:
-        values["output"] = str(Path(output).resolve())
+        values["output"] = str(real_path(output))
     return values
 
 
@@ -236,7 +237,7 @@ def _absolute_storage(url: str, base: Path) -> str:
     file = url.removeprefix(_SQLITE)
     if file == url or file.startswith("/") or file in ("", ":memory:"):
         return url
-    return _SQLITE + (base / file).resolve().as_posix()
+    return _SQLITE + real_path(base / file).as_posix()
 
 
 def _checked_storage(url: str) -> str:

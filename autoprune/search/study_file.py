@@ -44,7 +44,10 @@ def _load(text: str) -> Any:
             return None
         if _values(root, {}) > MOST_VALUES:
             raise _refused(f"stands for more than {MOST_VALUES:,} values", None, "write out what its aliases repeat")
-        return loader.construct_document(root)
+        try:
+            return loader.construct_document(root)
+        except ValueError as error:  # a date that there is not, a number of thousands of digits
+            raise _refused(f"holds a value that cannot be read: {error}", None, "correct or quote it") from None
     finally:
         loader.dispose()
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from autoprune.schedule.criteria.declaration import COUNTS, Color, Criterion, KeepKind, Reads
+from autoprune.schedule.files import real_path
 from autoprune.schedule.validation import Int
 
 
@@ -59,4 +60,4 @@ class CodebookCriterion(Criterion):
 
     def from_folder(self, folder: Path) -> Self:
         """The codebook file taken from a folder."""
-        return self.model_copy(update={"path": str((folder / self.path).resolve())})
+        return self.model_copy(update={"path": str(real_path(folder / self.path))})
