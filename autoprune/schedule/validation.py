@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Strict, ValidationError
 
@@ -19,6 +19,30 @@ INSIDE = "@"
 """Root of fields that stand inside the value being checked, whose own place is known further out."""
 _LISTED = 20
 """Errors of one file that are spelled out; the others are counted."""
+
+_SECTIONS = ("model_type", "model_attributes_type", "dict_type", "mapping_type", "dataclass_type")
+_LIST = ("must be a list", "write it in square brackets, such as [a, b]")
+_WHOLE, _NUMBER, _TRUTH, _TEXT = (
+    (f"must be {what}", None) for what in ("a whole number", "a number", "true or false", "text")
+)
+_WORDS: Final[dict[str, tuple[str, str | None]]] = {
+    **dict.fromkeys(_SECTIONS, ("must hold keys and values", None)),
+    **dict.fromkeys(("tuple_type", "list_type", "set_type"), _LIST),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), _WHOLE),
+    **dict.fromkeys(("float_type", "float_parsing"), _NUMBER),
+    **dict.fromkeys(("bool_type", "bool_parsing"), _TRUTH),
+    **dict.fromkeys(("string_type", "string_unicode"), _TEXT),
+    "string_too_short": ("must not be empty", None),
+    "too_short": ("must have at least {min_length} entries", None),
+    "finite_number": ("must be finite", None),
+    "greater_than": ("must be more than {gt}", None),
+    "greater_than_equal": ("must be at least {ge}", None),
+    "less_than": ("must be less than {lt}", None),
+    "less_than_equal": ("must be at most {le}", None),
+    "literal_error": ("must be {expected}", None),
+    "enum": ("must be {expected}", None),
+}
+"""What pydantic refuses and what to write instead, by the type of its error."""
 
 
 class Part(BaseModel):
@@ -49,7 +73,7 @@ def explained(
     for item in items:
         if len(found) == _LISTED:
             break
-        field, keys = _place(kind, item["loc"], root)
+        field, keys, inside = _place(kind, item["loc"], root)
         cause = item.get("ctx", {}).get("error")
         message, value, remedy = re.sub("^Value error, ", "", item["msg"]), None, None
         if isinstance(cause, AutopruneError):
@@ -65,6 +89,7 @@ def explained(
             message = "is missing"
         elif item["type"] != "value_error":
             value = item["input"]
+            message, remedy = _in_words(item, field, inside)
             message += " (got None)" if value is None else ""
         problem = raised(message, field=field or None, value=value, remedy=remedy)
         found.setdefault(str(problem), problem)
@@ -74,6 +99,20 @@ def explained(
     return raised(f"{many}: {' | '.join(found)}", field=where, remedy="correct these fields")
 
 
+def _in_words(item: Any, field: str, inside: list[str]) -> tuple[str, str | None]:
+    """What pydantic refused about a value, and what to write, in the words of a file's author.
+
+    Args:
+        item: Of pydantic's errors.
+        field: Where the value stands.
+        inside: The keys of the section that is expected there, if one is.
+    """
+    message, remedy = _WORDS.get(item["type"], (item["msg"], None))
+    if item["type"] in _SECTIONS and inside:
+        remedy = f"write `{field.rpartition('.')[2]}: {{{inside[0]}: …}}`; its keys are {', '.join(inside)}"
+    return message.format(**item.get("ctx", {})), remedy
+
+
 def _correction(key: str, known: list[str]) -> str:
     near = difflib.get_close_matches(key, known, 1)
     if near:
@@ -81,8 +120,12 @@ def _correction(key: str, known: list[str]) -> str:
     return f"the keys are {', '.join(known)}" if known else "remove it or correct its spelling"
 
 
-def _place(kind: Any, loc: tuple[int | str, ...], root: str) -> tuple[str, list[str]]:
-    """``stages[1].criterion.rows`` from pydantic's location, without names of union members, and its sibling keys."""
+def _place(kind: Any, loc: tuple[int | str, ...], root: str) -> tuple[str, list[str], list[str]]:
+    """``stages[1].criterion.rows`` from pydantic's location, without names of union members.
+
+    Returns:
+        The place, the keys beside it, and the keys of the section that belongs there.
+    """
     path, kinds, keys = root, [kind], []
     for part in loc:
         if isinstance(part, int):
@@ -99,7 +142,7 @@ def _place(kind: Any, loc: tuple[int | str, ...], root: str) -> tuple[str, list[
         elif re.fullmatch(r"[a-z-]+\[.*\]", part) and not any(get_origin(k) is dict for k in kinds):
             continue
         path += f".{part}" if path else part
-    return path, keys
+    return path, keys, [name for k in kinds for model in _models(k) for name in model.model_fields]
 
 
 def _models(kind: Any) -> Iterator[type[BaseModel]]:

@@ -33,6 +33,11 @@ from autoprune.search.methods import every_criterion
 
 Int = Annotated[int, Strict()]
 Float = Annotated[float, Strict()]
+_SOME = {
+    "layers": "use all, or list some, such as [2, 8]",
+    "keep": "list shares of the visual tokens, such as [0.5, 0.2]",
+    "criteria": "use all, or list some, such as [text, visual]",
+}
 _FILE_SUFFIXES = (".jsonl", ".json", ".parquet")
 
 
@@ -231,9 +236,9 @@ class Space(StudySection):
 
     @field_validator("layers", "keep", "criteria")
     @classmethod
-    def _some(cls, given: Any) -> Any:
+    def _some(cls, given: Any, info: ValidationInfo) -> Any:
         if not given:
-            raise StudyError("must not be empty")
+            raise StudyError("must not be empty", remedy=_SOME[info.field_name or ""])
         return given
 
     @field_validator("merge")

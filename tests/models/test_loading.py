@@ -69,7 +69,7 @@ def test_bad_models_are_one_line_with_a_remedy(model_folder, tmp_path, monkeypat
     ]:
         with pytest.raises(ModelError, match=words) as caught:
             load_model(path, ModelOptions.of(**options))
-        assert caught.value.remedy or "should be" in caught.value.message
+        assert caught.value.remedy or "must be" in caught.value.message
         assert "\n" not in str(caught.value)
 
 

@@ -98,7 +98,7 @@ def test_a_missing_package_is_named() -> None:
         ({"requires": "acme-pruning>=9"}, "stages[0].criterion: acme/norm is installed from acme-pruning 1.2 instead"),
         ({"requires": "other-package>=1"}, "acme/norm is installed from acme-pruning 1.2 instead"),
         ({"requires": "acme pruning 1"}, "is no requirement such as"),
-        ({"order": "both"}, "stages[0].criterion.order: Input should be 'longest' or 'shortest' (got 'both')"),
+        ({"order": "both"}, "stages[0].criterion.order: must be 'longest' or 'shortest' (got 'both')"),
         ({"colour": 1}, "stages[0].criterion.colour: unknown key"),
         ({"name": "acme/nrom"}, "installed are acme/norm"),
     ],

@@ -107,30 +107,30 @@ def test_all_errors_come_in_one_line(tmp_path: Path) -> None:
             {"space": {"layers": [0, 3], "criteria": ["text"]}},
             "no criterion of the space can serve layer 0: there is no layer before",
         ),
-        ({"space": {"criteria": "text"}}, "space.criteria: Input should be 'all'"),
+        ({"space": {"criteria": "text"}}, "space.criteria: must be 'all'"),
         ({"space": {"criteria": []}}, "space.criteria: must not be empty"),
         ({"space": {"criteria": ["text"], "also": [CODEBOOK]}}, "space.also: stands beside `criteria: all` alone"),
         ({"space": {"also": ["text"]}}, "space.also: is among `criteria: all` already (got 'text')"),
         ({"space": {"merge": []}}, "space.merge: must not be empty; use [false], [true] or"),
-        ({"space": {"merge": ["yes"]}}, "space.merge[0]: Input should be a valid boolean"),
-        ({"space": {"mass": [0.5, 1.0]}}, "space.mass[1]: Input should be less than 1"),
+        ({"space": {"merge": ["yes"]}}, "space.merge[0]: must be true or false"),
+        ({"space": {"mass": [0.5, 1.0]}}, "space.mass[1]: must be less than 1"),
         (
             {"space": {"mass": [0.5], "criteria": ["diversity"]}},
             "space.mass: no criterion of the space can keep a share",
         ),
-        ({"search": {"row_forwards": 0}}, "search.row_forwards: Input should be greater than or equal to 1"),
-        ({"search": {"within": 0.0}}, "search.within: Input should be greater than 0"),
-        ({"constraints": {"max_flops": 1.5}}, "constraints.max_flops: Input should be less than or equal to 1"),
-        ({"baselines": "every"}, "baselines: Input should be 'all'"),
+        ({"search": {"row_forwards": 0}}, "search.row_forwards: must be at least 1"),
+        ({"search": {"within": 0.0}}, "search.within: must be more than 0"),
+        ({"constraints": {"max_flops": 1.5}}, "constraints.max_flops: must be at most 1"),
+        ({"baselines": "every"}, "baselines: must be 'all'"),
         (
             {"space": {"layers": [0, 3], "keep": [0.5], "criteria": [CODEBOOK]}},
             "no criterion of the space can serve layer 3: a codebook is compared",
         ),
         ({"space": {"layers": [3, 3]}}, "space.layers: names a value twice"),
         ({"space": {"layers": []}}, "space.layers: must not be empty"),
-        ({"space": {"keep": [0.5, 1.0]}}, "space.keep[1]: Input should be less than 1"),
+        ({"space": {"keep": [0.5, 1.0]}}, "space.keep[1]: must be less than 1"),
         ({"space": {"keep": "0.5"}}, "space.keep"),
-        ({"space": {"layers": [0, 3], "keep": [0.0, 1.5]}}, "space.keep[1]: Input should be less than 1"),
+        ({"space": {"layers": [0, 3], "keep": [0.0, 1.5]}}, "space.keep[1]: must be less than 1"),
         (
             {"space": {"criteria": [{"name": "attention", "rows": "text", "head": "max"}]}},
             "space.criteria[0].head: unknown key; did",
@@ -150,6 +150,28 @@ def test_one_error_names_its_field(tmp_path: Path, sections: dict[str, object], 
     text = error_of(write_study(tmp_path, **sections))
     assert expected in text
     assert "errors:" not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"space": {"keep": []}}, ["space.keep: must not be empty", "[0.5, 0.2]"]),
+        ({"space": {"layers": [-1]}}, ["space.layers[0]: must be at least 0 (got -1)"]),
+        ({"model": "model"}, ["model: must hold keys and values", "write `model: {path: …}`"]),
+        ({"workers": 2}, ["workers: must hold keys and values", "write `workers: {count: …}`"]),
+        ({"objectives": "flops"}, ["objectives: must be a list", "square brackets"]),
+        ({"search": {"trials": 2.5}}, ["search.trials: must be a whole number (got 2.5)"]),
+        ({"name": ""}, ["name: must not be empty"]),
+        ({"output": 3}, ["output: must be text (got 3)"]),
+        ({"model": {"path": "m", "dtype": "f8"}}, ["model.dtype: must be 'auto', 'float32'"]),
+    ],
+)
+def test_errors_are_in_the_words_of_the_file(tmp_path: Path, change: dict[str, object], words: list[str]) -> None:
+    text = error_of(write_study(tmp_path, **change))
+    for said in words:
+        assert said in text
+    for foreign in ("Input should", "dictionary", "tuple", "instance of", "Section"):
+        assert foreign not in text
 
 
 def test_files_that_are_no_studies(tmp_path: Path) -> None:
