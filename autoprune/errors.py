@@ -31,7 +31,7 @@ class AutopruneError(Exception):
     """
 
     def __init__(self, message: str, *, field: str | None = None, value: Any = None, remedy: str | None = None) -> None:
-        message = _cut(message, _LONGEST_MESSAGE)
+        message = shortened(message, _LONGEST_MESSAGE)
         super().__init__(message)
         self.message = message
         self.field = field
@@ -39,7 +39,7 @@ class AutopruneError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        where = f"{_cut(self.field)}: " if self.field else ""
+        where = f"{shortened(self.field)}: " if self.field else ""
         got = f" (got {_shown(self.value)})" if self.value is not None else ""
         remedy = f"; {self.remedy}" if self.remedy else ""
         return f"{where}{self.message}{got}{remedy}"
@@ -50,14 +50,14 @@ class AutopruneError(Exception):
 
     def to_dict(self) -> dict[str, Any]:
         """The error as the JSON object that ``--json`` prints."""
-        field = None if self.field is None else _cut(self.field)
+        field = None if self.field is None else shortened(self.field)
         return {"field": field, "value": _plain(self.value), "message": self.message, "remedy": self.remedy}
 
 
 def _plain(value: Any) -> Any:
     """A value that JSON holds and that is short: text, a number or None; others in words."""
     if isinstance(value, str):
-        return _cut(value)
+        return shortened(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else repr(value)
     if isinstance(value, int):
@@ -67,12 +67,13 @@ def _plain(value: Any) -> Any:
 
 def _shown(value: Any) -> str:
     try:
-        return _cut(_BRIEF.repr(value))
+        return shortened(_BRIEF.repr(value))
     except (ValueError, RecursionError):  # Python prints no integer of more than 4,300 digits
         return f"{type(value).__name__} that is too long to print"
 
 
-def _cut(text: str, longest: int = _LONGEST) -> str:
+def shortened(text: str, longest: int = _LONGEST) -> str:
+    """A text, or of a long one its two ends."""
     return text if len(text) <= longest else f"{text[: longest // 2]}...{text[-longest // 2 :]}"
 
 

@@ -46,7 +46,7 @@ def calibrate(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the study, its data and its model, and say what it would do.")
+        bool, typer.Option("--dry-run", help="Check study, data, model, database and folders; say what it would do.")
     ] = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -81,9 +81,11 @@ def _dry_run(spec: StudySpec, as_json: bool) -> int:
 
     from autoprune.evaluate.objectives import ACCURACY
     from autoprune.search.inputs import look_at, plan_study
+    from autoprune.search.rehearsal import rehearse
 
     logging.disable_progress_bar()
     plan = plan_study(spec)
+    rehearse(spec)
     with stderr().status("loading the model and answering the first rows"):
         found, expected = look_at(spec)
     hopeless = found.problem if ACCURACY.name in spec.qualities else None

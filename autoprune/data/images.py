@@ -19,6 +19,7 @@ from autoprune.data.pixels import check_image, is_animation, is_plain, rgb, show
 
 _PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")  # modes that a PNG file holds
 _RULE = b"8-bit RGB, upright, on white"
+_LONGEST_PATH = 1000
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,10 @@ class ImageSource:
         Raises:
             ValueError: with the reason.
         """
-        if self.path is not None and not os.path.isfile(self.path):  # also of a name that is too long
+        if self.path is not None and not os.path.isfile(self.path):  # unlike Path's, False for what can be no path
+            length = len(str(self.path))
+            if length > _LONGEST_PATH:
+                raise ValueError(f"is no path, it has {length} characters; base64 goes behind data:image/png;base64,")
             raise ValueError(f"no such file: {self.path}")
         try:
             check_image(self._bytes())

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from autoprune.data.images import ImageSource
 from autoprune.data.messages import Kind, Message, Piece, Visual, parse_messages, split_marks
 from autoprune.data.videos import VideoSource
+from autoprune.errors import shortened
 
 FIELDS = ("image", "images", "video", "prompt", "messages", "answers", "choices", "answer", "task", "id", "group")
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -97,6 +98,7 @@ class RowError(ValueError):
     """An error in one field of one row, with its remedy."""
 
     def __init__(self, field: str, message: str, remedy: str) -> None:
+        message = shortened(message)
         super().__init__(message)
         self.field, self.message, self.remedy = field, message, remedy
 

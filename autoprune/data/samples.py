@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,7 @@ def load_samples(
     """
     name, base = str(path), Path(base or ".")
     kind = _FILE_KINDS.get(Path(path).suffix.lower())
-    source = base / path
+    source = base / Path(path).expanduser()
     if kind and config is not None:
         raise DataError("a file has no configurations", field="data.config", value=config, remedy="leave config out")
     rows = _file_rows(source, kind, split) if kind else _named_rows(name, base, config, split)
@@ -137,8 +138,9 @@ def _file_rows(file: Path, kind: str, split: str) -> list[dict[str, Any]]:
     if not file.stat().st_size:
         raise DataError("is empty", field="data.path", value=str(file), remedy="give a file with at least one row")
     try:
-        # Streaming reads the file itself: no second copy in a cache that could be stale.
-        return _rows(load_dataset(kind, data_files=str(file), split="train", streaming=True))
+        # Streaming reads the file itself: no second copy in a cache that could be stale, or could not be written.
+        with tempfile.TemporaryDirectory() as unused:
+            return _rows(load_dataset(kind, data_files=str(file), split="train", streaming=True, cache_dir=unused))
     except Exception as error:  # the reader raises its own, pyarrow's and pandas' classes
         raise DataError(
             f"cannot be read: {_bad_line(file) or _reason(error)}",
@@ -155,7 +157,7 @@ def _no_such_file(path: str) -> DataError:
 
 
 def _named_rows(name: str, base: Path, config: str | None, split: str) -> list[dict[str, Any]]:
-    folder = base / name
+    folder = base / Path(name).expanduser()
     if not folder.is_dir() and is_path(name, base):
         raise _no_such_file(name)
     try:

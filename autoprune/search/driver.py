@@ -82,7 +82,7 @@ def run_study(
     on_event(Event("phase", "reading data"))
     inputs = read_inputs(spec, backend)
     with ExitStack() as stack:
-        stack.enter_context(claimed_folder(spec.output_path, spec.name))
+        claim = stack.enter_context(claimed_folder(spec.output_path, spec.name))
         database = Database(spec.storage_url, on_event, spec.storage_wait)
         stack.callback(database.close)
         stack.enter_context(database.claimed(spec.name))
@@ -97,6 +97,7 @@ def run_study(
         stack.callback(executor.close)
         with stop.ending_at_once():  # nothing is known yet that would be worth a front
             study = Study(spec, inputs, trials.admitted(executor.start()))
+            claim.begun = True
             if "by_generating" in study.facts.details:
                 on_event(Event("warning", study.facts.details["by_generating"]))
             for what, why in study.scope.left_out:

@@ -6,16 +6,31 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from autoprune.errors import StudyError
+from autoprune.search.study_file import read_study
+
+_LOCK, _HOLDER = "driver.lock", "driver.json"
+_MADE = (_LOCK, _HOLDER, *(f"study.db{end}" for end in ("", "-wal", "-shm", "-journal")))
+
+
+class Claim:
+    """The right to write into an output folder.
+
+    Attributes:
+        begun: Whether the study has something there to keep; else what was made for it goes when the claim ends.
+    """
+
+    def __init__(self) -> None:
+        self.begun = False
 
 
 @contextmanager
-def claimed_folder(folder: Path, study: str) -> Iterator[None]:
+def claimed_folder(folder: Path, study: str) -> Iterator[Claim]:
     """Holds an output folder for a study while the block runs.
 
     The operating system drops the lock with the process, however it ends, so a killed driver never bars the way;
@@ -24,7 +39,31 @@ def claimed_folder(folder: Path, study: str) -> Iterator[None]:
     Raises:
         StudyError: another driver holds the folder, it has the results of another study, or it cannot be written.
     """
-    lock, holder = FileLock(folder / "driver.lock"), folder / "driver.json"
+    _refuse_another_study(folder, study)
+    claim, before = Claim(), _there(folder)
+    try:
+        with _locked(folder):
+            yield claim
+    finally:
+        if not claim.begun:
+            _cleared(folder, before)
+
+
+def _there(folder: Path) -> set[Path]:
+    """The folder, the folders above it and the files of ours in it, as far as they exist."""
+    return {path for path in (*(folder / name for name in _MADE), folder, *folder.parents) if path.exists()}
+
+
+def _cleared(folder: Path, before: set[Path]) -> None:
+    """Removes what is there now and was not before; a folder that is not empty stays."""
+    for path in sorted(_there(folder) - before, key=lambda path: -len(path.parts)):
+        with suppress(OSError):
+            path.rmdir() if path.is_dir() else path.unlink()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock, holder = FileLock(folder / _LOCK), folder / _HOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -42,7 +81,6 @@ def claimed_folder(folder: Path, study: str) -> Iterator[None]:
             f"cannot be written: {error.strerror}", field="output", value=str(folder), remedy="choose another folder"
         ) from None
     try:
-        _refuse_another_study(folder, study)
         yield
     finally:
         holder.unlink(missing_ok=True)
@@ -61,10 +99,7 @@ def _refuse_another_study(folder: Path, study: str) -> None:
     written = folder / "front.json"
     if not written.exists():
         return
-    try:
-        name = json.loads(written.read_text(encoding="utf-8"))["study"]["name"]
-    except (OSError, ValueError, KeyError, TypeError):
-        name = None
+    name = _study_in(folder)
     if name != study:
         raise StudyError(
             f"holds the results of {'another program' if name is None else f'the study {name!r}'}",
@@ -72,3 +107,17 @@ def _refuse_another_study(folder: Path, study: str) -> None:
             value=str(folder),
             remedy="choose another output; nothing was written over",
         )
+
+
+def _study_in(folder: Path) -> str | None:
+    """Name of the study whose results a folder holds: by its front, or by its study file where the front is broken."""
+    try:
+        found = json.loads((folder / "front.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        with suppress(StudyError):
+            return str(read_study(folder / "study.yaml").get("name"))
+        return None
+    try:
+        return str(found["study"]["name"])
+    except (KeyError, TypeError):
+        return None

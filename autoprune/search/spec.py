@@ -237,7 +237,7 @@ def _absolute_storage(url: str, base: Path) -> str:
     file = url.removeprefix(_SQLITE)
     if file == url or file.startswith("/") or file in ("", ":memory:"):
         return url
-    return _SQLITE + real_path(base / file).as_posix()
+    return _SQLITE + real_path(base / os.path.expanduser(file)).as_posix()
 
 
 def _checked_storage(url: str) -> str:

@@ -25,6 +25,7 @@ _REMEDIES = {
     Trouble.DAMAGED: "restore it from a backup, or choose another database or output",
 }
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
+_UNOPENED = (SQLAlchemyError, NoSuchModuleError, ImportError, StorageInternalError, RuntimeError)
 T = TypeVar("T")
 
 
@@ -38,25 +39,20 @@ class Database:
 
     Raises:
         StudyError: the URL cannot be opened.
+        StorageError: its server is away, or its disk is full.
     """
 
     def __init__(self, url: str, on_event: OnEvent, patience_s: float) -> None:
         self._on_event, self._patience_s = on_event, patience_s
         self._lock: StudyLock | None = None
-        shown = make_url(url).render_as_string(hide_password=True)
         try:
             self.engine = _engine(url)
             with self.engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
             self.optuna = RDBStorage(url, engine_kwargs=_engine_options(url))
             _write_ahead(self.optuna.engine)
-        except (SQLAlchemyError, NoSuchModuleError, ImportError, StorageInternalError, RuntimeError) as error:
-            raise StudyError(
-                f"the database cannot be opened: {_reason(error)}",
-                field="storage",
-                value=shown,
-                remedy="check that the URL is right, that the server runs and that you may write to it",
-            ) from error
+        except _UNOPENED as error:
+            raise _not_opened(url, error) from error
 
     def patiently(self, call: Callable[[], T]) -> T:
         """Calls `call`, again and again while the database is away, so `call` must be repeatable.
@@ -111,6 +107,43 @@ class Database:
         self.optuna.remove_session()
         self.optuna.engine.dispose()
         self.engine.dispose()
+
+
+def try_database(url: str) -> None:
+    """Connects to a database and writes to it, and takes that back; a SQLite file that is not there stays so.
+
+    Raises:
+        StudyError: the URL cannot be opened, or not be written.
+        StorageError: its server is away, or its disk is full.
+    """
+    parsed = make_url(url)
+    file = Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
+    writing = "BEGIN IMMEDIATE" if file else "CREATE TABLE autoprune_dry_run (n INT)"
+    made = file if file and not file.exists() else None
+    try:
+        engine = create_engine(url, **_engine_options(url))
+        try:
+            with engine.connect() as connection:
+                connection.exec_driver_sql(writing)
+                connection.rollback()
+        finally:
+            engine.dispose()
+            if made:
+                made.unlink(missing_ok=True)
+    except _UNOPENED as error:
+        raise _not_opened(url, error) from error
+
+
+def _not_opened(url: str, error: Exception) -> StudyError | StorageError:
+    """The error of a database at the start: a job that failed where it may come back, else bad input."""
+    trouble, is_file = trouble_of(error), make_url(url).get_backend_name() == "sqlite"
+    failed = trouble is Trouble.FULL or (trouble is Trouble.AWAY and not is_file)
+    return (StorageError if failed else StudyError)(
+        f"the database cannot be opened: {_reason(error)}",
+        field="storage",
+        value=make_url(url).render_as_string(hide_password=True),
+        remedy="check that the URL is right, that the server runs and that you may write to it",
+    )
 
 
 def _engine_options(url: str) -> dict[str, Any]:

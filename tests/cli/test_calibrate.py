@@ -167,6 +167,13 @@ def check_refused(result, said, folder):
     assert [p.name for p in folder.iterdir()] == ["study.yaml"]
 
 
+def test_a_dry_run_tries_the_database_and_the_folder_before_the_model(cli, tiny, rows, held_out, tmp_path):
+    study = write_study(tmp_path, tiny, rows, held_out)
+    for option, place in (("--storage", "sqlite:////proc/study.db"), ("--output", "/proc/run")):
+        error = cli("calibrate", study, "--dry-run", option, place, "--json").json["error"]
+        assert (error["field"], error["value"]) == (option.removeprefix("--"), place)
+
+
 def test_a_dry_run_looks_at_the_model_on_its_rows(cli, tiny, rows, held_out, tmp_path):
     found = cli("calibrate", write_study(tmp_path, tiny, rows, held_out), "--dry-run", "--json").json["preflight"]
     first = load_samples(rows)[race_order(12)[0]]

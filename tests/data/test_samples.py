@@ -151,6 +151,14 @@ def test_encoded_bytes_are_not_decoded_again(folder):
         ({"image": None, "video": "none"}, ["row 1", "video", "no such folder"]),
         ({"image": None, "video": "data.jsonl"}, ["row 1", "a video file", "ffmpeg", "list of images"]),
         ({"image": None, "video": []}, ["row 1", "has no frames"]),
+        ({"image": "iVBORw0KGgo" * 9000}, ["row 1", "99", "base64 goes behind data:image/png;base64,"]),
+        ({"image": "data:image/png;base64," + "A" * 99999}, ["row 1", "not base64"]),
+        ({"image": "data:image/png;base64," + "AAAA" * 9999}, ["row 1", "cannot be read as an image"]),
+        ({"image": "x" * 300}, ["row 1", "no such file"]),
+        ({"image": None, "video": "x" * 9000}, ["row 1", "no such folder"]),
+        ({"prompt": "  " * 9000}, ["row 1", "not empty"]),
+        ({"answers": [1] * 9000}, ["row 1", "must be a list of strings"]),
+        ({"answers": None, "choices": ["a", "b"], "answer": "c" * 9000}, ["row 1", "is 'ccc"]),
     ],
 )
 def test_a_bad_row_is_named_with_field_and_remedy(folder, bad, words):
@@ -160,7 +168,13 @@ def test_a_bad_row_is_named_with_field_and_remedy(folder, bad, words):
     for word in words:
         assert word in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
     assert caught.value.field.startswith("rows[1].")
+
+
+def test_rows_of_a_file_need_no_cache(folder, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", "/proc/no/home")
+    assert len(load_samples(write(folder, [row(0), row(1)]))) == 2
 
 
 def test_all_bad_rows_are_counted(folder):

@@ -20,11 +20,12 @@ from support.studies import BACKEND, tiny_spec
 from support.trials import assert_all_ended, ended_twice, stored
 
 from autoprune import presets
-from autoprune.errors import AutopruneError, DataError, EvaluationError, StudyError
+from autoprune.errors import AutopruneError, DataError, EvaluationError, StorageError, StudyError
 from autoprune.report.export import select_point
 from autoprune.report.facts import facts
 from autoprune.schedule import AttentionCriterion, Keep, Schedule, Stage
 from autoprune.search.driver import RunOutcome, run_study
+from autoprune.search.front import FrontFile
 from autoprune.search.spec import StudySpec
 from autoprune.search.workers.protocol import Event
 
@@ -426,8 +427,9 @@ def test_an_unreadable_database_is_refused_before_any_work(tmp_path: Path) -> No
 
 def test_a_server_that_is_not_there_is_refused(tmp_path: Path) -> None:
     spec = tiny_spec(tmp_path, storage="postgresql+psycopg://me:secret@127.0.0.1:9/nowhere")
-    with pytest.raises(StudyError, match="the database cannot be opened") as raised:
+    with pytest.raises(StorageError, match="the database cannot be opened") as raised:
         run(spec)
+    assert not (tmp_path / "run").exists()
     assert "secret" not in str(raised.value)
 
 
@@ -561,6 +563,36 @@ def test_the_results_of_another_study_are_not_written_over(tmp_path: Path) -> No
     with pytest.raises(StudyError, match="another program"):
         run(tiny_spec(tmp_path, search={"trials": 3}))
     (tmp_path / "run/front.json").write_text(before)
+
+
+@pytest.mark.parametrize("broken", ["", '{"format": "autopr', "[" * 100_000])
+def test_a_broken_front_is_written_again_from_the_database(tmp_path: Path, broken: str) -> None:
+    first = run(tiny_spec(tmp_path, search={"trials": 3})).front
+    (tmp_path / "run/front.json").write_text(broken)
+    with pytest.raises(StudyError, match="holds the results of the study 'tiny'"):
+        run(tiny_spec(tmp_path, name="other", search={"trials": 3}))
+    assert run(tiny_spec(tmp_path, search={"trials": 3})).front.points == first.points
+    assert FrontFile.load(tmp_path / "run").points == first.points
+
+
+def test_bad_input_leaves_nothing_behind(tmp_path: Path) -> None:
+    bad: list[dict[str, object]] = [
+        {"constraints": {"max_drop": {"hart": 0.1}}}, {"storage": "postgresql+psycopg://me@127.0.0.1:9/x"},
+        {"workers": {"count": 1, "gpus": 99}},
+    ]  # fmt: skip
+    for sections in bad:
+        with pytest.raises(AutopruneError):
+            run(tiny_spec(tmp_path, output="new/deep/run", **sections))
+        assert not (tmp_path / "new").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("mine")
+    with pytest.raises(AutopruneError):
+        run(tiny_spec(tmp_path, **bad[1]))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]
+    run(tiny_spec(tmp_path, search={"trials": 3}))
+    with pytest.raises(StudyError):  # another space under the same name
+        run(tiny_spec(tmp_path, space={"criteria": ["text"]}))
+    assert (tmp_path / "run" / "study.db").exists()
 
 
 def test_a_study_in_a_shared_database_belongs_to_one_output(tmp_path: Path) -> None:

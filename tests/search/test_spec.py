@@ -7,6 +7,7 @@ from support.studies import tiny_spec, write_study
 from transformers import LlamaConfig
 
 from autoprune.errors import StudyError
+from autoprune.presets import resolve, vtw
 from autoprune.schedule import AttentionCriterion, RandomCriterion, parse_criterion
 from autoprune.search.spec import StudySpec
 
@@ -172,6 +173,26 @@ def test_errors_are_in_the_words_of_the_file(tmp_path: Path, change: dict[str, o
         assert said in text
     for foreign in ("Input should", "dictionary", "tuple", "instance of", "Section"):
         assert foreign not in text
+
+
+def test_a_tilde_is_the_home_in_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tiny_spec(tmp_path / "there")
+    vtw(3).save(tmp_path / "mine.json")
+    data = {name: {"path": f"~/there/{name}.jsonl"} for name in ("calibration", "validation")}
+    file = write_study(
+        tmp_path / "study", model={"path": "~/there/model"}, data=data, output="~/run", storage="sqlite:///~/x.db",
+        baselines=["~/mine.json"],
+    )  # fmt: skip
+    spec = StudySpec.load(file)
+    assert spec.model.path == str(tmp_path / "there" / "model")
+    assert spec.data.calibration.path == str(tmp_path / "there" / "calibration.jsonl")
+    assert spec.baselines == (str(tmp_path / "mine.json"),)
+    assert (spec.output, spec.storage) == (str(tmp_path / "run"), f"sqlite:///{tmp_path}/x.db")
+    assert StudySpec.load(file, output="~/other").output == str(tmp_path / "other")
+    criterion = parse_criterion(CODEBOOK | {"path": "~/book.safetensors"})
+    assert criterion.from_folder(tmp_path / "study").path == str(tmp_path / "book.safetensors")
+    assert resolve("~/mine.json", 8, tmp_path / "study").key == vtw(3).key
 
 
 def test_files_that_are_no_studies(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -60,4 +61,4 @@ class CodebookCriterion(Criterion):
 
     def from_folder(self, folder: Path) -> Self:
         """The codebook file taken from a folder."""
-        return self.model_copy(update={"path": str(real_path(folder / self.path))})
+        return self.model_copy(update={"path": str(real_path(folder / os.path.expanduser(self.path)))})
