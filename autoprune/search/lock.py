@@ -18,7 +18,7 @@ _LOCK, _HOLDER = "driver.lock", "driver.json"
 _MADE = (_LOCK, _HOLDER, *(f"study.db{end}" for end in ("", "-wal", "-shm", "-journal")))
 
 
-class Claim:
+class FolderClaim:
     """The right to write into an output folder.
 
     Attributes:
@@ -30,7 +30,7 @@ class Claim:
 
 
 @contextmanager
-def claimed_folder(folder: Path, study: str) -> Iterator[Claim]:
+def claimed_folder(folder: Path, study: str) -> Iterator[FolderClaim]:
     """Holds an output folder for a study while the block runs.
 
     The operating system drops the lock with the process, however it ends, so a killed driver never bars the way;
@@ -40,7 +40,7 @@ def claimed_folder(folder: Path, study: str) -> Iterator[Claim]:
         StudyError: another driver holds the folder, it has the results of another study, or it cannot be written.
     """
     _refuse_another_study(folder, study)
-    claim, before = Claim(), _there(folder)
+    claim, before = FolderClaim(), _there(folder)
     try:
         with _locked(folder):
             yield claim

@@ -41,7 +41,7 @@ def open_engine(spec: StudySpec) -> FakeEngine:
 
 class FakeEngine:
     def __init__(self, folder: Path) -> None:
-        self.sharing, self._steering = Sharing(), Steering(folder)
+        self.sharing, self._steering, self._folder = Sharing(), Steering(folder), folder
 
     def facts(self) -> EngineFacts:
         prompts = (PromptCounts(VISUAL, TEXT, TEXT // 2, new=2),) * SIZES["calibration"]
