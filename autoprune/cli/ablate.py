@@ -57,7 +57,7 @@ def ablate(
     from autoprune.report.ablation_page import ablation_csv, ablation_page
 
     rows = read_rows(data, reading)
-    with opened(model, loading) as job:
+    with opened(model, loading, rows) as job:
         depth = job.model.config.get_text_config(decoder=True).num_hidden_layers
         cells = grid(depth, k1 or (), k2 or (), keep1 or (), keep2 or ())
         result = run(

@@ -28,7 +28,7 @@ def apply_check(
 
     loaded_schedule = Schedule.load(schedule)
     sample = next(iter(rows_for_prompts(data, reading)), None)
-    with opened(model, loading, loaded_schedule) as job:
+    with opened(model, loading, [] if sample is None else [sample], loaded_schedule) as job:
         job.say("running the model three times")
         result = inspect_schedule(job.model, loaded_schedule, sample)
     if as_json:

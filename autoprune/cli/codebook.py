@@ -60,7 +60,7 @@ def codebook(
 
     rows = read_visual_rows(data, reading)
     known = checked_variant(variant, quantile, rows)
-    with opened(model, loading) as job:
+    with opened(model, loading, rows) as job:
         result = build_codebook(
             job.model,
             rows,

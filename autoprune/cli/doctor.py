@@ -32,6 +32,7 @@ def doctor(
 ) -> int:
     """Check that pruning is exact on a model: against a masked reference, padded, without cache, after its undo."""
     from autoprune.doctor import default_schedules, examine, model_under_test, random_model_under_test
+    from autoprune.evaluate.lengths import check_lengths
     from autoprune.models.config import read_config
     from autoprune.schedule import Schedule
 
@@ -43,7 +44,9 @@ def doctor(
             (given or Schedule()).check_model(config)
             tested = random_model_under_test(model, config, samples, loading)
         else:
-            tested = model_under_test(open_model(model, loading, given), samples)
+            loaded = open_model(model, loading, given)
+            check_lengths(loaded, samples)
+            tested = model_under_test(loaded, samples)
         made = {Path(schedule).stem: given} if schedule and given else None
         schedules = made or default_schedules(tested.model, tested.prompts.rows[0])
         report = examine(tested, schedules, status.update)

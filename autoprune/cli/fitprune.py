@@ -30,7 +30,7 @@ def fitprune(
     from autoprune.analysis.fitprune import fit_recipe
 
     rows = read_visual_rows(data, reading)
-    with opened(model, loading) as job:
+    with opened(model, loading, rows) as job:
         recipe = fit_recipe(job.model, rows, budget=budget, on_sample=job.counts("attention statistics"))
     recipe.schedule.save(output)
     if as_json:

@@ -54,7 +54,7 @@ def flow(
     from autoprune.cli.flow_table import show
 
     rows = read_visual_rows(data, reading)
-    with opened(model, loading) as job:
+    with opened(model, loading, rows) as job:
         result = analyse_flow(
             job.model,
             rows,

@@ -100,14 +100,25 @@ class Job:
 
 
 @contextmanager
-def opened(path: str, options: ModelOptions, schedule: Schedule | None = None) -> Iterator[Job]:
+def opened(path: str, options: ModelOptions, rows: Sequence[Sample], schedule: Schedule | None = None) -> Iterator[Job]:
     """An open model for as long as a command works on it.
 
+    Args:
+        path: A folder, or a name on the hub.
+        options: How it is loaded.
+        rows: What it will be shown.
+        schedule: A schedule that it will run.
+
     Raises:
+        DataError: the prompt of a row is too long.
         ModelError: the model cannot be loaded, or the schedule is not for it.
     """
+    from autoprune.evaluate.lengths import check_lengths
+
     with stderr().status("loading the model") as status:
-        yield Job(open_model(path, options, schedule), status.update)
+        loaded = open_model(path, options, schedule)
+        check_lengths(loaded, rows)
+        yield Job(loaded, status.update)
 
 
 def open_model(path: str, options: ModelOptions, schedule: Schedule | None = None) -> LoadedModel:

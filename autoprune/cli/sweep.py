@@ -40,7 +40,7 @@ def sweep(
 
     rows = read_visual_rows(data, reading)
     known = checked_rule(rule, eta, rows)
-    with opened(model, loading) as job:
+    with opened(model, loading, rows) as job:
         result = run_sweep(
             job.model,
             rows,

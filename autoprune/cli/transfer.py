@@ -52,7 +52,7 @@ def transfer(
     found = read_rows(data, reading)
     if len(found) > rows:
         found = read_rows(data, reading.model_copy(update={"samples": rows}))
-    with opened(model, loading) as job:
+    with opened(model, loading, found) as job:
         outcome = transfer_schedule(
             job.model,
             given,

@@ -35,7 +35,7 @@ def verify(
 
     loaded_schedule = Schedule.load(schedule)
     rows = read_rows(data, reading)
-    with opened(model, loading, loaded_schedule) as job:
+    with opened(model, loading, rows, loaded_schedule) as job:
         result = verify_schedule(
             job.model, loaded_schedule, rows, batch_size=batch_size, max_new_tokens=max_new_tokens, on_step=job.say
         )

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 
 _STATUS = Path("/proc/self/status")
+_MEMORY = Path("/proc/meminfo")
+_GROUP = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current"))
 
 
 def hardware(device: torch.device | None = None) -> dict[str, Any]:
@@ -37,6 +39,29 @@ def peak_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return sum(torch.cuda.max_memory_allocated(number) for number in range(torch.cuda.device_count()))
     return resident_bytes("VmHWM")
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that is free: of all GPUs together, or else of the machine or the group of processes; None if not told.
+
+    Args:
+        device: Where the model runs.
+    """
+    if device.type == "cuda":
+        return sum(torch.cuda.mem_get_info(number)[0] for number in range(torch.cuda.device_count()))
+    if device.type != "cpu" or not _MEMORY.is_file():
+        return None
+    told = [line.split() for line in _MEMORY.read_text(encoding="ascii", errors="replace").splitlines()]
+    available = next((1024 * int(words[1]) for words in told if words[0] == "MemAvailable:"), None)
+    limit, used = map(_number, _GROUP)
+    group = None if limit is None or used is None else limit - used
+    return min((value for value in (available, group) if value is not None), default=None)
+
+
+def _number(file: Path) -> int | None:
+    """What a file of the kernel says; None where there is none, or no limit."""
+    said = file.read_text(encoding="ascii").strip() if file.is_file() else ""
+    return int(said) if said.isdigit() else None
 
 
 def resident_bytes(name: str) -> int:

@@ -21,6 +21,7 @@ CORE = ("llava", "qwen2_5_vl", "internvl")
 PIXELS = "torchvision" if is_torchvision_available() else "pil"
 WITHOUT = {
     "mistral3": pytest.mark.skipif(not is_torchvision_available(), reason="PixtralProcessor needs torchvision"),
+    "idefics3": needs("5.23", "no image processor of Idefics3's without torchvision"),
     "smolvlm": needs("5.23", "no image processor of SmolVLM's without torchvision"),
 }
 

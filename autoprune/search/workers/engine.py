@@ -16,6 +16,7 @@ from autoprune.evaluate.abilities import refused_criteria
 from autoprune.evaluate.encoding import encode, model_inputs
 from autoprune.evaluate.evaluator import Evaluator
 from autoprune.evaluate.latency import prefills_per_arm, time_prefill
+from autoprune.evaluate.lengths import check_lengths
 from autoprune.evaluate.metrics import Metric, load_metric, measuring_version
 from autoprune.evaluate.objectives import ACCURACY
 from autoprune.evaluate.preflight import Preflight, look
@@ -92,6 +93,8 @@ class _OpenStudy:
     @classmethod
     def of(cls, spec: StudySpec) -> _OpenStudy:
         loaded, calibration = load_model(spec.model.path, spec.model), _load(spec.data.calibration)
+        for rows in (calibration, _load(spec.data.validation) if spec.data.validation else ()):
+            check_lengths(loaded, rows)
         depth = ModelIdentity.from_config(loaded.config, spec.model.path).num_layers
         refused = refused_criteria(loaded, calibration, Scope.of(spec, loaded.config, depth).criteria)
         scope = Scope.of(spec, loaded.config, depth, refused)
