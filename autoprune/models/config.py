@@ -12,6 +12,7 @@ from transformers import AutoConfig
 from autoprune.errors import ModelError
 from autoprune.models.options import DEFAULTS, ModelOptions
 from autoprune.schedule import ModelIdentity
+from autoprune.schedule.files import read_json
 from autoprune.schedule.validation import explained
 from autoprune.sources import hub_or_cache, is_path
 
@@ -31,7 +32,10 @@ def read_config(path: str | Path, layers: int | None = None, options: ModelOptio
     local = place.exists()
     if not local and is_path(str(path)):
         raise no_such_folder(path)
+    file = place / "config.json" if os.path.isdir(place) else place
     try:
+        if os.path.isfile(file):
+            read_json(file)  # transformers reads files of any size and depth
         with hub_or_cache(place):
             config = AutoConfig.from_pretrained(
                 place if local else str(path),

@@ -9,7 +9,6 @@ minus the sum of their errors (Bonferroni), and only for bounds that were not pi
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,11 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from autoprune.errors import StudyError
 from autoprune.report.promises import sequence_of
-from autoprune.schedule.files import write_whole
+from autoprune.schedule.files import read_json, write_whole
 from autoprune.search.front import FrontFile
 
 FILE = "promises.json"
@@ -126,11 +125,11 @@ def front_digest(front: FrontFile) -> str:
 
 
 def _load(path: Path) -> PromiseUses:
-    try:
-        return PromiseUses.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    if not path.exists():
         return PromiseUses()
-    except (ValueError, ValidationError):
+    try:
+        return PromiseUses.model_validate(read_json(path))
+    except ValueError:
         raise StudyError(
             "is no record of promises", field="run", value=str(path), remedy="move it away; the record begins anew"
         ) from None

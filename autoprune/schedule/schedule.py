@@ -11,14 +11,12 @@ import itertools
 import json
 import os
 import warnings
-from collections import Counter
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from autoprune.errors import ModelError, ScheduleError
-from autoprune.schedule.files import write_whole
+from autoprune.schedule.files import read_json, write_whole
 from autoprune.schedule.identity import ModelIdentity
 from autoprune.schedule.stage import Stage
 from autoprune.schedule.validation import Part, canonical, explained
@@ -108,17 +106,10 @@ class Schedule(Part):
             ScheduleError: the file is missing, is no JSON, or is no valid schedule.
         """
         try:
-            obj = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
-        except OSError as error:
-            raise ScheduleError(
-                f"cannot be read: {error.strerror}",
-                field="schedule",
-                value=str(path),
-                remedy="give the path of a schedule JSON file",
-            ) from None
-        except (ValueError, RecursionError) as error:
-            reason = "is nested too deeply" if isinstance(error, RecursionError) else f"is not JSON: {error}"
-            raise ScheduleError(reason, field="schedule", value=str(path), remedy="export it again") from None
+            obj = read_json(path)
+        except ValueError as error:
+            remedy = "give the path of a schedule JSON file, or export it again"
+            raise ScheduleError(str(error), field="schedule", value=str(path), remedy=remedy) from None
         found = obj.get("format") if isinstance(obj, dict) else type(obj).__name__
         if found != "autoprune.schedule":
             raise ScheduleError(
@@ -234,11 +225,3 @@ class Schedule(Part):
                 value=self.stages[-1].layer,
                 remedy="use a layer of this model, or presets.for_depth to map published layers",
             )
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    unique = dict(pairs)
-    if len(unique) < len(pairs):
-        (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
-        raise ValueError(f"the key {twice[:100]!r} stands twice in one object")
-    return unique

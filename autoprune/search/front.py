@@ -6,9 +6,8 @@ data set is a `Summary`. What the page tells besides stands under `study`, where
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -23,12 +22,15 @@ from pydantic_core import InitErrorDetails
 from autoprune.errors import StudyError
 from autoprune.evaluate.results import Summary
 from autoprune.schedule import Schedule
+from autoprune.schedule.files import read_json
 from autoprune.schedule.validation import explained
 from autoprune.search.marks import Mark
 from autoprune.search.notes import SCHEDULE_FILE, CostSpread, ModelNotes, PrefillTimes, StudyNotes
 from autoprune.search.workers.protocol import Split
 
 FORMAT: Literal["autoprune.front"] = "autoprune.front"
+MOST_FRONT_BYTES: Final = 500_000_000
+"""Size of the largest ``front.json`` that is read: all trials of a long study, and verdicts of single rows."""
 SavedSchedule = Annotated[
     Schedule,
     PlainSerializer(Schedule.to_json_dict),
@@ -126,13 +128,9 @@ class FrontFile(_FrontPart):
         """
         path = Path(folder) / "front.json"
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise _refusal(path, f"cannot be read: {error.strerror}") from None
+            found = read_json(path, MOST_FRONT_BYTES)
         except ValueError as error:
-            raise _refusal(path, f"is not JSON: {error}") from None
-        except RecursionError:
-            raise _refusal(path, "is nested too deeply") from None
+            raise _refusal(path, str(error)) from None
         if not isinstance(found, dict) or found.get("format", FORMAT) != FORMAT:
             raise _refusal(path, f"is no front: its key 'format' must be {FORMAT!r}")
         if found.get("version", 1) != 1:

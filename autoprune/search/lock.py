@@ -12,6 +12,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from autoprune.errors import StudyError
+from autoprune.schedule.files import read_json
+from autoprune.search.front import MOST_FRONT_BYTES
 from autoprune.search.study_file import read_study
 
 _LOCK, _HOLDER = "driver.lock", "driver.json"
@@ -89,9 +91,9 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _named(holder: Path) -> str:
     try:
-        content = json.loads(holder.read_text(encoding="utf-8"))
+        content = read_json(holder)
         return f"process {content['pid']} on {content['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return "process unknown"
 
 
@@ -112,8 +114,8 @@ def _refuse_another_study(folder: Path, study: str) -> None:
 def _study_in(folder: Path) -> str | None:
     """Name of the study whose results a folder holds: by its front, or by its study file where the front is broken."""
     try:
-        found = json.loads((folder / "front.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = read_json(folder / "front.json", MOST_FRONT_BYTES)
+    except ValueError:
         with suppress(StudyError):
             return str(read_study(folder / "study.yaml").get("name"))
         return None

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from autoprune.errors import StudyError
+from autoprune.schedule.files import read_text
 
 MOST_VALUES = 10_000
 """Values of a study file, those behind an alias counted wherever it stands."""
@@ -21,13 +22,12 @@ def read_study(file: Path) -> dict[str, Any]:
         StudyError: it cannot be read, is no YAML of keys and values, names a key twice, or is too large.
     """
     try:
-        size = file.stat().st_size
-        if size > MOST_BYTES:
-            raise _refused("is too large for a study file", f"{size:,} bytes", "give the path of a study file")
-        raw = _load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise _refused(f"cannot be read: {error.strerror}", str(file), "give the path of a study file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = read_text(file, MOST_BYTES)
+    except ValueError as error:
+        raise _refused(str(error), str(file), "give the path of a study file") from None
+    try:
+        raw = _load(text)
+    except yaml.YAMLError as error:
         raise _refused(f"is not YAML: {' '.join(str(error).split())}", str(file), "correct its syntax") from None
     except RecursionError:
         raise _refused("is nested too deeply", str(file), "write it flat") from None

@@ -134,7 +134,7 @@ def test_encoded_bytes_are_not_decoded_again(folder):
     [
         ({"prompt": None}, ["row 1", "prompt", "is missing", "`columns`"]),
         ({"prompt": "  "}, ["row 1", "prompt", "not empty"]),
-        ({"image": "long/" * 20_000}, ["row 1", "no such file", "...", "relative to the data file"]),
+        ({"image": "long/" * 20_000}, ["row 1", "is no path, it has 100", "relative to the data file"]),
         ({"video": "long/" * 20_000}, ["row 1", "no such folder", "..."]),
         ({"image": "img/none.png"}, ["row 1", "no such file", "none.png", "relative to the data file"]),
         ({"image": "data.jsonl"}, ["row 1", "cannot be read as an image"]),
