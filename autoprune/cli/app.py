@@ -29,6 +29,7 @@ from autoprune.cli.options import Quiet
 from autoprune.cli.output import note, quietly
 from autoprune.cli.presets import presets
 from autoprune.cli.report import report
+from autoprune.cli.service import db, runner, serve, token
 from autoprune.cli.sweep import sweep
 from autoprune.cli.transfer import transfer
 from autoprune.cli.verify import verify
@@ -54,6 +55,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "codebook": codebook,
     "ablate": ablate,
     "presets": presets,
+    "serve": serve,
+    "runner": runner,
 }
 
 
@@ -73,6 +76,8 @@ def _entered(command: Callable[..., Any]) -> Callable[..., Any]:
 
 for _name, _command in COMMANDS.items():
     app.command(_name, epilog=examples_of(_name))(_entered(with_groups(_command)))
+app.add_typer(token, name="token")
+app.add_typer(db, name="db")
 
 
 def _show_version(wanted: bool) -> None:

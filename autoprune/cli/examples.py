@@ -23,11 +23,14 @@ EXAMPLES: Final = {
     "codebook": ("llava-hf/llava-1.5-7b-hf --data rows.jsonl -o codebook.safetensors",),
     "ablate": ("llava-hf/llava-1.5-7b-hf --data rows.jsonl -o ablation.html",),
     "presets": ("--layers 28",),
+    "serve": ("", "--runners 2 --port 9000"),
+    "runner": ("",),
 }
 """Arguments of each command, by its name."""
 
 _VARIABLES: Final = {
     "AUTOPRUNE_STORAGE": "database of calibrate, so that a password stands in no command line",
+    "AUTOPRUNE_SERVICE_…": "settings of serve, runner, token and db: see autoprune/service/README.md",
     "RAY_ADDRESS": "Ray cluster that calibrate's workers run on; default: one of its own on this machine",
     "HF_HUB_OFFLINE": "1 = the hub is never asked",
     "HF_HOME": "folder of models and data sets from the hub",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-from sqlalchemy import Float, Integer, Select, String, Text, UniqueConstraint, select
+from sqlalchemy import Connection, Engine, Float, Integer, Select, String, Text, UniqueConstraint, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from autoprune.evaluate.results import SampleResult
@@ -55,6 +55,11 @@ class _Attempt(_Base):
     ended: Mapped[float] = mapped_column(Float)
 
 
+def create_tables(bind: Engine | Connection) -> None:
+    """Makes the tables of the ledger where they are missing."""
+    _Base.metadata.create_all(bind)
+
+
 @dataclass(frozen=True)
 class DataKey:
     """Everything but the schedule that results on one data set depend on."""
@@ -75,7 +80,7 @@ class Ledger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        database.patiently(lambda: _Base.metadata.create_all(database.engine))
+        database.patiently(lambda: create_tables(database.engine))
 
     def add(self, key: DataKey, schedule: Schedule, results: Sequence[SampleResult]) -> None:
         """Writes the results of some rows of a schedule; those of rows that are known stay as they are."""

@@ -137,27 +137,29 @@ class StudySpec(StudySection):
         workers: int | None = None,
         storage: str | None = None,
         output: str | os.PathLike[str] | None = None,
+        base: str | os.PathLike[str] = ".",
     ) -> Self:
         """Read and check a study; no model is loaded.
 
         Args:
             study: A YAML file, at whose folder its relative paths start; or its content, whose relative paths start at
-                the working folder.
+                `base`.
             trials: Wins over ``search.trials``.
             workers: Wins over ``workers.count``.
             storage: Wins over ``storage``; a relative SQLite file starts at the working folder.
             output: Wins over ``output``; starts at the working folder.
+            base: Folder of a study that is given as content.
 
         Raises:
             StudyError: everything that is wrong with the study, in one line.
         """
         if isinstance(study, Mapping):
-            values, base, name = study, Path.cwd(), "study"
+            values, folder, name = study, Path(base).resolve(), "study"
         else:
-            values, base, name = read_study(Path(study)), Path(study).resolve().parent, Path(study).name
+            values, folder, name = read_study(Path(study)), Path(study).resolve().parent, Path(study).name
         values = _with_overrides(values, trials, workers, storage, output)
         try:
-            return cls.model_validate(values, context=_context(values.get("model"), base))
+            return cls.model_validate(values, context=_context(values.get("model"), folder))
         except ValidationError as error:
             raise explained(error, cls, StudyError, where=name) from None
 

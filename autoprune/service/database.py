@@ -1,0 +1,134 @@
+"""The database of the service: opened, and brought to the schema that this release knows."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from autoprune.errors import StorageError
+
+logging.getLogger("alembic").setLevel(logging.WARNING)
+VERSION_TABLE = "autoprune_alembic_version"
+"""Of this schema; Optuna keeps its own version in the same database."""
+
+
+def open_engine(url: str) -> Engine:
+    """An engine on the database; the folder of a SQLite file is made.
+
+    Raises:
+        StorageError: no database can be opened there.
+    """
+    parsed = make_url(url)
+    try:
+        if parsed.get_backend_name() != "sqlite":
+            engine = create_engine(url, pool_pre_ping=True)
+        else:
+            Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
+            engine = create_engine(url, connect_args={"timeout": 60})
+            event.listen(engine, "connect", _prepare_sqlite)
+        with engine.connect():
+            return engine
+    except (SQLAlchemyError, ImportError, OSError) as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0][:200]
+        raise StorageError(
+            f"the database of the service cannot be opened: {reason}",
+            field="database",
+            value=parsed.render_as_string(hide_password=True),
+            remedy="check that the URL is right, that the server runs and that you may write to it",
+        ) from error
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+@contextmanager
+def migration_config(engine: Engine) -> Iterator[tuple[Config, Connection]]:
+    """Alembic's configuration on a connection of the engine."""
+    config = Config()
+    config.set_main_option("script_location", "autoprune.service:migrations")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        yield config, connection
+
+
+def revision_of(connection: Connection) -> str | None:
+    """Revision of the schema in the database; None where the service has no tables yet."""
+    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+
+
+def upgrade(engine: Engine) -> None:
+    """Brings the schema to the newest revision.
+
+    Raises:
+        StorageError: the database was written by a newer release.
+    """
+    with migration_config(engine) as (config, connection):
+        if engine.dialect.name == "postgresql":  # several processes may begin at once
+            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('autoprune schema'))"))
+        _refuse_newer(config, revision_of(connection))
+        command.upgrade(config, "head")
+
+
+def ensure_schema(engine: Engine) -> Path | None:
+    """Makes the tables of an empty database, and migrates an older SQLite file after a copy of it.
+
+    Returns:
+        The copy, if one was made.
+
+    Raises:
+        StorageError: the database was written by a newer release; or a server's database by an older one, which only
+            `upgrade` changes.
+    """
+    with migration_config(engine) as (config, connection):
+        found, newest = revision_of(connection), ScriptDirectory.from_config(config).get_current_head()
+        _refuse_newer(config, found)
+    if found == newest:
+        return None
+    copy: Path | None = None
+    if found is not None:
+        if engine.dialect.name != "sqlite":
+            raise StorageError(
+                "the database was written by an older release",
+                field="database",
+                value=found,
+                remedy="back it up, stop all runners, and run `autoprune db upgrade`",
+            )
+        copy = _copied(Path(str(engine.url.database)), found)
+    upgrade(engine)
+    return copy
+
+
+def _refuse_newer(config: Config, found: str | None) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if found is not None and found not in known:
+        raise StorageError(
+            "the database was written by a newer release of autoprune",
+            field="database",
+            value=found,
+            remedy="install that release, or restore the backup that was made before the upgrade",
+        )
+
+
+def _copied(file: Path, revision: str) -> Path:
+    """A copy of a SQLite file, made by SQLite itself, so that what others are writing is whole or not in it."""
+    copy = file.with_name(f"{file.name}.{revision}.backup")
+    partial = copy.with_name(f".{copy.name}.partial")
+    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(partial)) as target:
+        source.backup(target)
+    shutil.move(partial, copy)
+    return copy

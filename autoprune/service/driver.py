@@ -1,0 +1,84 @@
+"""The process of one job: ``python -m autoprune.service.driver JOB EPOCH``, started by a runner."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import traceback
+from types import FrameType
+
+from transformers.utils import logging as transformers_logging
+
+from autoprune.errors import AutopruneError
+from autoprune.report.page import write_report
+from autoprune.search.driver import RunOutcome, run_study
+from autoprune.search.stopping import StoppedBySignal
+from autoprune.service.database import open_engine
+from autoprune.service.heartbeat import FENCED, Heartbeat
+from autoprune.service.jobs import JobRecord, Jobs, LeaseLostError
+from autoprune.service.settings import Settings
+from autoprune.service.submission import checked
+
+log = logging.getLogger("autoprune.service.driver")
+
+
+def run_job(jobs: Jobs, job: JobRecord, settings: Settings) -> None:
+    """Runs a study, or resumes it, and ends its job; a job that was asked to stop but not to end is given back.
+
+    Raises:
+        LeaseLostError: another runner may have the job.
+    """
+    beat = Heartbeat(jobs, job)
+    signal.signal(signal.SIGTERM, _end)
+    problem: str | None = None
+    outcome: RunOutcome | None = None
+    try:
+        with beat:
+            outcome = run_study(checked(job.request, settings, job.id), on_event=beat.note)
+            write_report(outcome.front, outcome.output)
+    except StoppedBySignal:
+        pass
+    except AutopruneError as error:
+        problem = str(error)
+    except Exception as error:
+        log.exception("job %s", job.id)
+        problem = f"{type(error).__name__}: {error}; this is a bug in autoprune: {_place(error)}"
+    if problem is not None:
+        jobs.finish(job, "failed", problem)
+    elif beat.cancelled:
+        jobs.finish(job, "cancelled")
+    elif outcome is None or outcome.interrupted:
+        jobs.give_back(job)
+    else:
+        jobs.finish(job, "done")
+
+
+def _end(signum: int, frame: FrameType | None) -> None:
+    raise StoppedBySignal(signum)
+
+
+def _place(error: BaseException) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{last.filename}:{last.lineno}"
+
+
+def main() -> int:
+    """Runs the job that the command line names."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    transformers_logging.disable_progress_bar()
+    job_id, epoch = sys.argv[1], int(sys.argv[2])
+    settings = Settings.read()
+    jobs = Jobs(open_engine(settings.database_url), settings.lease_s)
+    job = jobs.get(job_id)
+    if job.epoch != epoch or job.state != "running":
+        return FENCED
+    try:
+        run_job(jobs, job, settings)
+    except LeaseLostError:
+        return FENCED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Events of jobs: what their drivers tell, kept so that whoever watches can begin anywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Engine, insert, select
+
+from autoprune.search.workers.protocol import Event
+from autoprune.service.jobs import JobRecord
+from autoprune.service.tables import EVENTS, now
+
+
+@dataclass(frozen=True)
+class StoredEvent:
+    """An event of a job.
+
+    Attributes:
+        number: Its place among the events of all jobs.
+        kind: As of `Event`.
+        content: `Event` as JSON values.
+        at: Seconds since 1970.
+    """
+
+    number: int
+    kind: str
+    content: dict[str, Any]
+    at: float
+
+
+class Events:
+    """The events in a database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._now = now(engine.dialect)
+
+    def add(self, job: JobRecord, events: Sequence[Event]) -> None:
+        """Writes events of a job, in their order."""
+        with self._engine.begin() as connection:
+            for event in events:
+                content = json.dumps(asdict(event), default=str)
+                connection.execute(
+                    insert(EVENTS).values(job=job.number, kind=event.kind, content=content, at=self._now)
+                )
+
+    def after(self, job: JobRecord, number: int = 0, limit: int = 1000) -> list[StoredEvent]:
+        """Events of a job behind one of them."""
+        asked = select(EVENTS).where(EVENTS.c.job == job.number, EVENTS.c.number > number)
+        with self._engine.begin() as connection:
+            rows = connection.execute(asked.order_by(EVENTS.c.number).limit(limit)).all()
+        return [StoredEvent(row.number, row.kind, json.loads(row.content), row.at) for row in rows]
+
+    def latest(self, job: JobRecord, kind: str) -> StoredEvent | None:
+        """The last event of a kind."""
+        asked = select(EVENTS).where(EVENTS.c.job == job.number, EVENTS.c.kind == kind)
+        with self._engine.begin() as connection:
+            row = connection.execute(asked.order_by(EVENTS.c.number.desc()).limit(1)).first()
+        return None if row is None else StoredEvent(row.number, row.kind, json.loads(row.content), row.at)

@@ -1,0 +1,85 @@
+"""Who may ask what of the api, and by which name of this machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TypeAlias
+
+from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from autoprune.errors import AutopruneError
+from autoprune.service.problems import DeniedError, reply
+from autoprune.service.tokens import ROLES, Role, Tokens
+
+Permission: TypeAlias = Callable[[Role], Callable[[Request], None]]
+_LOCAL = ("localhost", "127.0.0.1", "[::1]")
+_PORT = re.compile(r":\d+$")
+_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+}
+
+
+def guarded_by(tokens: Tokens) -> Permission:
+    """A dependency for each role: that the caller has it. Where there are no tokens, everybody has."""
+
+    def may(role: Role) -> Callable[[Request], None]:
+        def check(request: Request) -> None:
+            if not tokens.all():
+                return
+            scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+            holder = tokens.holder(secret.strip()) if scheme.lower() == "bearer" else None
+            if holder is None:
+                raise DeniedError("needs a valid token", 401, remedy="send it as `Authorization: Bearer TOKEN`")
+            if ROLES.index(holder.role) < ROLES.index(role):
+                raise DeniedError(f"needs a token for {role}", 403, field="role", value=holder.role)
+
+        return check
+
+    return may
+
+
+class Border:
+    """Refuses names that this machine does not have, and adds headers for browsers.
+
+    Args:
+        app: The app.
+        local_only: Whether the api listens on a loopback address: a page elsewhere whose name was made to lead here is
+            then told by the name that it asks for (DNS rebinding).
+    """
+
+    def __init__(self, app: ASGIApp, local_only: bool) -> None:
+        self._app, self._local_only = app, local_only
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        host = _PORT.sub("", Headers(scope=scope).get("host", ""))
+        if self._local_only and host not in _LOCAL:
+            refused = AutopruneError("is no name of this machine", field="Host", value=host)
+            await reply(421, refused)(scope, receive, send)
+            return
+
+        too_large = False
+
+        async def adding(message: Message) -> None:
+            nonlocal too_large
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                too_large = message["status"] == 413 and headers.get("content-type", "").startswith("text/plain")
+                if too_large:  # starlette says so in plain text
+                    await reply(413, AutopruneError("the body is too large", remedy="send less"))(scope, receive, send)
+                    return
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            if not too_large:
+                await send(message)
+
+        await self._app(scope, receive, adding)

@@ -1,0 +1,84 @@
+"""The life sign of a driver: renews its lease, hands on its events, and ends it when it may not go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from autoprune.search.workers.protocol import Event
+from autoprune.service.events import Events
+from autoprune.service.jobs import JobRecord, Jobs, LeaseLostError
+
+FENCED = 75
+"""Exit code of a driver that lost its job: nothing of it may reach the database any more."""
+_BEAT_S = 0.5
+
+
+class Heartbeat:
+    """A thread beside the study; a context manager.
+
+    Args:
+        jobs: The jobs.
+        job: The job, just taken.
+    """
+
+    def __init__(self, jobs: Jobs, job: JobRecord) -> None:
+        self._jobs, self._job = jobs, job
+        self._events = Events(jobs.engine)
+        self._waiting: deque[Event] = deque()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._renewed = time.monotonic()
+        self.cancelled = False
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._hand_on()
+
+    def note(self, event: Event) -> None:
+        """Takes an event of the study; of progress within a phase only the newest is kept until the next beat."""
+        if event.kind == "progress" and self._waiting and self._waiting[-1].kind == "progress":
+            with suppress(IndexError):  # the other thread was faster
+                self._waiting.pop()
+        self._waiting.append(event)
+
+    def _beat(self) -> None:
+        while not self._ended.wait(_BEAT_S):
+            try:
+                if time.monotonic() - self._renewed > self._jobs.lease_s / 3:
+                    self._renew()
+                self._hand_on()
+            except LeaseLostError:
+                os._exit(FENCED)
+            except SQLAlchemyError:  # away: the study itself waits for it, but not beyond the lease
+                if time.monotonic() - self._renewed > self._jobs.lease_s:
+                    os._exit(FENCED)
+
+    def _renew(self) -> None:
+        begun = time.monotonic()
+        job = self._jobs.renew(self._job)
+        self._renewed = begun
+        if job.cancelling and not self.cancelled:
+            self.cancelled = True
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def _hand_on(self) -> None:
+        events = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if not events:
+            return
+        try:
+            self._events.add(self._job, events)
+        except SQLAlchemyError:
+            self._waiting.extendleft(reversed(events))
+            raise

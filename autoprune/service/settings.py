@@ -1,0 +1,101 @@
+"""Settings of the service, from variables named ``AUTOPRUNE_SERVICE_…`` or files of a secrets folder."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from autoprune.errors import StudyError
+from autoprune.schedule.validation import explained
+
+PREFIX = "AUTOPRUNE_SERVICE_"
+
+
+def _listed(given: Any) -> Any:
+    """Parts of a variable that holds several, as in ``PATH``."""
+    return tuple(part for part in given.split(os.pathsep) if part) if isinstance(given, str) else given
+
+
+class Settings(BaseSettings):
+    """What the api, the runners and their drivers have in common.
+
+    Attributes:
+        folder: Output folders of studies, and the database unless another is named.
+        database: URL of the database; None = SQLite in `folder`.
+        roots: Folders from which models and data may be read; relative paths start at the first.
+        hub: Names on the hub that may be used, with wildcards: ``llava-hf/*``.
+        trust_remote_code: Whether a study may ask for it.
+        host: Address to listen on; without tokens a loopback address only.
+        port: Port.
+        runners: Runner processes beside the api.
+        lease_s: Seconds after which a job is taken from a runner that says nothing.
+        most_bytes: Largest body of a request.
+        most_trials: Most trials of a study.
+        most_workers: Most workers of a study.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, secrets_dir=os.environ.get(f"{PREFIX}SECRETS_DIR"))
+
+    folder: Path = Path("autoprune-service")
+    database: SecretStr | None = None
+    roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_listed), Field(min_length=1)] = (Path(),)
+    hub: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = ()
+    trust_remote_code: bool = False
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8321
+    runners: Annotated[int, Field(ge=0)] = 1
+    lease_s: Annotated[float, Field(ge=1)] = 30.0
+    most_bytes: Annotated[int, Field(ge=1)] = 1_000_000
+    most_trials: Annotated[int, Field(ge=1)] = 5_000
+    most_workers: Annotated[int, Field(ge=0)] = 64
+
+    @classmethod
+    def read(cls, **given: Any) -> Self:
+        """The settings; what is given here wins over variables.
+
+        Raises:
+            StudyError: a setting is out of range.
+        """
+        try:
+            return cls(**{name: value for name, value in given.items() if value is not None})
+        except ValidationError as error:
+            raise explained(error, cls, StudyError, where="service") from None
+
+    @property
+    def database_url(self) -> str:
+        """URL of the database, with its password."""
+        if self.database is not None:
+            return self.database.get_secret_value()
+        return f"sqlite:///{(self.folder.resolve() / 'service.db').as_posix()}"
+
+    @property
+    def on_server(self) -> bool:
+        """Whether the database is a server, which studies then share as well."""
+        return not self.database_url.startswith("sqlite")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the api."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def output_of(self, job_id: str) -> Path:
+        """Output folder of a job."""
+        return self.folder.resolve() / "studies" / job_id
+
+    def environment(self) -> dict[str, str]:
+        """Variables under which a process of ours reads the same settings; no secret stands on a command line."""
+        plain = self.model_dump(mode="json", exclude={"database", "roots", "hub"})
+        plain |= {
+            "roots": os.pathsep.join(str(root.resolve()) for root in self.roots),
+            "hub": os.pathsep.join(self.hub),
+        }
+        plain |= {"folder": str(self.folder.resolve()), "database": self.database_url}
+        return {**os.environ, **{f"{PREFIX}{name.upper()}": str(value) for name, value in plain.items()}}

@@ -1,0 +1,76 @@
+"""Tables of the service: jobs, their events, and tokens; their history is in `migrations`."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ColumnElement,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    literal_column,
+)
+
+METADATA = MetaData()
+
+JOBS = Table(
+    "autoprune_jobs",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("request", Text, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("idempotency_key", String(200), unique=True),
+    Column("state", String(16), nullable=False, index=True),
+    Column("epoch", Integer, nullable=False, default=0),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("runner", String(200), nullable=False, default=""),
+    Column("lease_until", Float),
+    Column("cancelling", Boolean, nullable=False, default=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("created", Float, nullable=False),
+    Column("started", Float),
+    Column("ended", Float),
+)
+Index("autoprune_jobs_one_of_a_name", JOBS.c.kind, JOBS.c.name, unique=True)
+
+EVENTS = Table(
+    "autoprune_events",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("job", Integer, ForeignKey(JOBS.c.number, ondelete="CASCADE"), nullable=False, index=True),
+    Column("kind", String(16), nullable=False),
+    Column("content", Text, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+TOKENS = Table(
+    "autoprune_tokens",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("name", String(200), nullable=False, unique=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("role", String(16), nullable=False),
+    Column("created", Float, nullable=False),
+    Column("expires", Float),
+    Column("revoked", Float),
+)
+
+_CLOCKS = {
+    "postgresql": "extract(epoch from clock_timestamp())",
+    "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
+}
+
+
+def now(dialect: Dialect) -> ColumnElement[float]:
+    """Seconds since 1970 by the clock of the database, the only clock that all machines share."""
+    return literal_column(_CLOCKS[dialect.name], Float)

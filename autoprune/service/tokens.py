@@ -1,0 +1,94 @@
+"""Bearer tokens: 256 random bits, of which the database holds the SHA-256 alone."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import Engine, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from autoprune.service.jobs import ConflictError
+from autoprune.service.tables import TOKENS, now
+
+Role = Literal["read", "write", "admin"]
+ROLES: tuple[Role, ...] = ("read", "write", "admin")
+"""Each may do what those before it may."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token, without what makes it secret.
+
+    Attributes:
+        name: Who has it.
+        role: What it may do.
+        created: Seconds since 1970, as `expires` and `revoked`.
+    """
+
+    name: str
+    role: Role
+    created: float
+    expires: float | None
+    revoked: float | None
+
+
+class Tokens:
+    """The tokens in a database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._now = now(engine.dialect)
+
+    def create(self, name: str, role: Role, days: float | None = None) -> str:
+        """Makes a token.
+
+        Args:
+            name: Who is to have it.
+            role: What it may do.
+            days: After which it expires; None = never.
+
+        Returns:
+            The secret, which is shown this once.
+
+        Raises:
+            ConflictError: there is one of this name.
+        """
+        secret = secrets.token_urlsafe(32)
+        expires = None if days is None else self._now + days * 86400
+        row = {"name": name, "digest": _digest(secret), "role": role, "created": self._now, "expires": expires}
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(insert(TOKENS).values(**row))
+        except IntegrityError:
+            raise ConflictError("a token of this name exists", field="name", value=name) from None
+        return secret
+
+    def holder(self, secret: str) -> Token | None:
+        """Whose token this is; None if it is nobody's, has expired or was revoked."""
+        valid = (TOKENS.c.revoked.is_(None), or_(TOKENS.c.expires.is_(None), TOKENS.c.expires > self._now))
+        with self._engine.begin() as connection:
+            row = connection.execute(select(TOKENS).where(TOKENS.c.digest == _digest(secret), *valid)).first()
+        return None if row is None else _token(row)
+
+    def all(self) -> Sequence[Token]:
+        """All tokens, in the order of their making."""
+        with self._engine.begin() as connection:
+            return [_token(row) for row in connection.execute(select(TOKENS).order_by(TOKENS.c.number))]
+
+    def revoke(self, name: str) -> bool:
+        """Ends a token; whether there was one to end."""
+        mine = update(TOKENS).where(TOKENS.c.name == name, TOKENS.c.revoked.is_(None))
+        with self._engine.begin() as connection:
+            return connection.execute(mine.values(revoked=self._now).returning(TOKENS.c.number)).first() is not None
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _token(row: object) -> Token:
+    return Token(**{name: getattr(row, name) for name in Token.__dataclass_fields__})

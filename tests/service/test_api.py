@@ -1,0 +1,210 @@
+"""The api, on both databases: studies come in once, are seen, ended and removed; every error has one shape."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine
+from support.fronts import save_front
+from support.studies import write_study
+
+from autoprune.schedule import Schedule
+from autoprune.search.workers.protocol import Event
+from autoprune.service.api import create_app
+from autoprune.service.events import Events
+from autoprune.service.jobs import JobRecord, Jobs
+from autoprune.service.settings import Settings
+from autoprune.service.tokens import Tokens
+
+
+@pytest.fixture
+def settings(tmp_path: Path, url: str) -> Settings:
+    return Settings(folder=tmp_path / "service", roots=(tmp_path / "data",), database=url, most_bytes=50_000)
+
+
+@pytest.fixture
+def client(settings: Settings, engine: Engine) -> Iterator[TestClient]:
+    with TestClient(create_app(settings, engine), base_url="http://localhost") as client:
+        yield client
+
+
+@pytest.fixture
+def study(settings: Settings) -> dict[str, Any]:
+    file = write_study(settings.roots[0], output=None)
+    loaded: dict[str, Any] = yaml.safe_load(file.read_text())
+    return loaded
+
+
+def problem(reply: Any, status: int) -> dict[str, Any]:
+    assert reply.status_code == status, reply.text
+    assert set(reply.json()) == {"error"}
+    error: dict[str, Any] = reply.json()["error"]
+    assert set(error) == {"field", "value", "message", "remedy"}
+    return error
+
+
+def taken(engine: Engine) -> JobRecord:
+    job = Jobs(engine).claim("r1")
+    assert job is not None
+    return job
+
+
+def test_a_study_is_taken_in_once(client: TestClient, study: dict[str, Any]) -> None:
+    key = {"Idempotency-Key": "k1"}
+    first = client.post("/v1/studies", json=study, headers=key)
+    again = client.post("/v1/studies", json=study, headers=key)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json() == again.json() == {"id": first.json()["id"], "state": "queued"}
+    other = client.post("/v1/studies", json={**study, "search": {"trials": 9}}, headers=key)
+    assert problem(other, 409)["field"] == "Idempotency-Key"
+    assert "exists" in problem(client.post("/v1/studies", json=study), 409)["message"]
+    seen = client.get(f"/v1/studies/{first.json()['id']}").json()
+    assert (seen["name"], seen["state"], seen["progress"]) == ("tiny", "queued", None)
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "said"),
+    [
+        ({"output": "/tmp/x"}, "output", "set by the service"),
+        ({"storage": "sqlite:///x.db"}, "storage", "set by the service"),
+        ({"model": {"path": "/etc"}}, "model.path", "outside"),
+        ({"model": {"path": "../.."}}, "model.path", "outside"),
+        ({"model": {"path": "link"}}, "model.path", "outside"),
+        ({"model": {"path": "llava-hf/llava"}}, "model.path", "no name that it may take"),
+        ({"data": {"calibration": {"path": "/etc/passwd"}}}, "data.calibration.path", "outside"),
+        ({"baselines": ["/etc/passwd"]}, "baselines[0]", "outside"),
+        ({"space": {"criteria": [{"name": "codebook", "path": "/etc/passwd"}]}}, "space.criteria[0].path", "outside"),
+        ({"model": {"path": "model", "trust_remote_code": True}}, "model.trust_remote_code", "not allowed"),
+        ({"search": {"trials": 100_000}}, "search.trials", "more than this service allows"),
+        ({"workers": {"count": 1000}}, "workers.count", "more than this service allows"),
+        ({"name": 5}, "name", ""),
+        ({"nonsense": 1}, "nonsense", ""),
+    ],
+)
+def test_what_a_study_may_not_ask_for(
+    client: TestClient, study: dict[str, Any], settings: Settings, change: dict[str, Any], field: str, said: str
+) -> None:
+    (settings.roots[0] / "link").symlink_to("/etc")
+    error = problem(client.post("/v1/studies", json={**study, **change}), 400)
+    assert field in (error["field"] or error["message"])
+    assert said in error["message"]
+    assert client.get("/v1/studies").json()["studies"] == []
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"nonsense", b'"text"', b'{"name": ', b"\xff\xfe", b"[" * 40_000])
+def test_bodies_that_are_no_study(client: TestClient, body: bytes) -> None:
+    problem(client.post("/v1/studies", content=body, headers={"content-type": "application/json"}), 400)
+
+
+def test_bodies_over_the_limit(client: TestClient, study: dict[str, Any]) -> None:
+    large = json.dumps({**study, "name": "x" * 60_000}).encode()
+    problem(client.post("/v1/studies", content=large), 413)
+    pieces = (large[start : start + 1000] for start in range(0, len(large), 1000))
+    problem(client.post("/v1/studies", content=pieces), 413)
+
+
+def test_pages_of_studies(client: TestClient, study: dict[str, Any]) -> None:
+    ids = [client.post("/v1/studies", json={**study, "name": f"s{i}"}).json()["id"] for i in range(3)][::-1]
+    first = client.get("/v1/studies", params={"limit": 2}).json()
+    assert ([one["id"] for one in first["studies"]], first["next"]) == (ids[:2], ids[1])
+    rest = client.get("/v1/studies", params={"after": first["next"]}).json()
+    assert ([one["id"] for one in rest["studies"]], rest["next"]) == (ids[2:], None)
+    assert client.get("/v1/studies", params={"state": "done"}).json()["studies"] == []
+    problem(client.get("/v1/studies", params={"state": "lost"}), 400)
+    problem(client.get("/v1/studies", params={"limit": 0}), 400)
+    problem(client.get("/v1/studies", params={"after": "nobody"}), 404)
+
+
+def test_cancel_resume_and_delete(client: TestClient, study: dict[str, Any], settings: Settings) -> None:
+    path = f"/v1/studies/{client.post('/v1/studies', json=study).json()['id']}"
+    problem(client.post(f"{path}/resume"), 409)
+    problem(client.delete(path), 409)
+    assert client.post(f"{path}/cancel").json()["state"] == "cancelled"
+    problem(client.post(f"{path}/cancel"), 409)
+    assert client.post(f"{path}/resume").json()["state"] == "queued"
+    client.post(f"{path}/cancel")
+    output = settings.output_of(path.split("/")[-1])
+    save_front(output)
+    assert client.delete(path).status_code == 204
+    assert not output.exists()
+    for reply in (client.get(path), client.delete(path), client.post(f"{path}/cancel"), client.get(f"{path}/front")):
+        assert problem(reply, 404)["message"] == "no such job"
+
+
+def test_results(client: TestClient, study: dict[str, Any], settings: Settings) -> None:
+    path = f"/v1/studies/{client.post('/v1/studies', json=study).json()['id']}"
+    assert "no front yet" in problem(client.get(f"{path}/front"), 404)["message"]
+    folder = save_front(settings.output_of(path.split("/")[-1]))
+    assert client.get(f"{path}/front").json() == json.loads((folder / "front.json").read_text())
+    chosen = client.get(f"{path}/schedule", params={"max_drop": 0.5}).json()
+    assert Schedule.model_validate(chosen["schedule"]).evidence
+    trial = client.get(f"{path}/schedule", params={"trial": chosen["trial"]}).json()
+    assert trial["schedule"]["stages"] == chosen["schedule"]["stages"]
+    problem(client.get(f"{path}/schedule", params={"max_drop": 0.5, "trial": 1}), 400)
+    problem(client.get(f"{path}/schedule", params={"max_drop": "nan"}), 400)
+    problem(client.get(f"{path}/schedule", params={"max_flops": 0.0001}), 422)
+
+
+def test_events_go_on_behind_the_last_one_seen(client: TestClient, study: dict[str, Any], engine: Engine) -> None:
+    id = client.post("/v1/studies", json=study).json()["id"]
+    job, events = taken(engine), Events(engine)
+    events.add(job, [Event("phase", "search"), Event("progress", "", 1, 9), Event("progress", "", 2, 9)])
+    assert client.get(f"/v1/studies/{id}").json()["progress"]["done"] == 2
+    Jobs(engine).finish(job, "failed", "no memory")
+    whole = client.get(f"/v1/studies/{id}/events")
+    assert whole.headers["content-type"].startswith("text/event-stream")
+    found = [dict(line.split(": ", 1) for line in part.splitlines()) for part in whole.text.strip().split("\n\n")]
+    assert [one["event"] for one in found] == ["phase", "progress", "progress", "end"]
+    assert json.loads(found[-1]["data"]) == {"state": "failed", "reason": "no memory"}
+    rest = client.get(f"/v1/studies/{id}/events", headers={"Last-Event-ID": found[1]["id"]}).text
+    assert rest.count("event: progress") == 1
+    assert "event: phase" not in rest
+    problem(client.get("/v1/studies/nobody/events"), 404)
+
+
+def test_tokens_and_their_roles(client: TestClient, study: dict[str, Any], engine: Engine) -> None:
+    tokens = Tokens(engine)
+    roles = {role: {"Authorization": f"Bearer {tokens.create(role, role)}"} for role in ("read", "write", "admin")}
+    expired = {"Authorization": f"Bearer {tokens.create('old', 'admin', days=-1)}"}
+    for headers in ({}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic x"}, expired):
+        reply = client.get("/v1/studies", headers=headers)
+        assert "valid token" in problem(reply, 401)["message"]
+        assert reply.headers["www-authenticate"] == "Bearer"
+    assert client.get("/v1/studies", headers=roles["read"]).status_code == 200
+    assert problem(client.post("/v1/studies", json=study, headers=roles["read"]), 403)["value"] == "read"
+    assert client.post("/v1/studies", json=study, headers=roles["write"]).status_code == 201
+    assert client.get("/v1/studies", headers=roles["admin"]).status_code == 200
+    assert tokens.revoke("admin")
+    problem(client.get("/v1/studies", headers=roles["admin"]), 401)
+
+
+def test_no_token_stands_in_the_database(engine: Engine, tmp_path: Path, url: str) -> None:
+    secret = Tokens(engine).create("a", "read")
+    if url.startswith("sqlite"):
+        engine.dispose()
+        assert not any(secret.encode() in file.read_bytes() for file in tmp_path.glob("service.db*"))
+
+
+def test_other_names_of_this_machine_are_refused(client: TestClient) -> None:
+    assert problem(client.get("/v1/studies", headers={"Host": "evil.example"}), 421)["value"] == "evil.example"
+    for host in ("localhost:8321", "127.0.0.1", "[::1]:8321", "[::1]"):
+        assert client.get("/v1/studies", headers={"Host": host}).status_code == 200
+
+
+def test_operation(client: TestClient, study: dict[str, Any]) -> None:
+    client.post("/v1/studies", json=study)
+    assert client.get("/healthz").json() == client.get("/readyz").json() == {"status": "ok"}
+    assert 'autoprune_jobs{state="queued"} 1' in client.get("/metrics").text
+    reply = client.get("/v1/studies")
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    assert problem(client.get("/nowhere"), 404)["value"] == "/nowhere"
+    assert problem(client.put("/v1/studies"), 405)
+    described = client.get("/openapi.json").json()
+    assert described["openapi"].startswith("3.1")
+    assert "/v1/studies/{id}/schedule" in described["paths"]

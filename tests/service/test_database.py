@@ -1,0 +1,72 @@
+"""The tables of the service: made, migrated after a copy, and left alone where a newer release wrote them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Engine, inspect, text
+
+from autoprune.errors import StorageError
+from autoprune.service.database import VERSION_TABLE, ensure_schema, migration_config, open_engine, revision_of, upgrade
+from autoprune.service.jobs import Jobs
+from autoprune.service.tables import METADATA
+
+
+def at_revision(engine: Engine, revision: str) -> None:
+    with migration_config(engine) as (config, _):
+        command.upgrade(config, revision)
+
+
+def test_the_migrations_make_the_tables_that_the_code_knows(engine: Engine) -> None:
+    with engine.connect() as connection:
+        options = {"include_name": lambda name, kind, _: kind != "table" or name in METADATA.tables}
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE, **options})
+        assert compare_metadata(context, METADATA) == []
+    assert {"autoprune_evaluations", "autoprune_attempts"} <= set(inspect(engine).get_table_names())
+
+
+def test_again_changes_nothing(engine: Engine) -> None:
+    Jobs(engine).submit("study", "a", {})
+    assert ensure_schema(engine) is None
+    upgrade(engine)
+    assert Jobs(engine).counts()["queued"] == 1
+
+
+def test_an_older_file_is_migrated_after_a_copy(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path}/service.db")
+    at_revision(engine, "0001")
+    copy = ensure_schema(engine)
+    assert copy is not None
+    with engine.connect() as now, open_engine(f"sqlite:///{copy}").connect() as before:
+        assert (revision_of(before), inspect(before).has_table("autoprune_jobs")) == ("0001", False)
+        assert inspect(now).has_table("autoprune_jobs")
+
+
+def test_an_older_server_waits_for_its_operator(engine: Engine) -> None:
+    if engine.dialect.name == "sqlite":
+        return  # is migrated, see above
+    with engine.begin() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0001'"))
+        connection.execute(text("DROP TABLE autoprune_tokens, autoprune_events, autoprune_jobs"))
+    with pytest.raises(StorageError, match="autoprune db upgrade"):
+        ensure_schema(engine)
+    upgrade(engine)
+    assert ensure_schema(engine) is None
+
+
+def test_a_newer_database_is_left_alone(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
+    for change in (ensure_schema, upgrade):
+        with pytest.raises(StorageError, match="newer release"):
+            change(engine)
+
+
+def test_a_database_that_cannot_be_opened_is_told_without_its_password() -> None:
+    with pytest.raises(StorageError, match="cannot be opened") as told:
+        open_engine("postgresql+psycopg://somebody:secret@127.0.0.1:1/nothing")
+    assert "secret" not in str(told.value)

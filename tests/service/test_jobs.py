@@ -1,0 +1,171 @@
+"""Leased jobs: taken by one, taken over when their runner is lost, and ended once."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from sqlalchemy import Engine, update
+
+from autoprune.service.jobs import MOST_ATTEMPTS, ConflictError, JobRecord, Jobs, LeaseLostError, UnknownJobError
+from autoprune.service.tables import JOBS
+
+
+@pytest.fixture
+def jobs(engine: Engine) -> Jobs:
+    return Jobs(engine)
+
+
+def submitted(jobs: Jobs, name: str = "a", key: str | None = None) -> JobRecord:
+    return jobs.submit("study", name, {"name": name}, key)[0]
+
+
+def claimed(jobs: Jobs, runner: str = "r1") -> JobRecord:
+    job = jobs.claim(runner)
+    assert job is not None
+    return job
+
+
+def lose(jobs: Jobs, job: JobRecord) -> None:
+    """The lease of a job runs out."""
+    with jobs.engine.begin() as connection:
+        connection.execute(update(JOBS).where(JOBS.c.id == job.id).values(lease_until=time.time() - 1))
+
+
+def test_a_repeated_submission_is_the_same_job(jobs: Jobs) -> None:
+    first, new = jobs.submit("study", "a", {"x": 1, "y": 2}, "key")
+    again, also_new = jobs.submit("study", "a", {"y": 2, "x": 1}, "key")
+    assert (new, also_new, again.id) == (True, False, first.id)
+    with pytest.raises(ConflictError, match="another request"):
+        jobs.submit("study", "a", {"x": 2}, "key")
+
+
+def test_a_name_belongs_to_one_job(jobs: Jobs) -> None:
+    job = submitted(jobs)
+    with pytest.raises(ConflictError, match="a study of this name exists"):
+        submitted(jobs)
+    jobs.cancel(job.id)
+    with pytest.raises(ConflictError, match=f"resume or delete {job.id}"):
+        submitted(jobs)
+    jobs.delete(job.id)
+    assert submitted(jobs).id != job.id
+
+
+def test_jobs_are_taken_in_their_order_and_once(jobs: Jobs) -> None:
+    first, second = submitted(jobs, "a"), submitted(jobs, "b")
+    assert [claimed(jobs).id, claimed(jobs).id, jobs.claim("r1")] == [first.id, second.id, None]
+    taken = jobs.get(first.id)
+    assert (taken.state, taken.epoch, taken.attempts, taken.runner) == ("running", 1, 1, "r1")
+    assert taken.started is not None
+    assert abs(taken.started - time.time()) < 5
+
+
+def test_many_runners_never_take_one_job_twice(jobs: Jobs) -> None:
+    names = [f"s{i}" for i in range(40)]
+    for name in names:
+        submitted(jobs, name)
+    taken: list[str] = []
+
+    def work(runner: str) -> None:
+        while (job := jobs.claim(runner)) is not None:
+            taken.append(job.name)
+
+    threads = [threading.Thread(target=work, args=(f"r{i}",)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == sorted(names)
+
+
+def test_a_lost_job_is_taken_over_and_its_first_runner_fenced(jobs: Jobs) -> None:
+    submitted(jobs)
+    lost = claimed(jobs)
+    assert jobs.claim("r2") is None
+    lose(jobs, lost)
+    taken = claimed(jobs, "r2")
+    assert (taken.id, taken.epoch, taken.runner) == (lost.id, 2, "r2")
+    for change in (jobs.renew, jobs.give_back, lambda job: jobs.finish(job, "done")):
+        with pytest.raises(LeaseLostError):
+            change(lost)
+    assert jobs.finish(taken, "done").state == "done"
+    with pytest.raises(LeaseLostError):
+        jobs.finish(taken, "failed")
+
+
+def test_a_renewed_lease_holds(engine: Engine) -> None:
+    jobs = Jobs(engine, lease_s=0.6)
+    submitted(jobs)
+    job = claimed(jobs)
+    for _ in range(4):
+        time.sleep(0.3)
+        jobs.renew(job)
+        assert jobs.claim("r2") is None
+    time.sleep(0.8)
+    assert claimed(jobs, "r2").epoch == 2
+
+
+def test_a_job_that_loses_runners_again_and_again_fails(jobs: Jobs) -> None:
+    job = submitted(jobs)
+    for _ in range(MOST_ATTEMPTS):
+        lose(jobs, claimed(jobs))
+    assert jobs.claim("r1") is None
+    failed = jobs.get(job.id)
+    assert (failed.state, failed.attempts) == ("failed", MOST_ATTEMPTS)
+    assert "its runner was lost" in failed.reason
+    jobs.resume(job.id)
+    assert claimed(jobs).attempts == 1
+
+
+def test_what_is_given_back_counts_no_attempt(jobs: Jobs) -> None:
+    submitted(jobs)
+    for _ in range(MOST_ATTEMPTS + 1):
+        jobs.give_back(claimed(jobs))
+    assert claimed(jobs).attempts == 1
+
+
+def test_cancelling(jobs: Jobs) -> None:
+    waiting, running = submitted(jobs, "a"), submitted(jobs, "b")
+    assert jobs.cancel(waiting.id).state == "cancelled"
+    job = claimed(jobs)
+    assert job.id == running.id
+    assert (jobs.cancel(job.id).state, jobs.renew(job).cancelling) == ("running", True)
+    jobs.finish(job, "cancelled")
+    with pytest.raises(ConflictError, match="has ended"):
+        jobs.cancel(job.id)
+    again = jobs.resume(job.id)
+    assert (again.state, again.cancelling, again.ended) == ("queued", False, None)
+
+
+def test_a_lost_job_that_was_to_end_ends(jobs: Jobs) -> None:
+    submitted(jobs)
+    job = claimed(jobs)
+    jobs.cancel(job.id)
+    lose(jobs, job)
+    assert jobs.claim("r2") is None
+    assert jobs.get(job.id).state == "cancelled"
+
+
+def test_only_what_has_ended_is_deleted_and_only_what_stopped_resumed(jobs: Jobs) -> None:
+    submitted(jobs)
+    job = claimed(jobs)
+    for refused in (jobs.delete, jobs.resume):
+        with pytest.raises(ConflictError, match="is running"):
+            refused(job.id)
+    jobs.finish(job, "done")
+    with pytest.raises(ConflictError, match="is done"):
+        jobs.resume(job.id)
+    jobs.delete(job.id)
+    with pytest.raises(UnknownJobError):
+        jobs.get(job.id)
+
+
+def test_pages(jobs: Jobs) -> None:
+    ids = [submitted(jobs, f"s{i}").id for i in range(5)][::-1]
+    first = jobs.page(limit=2)
+    assert [job.id for job in first] == ids[:2]
+    assert [job.id for job in jobs.page(limit=9, after=first[-1].id)] == ids[2:]
+    claimed(jobs)
+    assert [job.id for job in jobs.page(state="running")] == ids[-1:]
+    assert jobs.counts() == {"queued": 4, "running": 1, "done": 0, "failed": 0, "cancelled": 0}
