@@ -7,7 +7,6 @@ the patched model on the same prompts. What they share is the arithmetic from lo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -79,13 +78,11 @@ class BatchTensors(Generic[PassT]):
         loaded: LoadedModel,
         rows: RepeatedRows,
         continuations: Sequence[Sequence[int]],
-        dense_pass: Callable[[Mapping[str, Any], Forced], PassT],
-        images_once: bool,
+        dense_pass: Callable[[RepeatedRows, Forced], PassT],
     ) -> Self:
         """The dense pass over encoded prompts and their continuations; arguments as of `PreparedBatch.prepare`."""
         forced = force(loaded.model, rows.inputs, continuations, padding_token(loaded.model, loaded.processor))
-        with rows.features_once(loaded.model) if images_once else nullcontext():
-            return cls(rows.inputs, forced, dense_pass(rows.inputs, forced))
+        return cls(rows.inputs, forced, dense_pass(rows, forced))
 
     @property
     def nbytes(self) -> int:
@@ -143,10 +140,9 @@ class PreparedBatch(Generic[PassT]):
         data: SampleSet,
         indices: Sequence[int],
         max_new_tokens: int,
-        dense_pass: Callable[[Mapping[str, Any], Forced], PassT],
+        dense_pass: Callable[[RepeatedRows, Forced], PassT],
         vision: VisionCounter,
         metric: Metric,
-        images_once: bool = False,
     ) -> Self:
         """Samples encoded, answered by the dense model, and run through it once more with their answers.
 
@@ -158,7 +154,6 @@ class PreparedBatch(Generic[PassT]):
             dense_pass: Runs the dense model on the batch: its encoded prompts, and them with their continuations.
             vision: Counts what encoding the images costs.
             metric: Judges the answers.
-            images_once: Whether `dense_pass` may take the images of a sample as encoded once for all of its choices.
 
         Raises:
             EvaluationError: non-finite logits.
@@ -178,7 +173,7 @@ class PreparedBatch(Generic[PassT]):
             samples,
             reference,
             continuations,
-            BatchTensors.run(loaded, rows, continuations, dense_pass, images_once),
+            BatchTensors.run(loaded, rows, continuations, dense_pass),
             [vision.of(sample) for sample in samples],
             loaded.processor.tokenizer,
             metric,
@@ -191,13 +186,12 @@ class PreparedBatch(Generic[PassT]):
     def restore(
         self,
         loaded: LoadedModel,
-        dense_pass: Callable[[Mapping[str, Any], Forced], PassT],
-        images_once: bool = False,
+        dense_pass: Callable[[RepeatedRows, Forced], PassT],
     ) -> None:
         """Computes the tensors again, where they were released; arguments as of `prepare`."""
         if self.tensors is None:
             rows = repeated_rows(loaded, self.samples, list(map(row_count, self.samples)))
-            self.tensors = BatchTensors.run(loaded, rows, self.continuations, dense_pass, images_once)
+            self.tensors = BatchTensors.run(loaded, rows, self.continuations, dense_pass)
 
     @property
     def nbytes(self) -> int:

@@ -192,7 +192,8 @@ def _of_generated(model: Any, name: str) -> int:
 def shared_features(model: nn.Module) -> Iterator[None]:
     """Within the block, image features are computed once for the same input tensors and handed out again after that.
 
-    Models call ``get_image_features`` on themselves; it is shadowed by an instance attribute and restored at the end.
+    Those that carry gradients are not. Models call ``get_image_features`` on themselves; it is shadowed by an instance
+    attribute and restored at the end.
     """
     with ExitStack() as stack:
         for module in model.modules():
@@ -208,6 +209,8 @@ def _remembering(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(method)  # generate() reads the signature
     def features(*args: Any, **kwargs: Any) -> Any:
+        if torch.is_grad_enabled():
+            return method(*args, **kwargs)
         tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
         key = tuple(id(tensor) for tensor in tensors)
         if key not in known:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from functools import partial
 from statistics import fmean
@@ -19,9 +19,11 @@ from autoprune.evaluate.metrics import EXACT_MATCH, Metric
 from autoprune.evaluate.planning import plan_batches
 from autoprune.evaluate.prefix import DensePrefix, Replayer
 from autoprune.evaluate.regroup import Regrouping
+from autoprune.evaluate.repeats import RepeatedRows
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.sharing import Sharing
 from autoprune.evaluate.stepwise import SteppedBatch, stepped_answers, stepped_batch, stepped_pass
+from autoprune.evaluate.towers import rows_scored_once
 from autoprune.evaluate.trie import tree
 from autoprune.evaluate.vision import VisionCounter
 from autoprune.evaluate.walk import Walk
@@ -248,7 +250,7 @@ class Evaluator:
 
     def _recorded_batch(self, indices: Sequence[int]) -> RecordedBatch:
         model = self._loaded.model
-        with nullcontext() if self._tower_is_read else shared_features(model):
+        with nullcontext() if self._tower_keys else shared_features(model):
             batch = PreparedBatch.prepare(
                 self._loaded,
                 self._data,
@@ -257,21 +259,29 @@ class Evaluator:
                 dense_pass=self._dense_pass,
                 vision=self._vision,
                 metric=self._metric,
-                images_once=not self._tower_is_read,
             )
         drop_pixels(batch)
         return batch
 
     @property
-    def _tower_is_read(self) -> bool:
-        """Whether scores of the vision tower are read while it runs, so that the recorded pass must run it."""
-        return any(criterion.reads is Reads.TOWER for _, criterion in self._keys)
+    def _tower_keys(self) -> list[ScoreKey]:
+        """Scores of the vision tower, which are read while it runs."""
+        return [key for key in self._keys if key[1].reads is Reads.TOWER]
 
-    def _dense_pass(self, _: Mapping[str, Any], forced: Forced) -> DensePrefix:
-        return DensePrefix.of(self._loaded.model, forced, self._keys)
+    def _dense_pass(self, rows: RepeatedRows, forced: Forced) -> DensePrefix:
+        model, tower = self._loaded.model, self._tower_keys
+        if tower and not rows.visual:  # the images of a row are its own, so the pass itself runs the tower
+            return DensePrefix.of(model, forced, self._keys)
+        with shared_features(model):
+            scored = rows_scored_once(model, rows, tower) if tower else None
+            with rows.features_once(model):
+                prefix = DensePrefix.of(model, forced, [key for key in self._keys if key not in tower])
+        if scored is not None:
+            prefix.scores.update(scored.laid_out(prefix.visual_mask))
+        return prefix
 
     def _restore(self, batch: RecordedBatch) -> None:
-        batch.restore(self._loaded, self._dense_pass, images_once=not self._tower_is_read)
+        batch.restore(self._loaded, self._dense_pass)
         drop_pixels(batch)
 
     def _restore_source(self, batch: RecordedBatch) -> None:

@@ -6,7 +6,7 @@ It shares no replay and no cache with the evaluator, whose results are checked a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from autoprune.evaluate.greedy import generate_greedy, padding_token
 from autoprune.evaluate.memory import tensor_bytes
 from autoprune.evaluate.metrics import EXACT_MATCH, Metric
 from autoprune.evaluate.planning import plan_batches
+from autoprune.evaluate.repeats import RepeatedRows
 from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.stepwise import stepped_answers, stepped_pass
 from autoprune.evaluate.verdicts import Answer, check_finite
@@ -126,7 +127,7 @@ class _PlainPass:
         return tensor_bytes(self.logits, self.visual_mask)
 
 
-def _dense_pass(model: Any, inputs: Mapping[str, Any], forced: Forced) -> _PlainPass:
+def _dense_pass(model: Any, rows: RepeatedRows, forced: Forced) -> _PlainPass:
     with record(model, ()) as recording, recording.prompt(forced.ends):
         logits = plain_logits(model, forced)
     return _PlainPass(logits, recording.visual_mask)

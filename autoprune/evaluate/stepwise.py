@@ -21,6 +21,7 @@ from autoprune.evaluate.encoding import Forced
 from autoprune.evaluate.greedy import generate_greedy, padding_token, run_generate
 from autoprune.evaluate.memory import tensor_bytes
 from autoprune.evaluate.metrics import Metric
+from autoprune.evaluate.repeats import RepeatedRows
 from autoprune.evaluate.verdicts import Answer, check_finite, first_mismatch
 from autoprune.evaluate.vision import VisionCounter
 from autoprune.models.loading import LoadedModel
@@ -75,11 +76,11 @@ def stepped_batch(
     return PreparedBatch.prepare(loaded, data, indices, max_new_tokens, partial(stepped_pass, loaded), vision, metric)
 
 
-def stepped_pass(loaded: LoadedModel, inputs: Mapping[str, Any], forced: Forced) -> SteppedPass:
+def stepped_pass(loaded: LoadedModel, rows: RepeatedRows, forced: Forced) -> SteppedPass:
     """The dense model's logits along its answers to a batch."""
     with record(loaded.model, ()) as recording:
-        logits = stepped_logits(loaded, inputs, forced)
-    return SteppedPass(logits, _laid_out(recording.visual_mask, inputs["attention_mask"], forced))
+        logits = stepped_logits(loaded, rows.inputs, forced)
+    return SteppedPass(logits, _laid_out(recording.visual_mask, rows.inputs["attention_mask"], forced))
 
 
 def stepped_answers(

@@ -15,8 +15,10 @@ from autoprune.data.samples import load_samples
 from autoprune.evaluate import repeats
 from autoprune.evaluate.encoding import FEATURES, model_inputs
 from autoprune.evaluate.evaluator import Evaluator
+from autoprune.evaluate.generate import generate_and_score
 from autoprune.evaluate.repeats import repeated_rows
 from autoprune.models.loading import load_model
+from autoprune.schedule import Keep, Schedule, Stage, parse_criterion
 
 CORE = ("llava", "qwen2_5_vl", "internvl")
 NEED_TORCHVISION = ("mistral3",)
@@ -70,6 +72,30 @@ def test_five_choices_encode_an_image_once(loaded, tmp_path):
     priced = 1 + 2  # one sample of each number of images, to be priced
     tried = sum(len(sample.images) for sample in list(data)[:2])  # to see whether one pass is what generate() sees
     assert counted == sum(len(sample.images) for sample in data) + priced + tried
+
+
+def test_scores_of_the_tower_are_read_once_for_five_choices(loaded, tmp_path):
+    """As it encodes the images; those of a new shape are encoded once more, to see where their patches go."""
+    path = save_tiny_rows(tmp_path, 6, answers=None, choices=["red", "blue", "no", "yes", "left"], answer=0)
+    data, seen = load_samples(path), []
+    criterion = parse_criterion("encoder")
+    evaluator = Evaluator(loaded, data, batch_size=30, criteria=[criterion])
+    hook = loaded.model.model.vision_tower.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(len(args[0] if args else kwargs["pixel_values"])), with_kwargs=True
+    )
+    evaluator.prepare()
+    hook.remove()
+    priced = 1 + 2  # one sample of each number of images, to be priced
+    tried = sum(len(sample.images) for sample in list(data)[:2])  # to see whether one pass is what generate() sees
+    probed = 1 + 2  # one sample of each number of images
+    assert sum(seen) == sum(len(sample.images) for sample in data) + priced + tried + probed
+    for layer in (0, 3):
+        schedule = Schedule(stages=(Stage(layer=layer, keep=Keep(ratio=0.4), criterion=criterion),))
+        plain = generate_and_score(loaded, data, schedule, 30)
+        for one, other in zip(evaluator.evaluate(schedule), plain, strict=True):
+            assert one.text == other.text
+            assert one.kl == pytest.approx(other.kl, abs=2e-5)
+            assert one.kl > 0
 
 
 def test_what_cannot_be_told_apart_is_encoded_row_by_row(loaded, tmp_path):
