@@ -111,8 +111,8 @@ def test_it_judges_every_verdict_of_a_study_and_of_its_verification(installed, t
     plain = run_study(tiny_spec(tmp_path / "plain", **options)).front
     spec = tiny_spec(tmp_path / "study", metric="acme/word_share", **options)
     front = run_study(spec).front
-    assert measured_with(tmp_path / "plain") == {"1/16/32"}  # as before there were plug-ins
-    assert measured_with(tmp_path / "study") == {"1+acme/word_share@3/16/32"}
+    assert measured_with(tmp_path / "plain") == {f"1/16/32/{front.model.pixels}"}  # as before there were plug-ins
+    assert measured_with(tmp_path / "study") == {f"1+acme/word_share@3/16/32/{front.model.pixels}"}
     loaded, data = load_model(str(model)), load_samples(str(rows))
     own = Evaluator(loaded, data, metric=load_metric("acme/word_share")).dense()
     assert front.dense.accuracy == pytest.approx(sum(r.correct for r in own) / len(own))
