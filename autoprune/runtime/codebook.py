@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from autoprune.errors import PatchError
+from autoprune.errors import PatchError, ScheduleError
 from autoprune.runtime.projector import projector_digest
 from autoprune.schedule import CodebookCriterion
 from autoprune.schedule.files import write_whole
@@ -45,12 +45,13 @@ def read_prototypes(criterion: CodebookCriterion, width: int, model: nn.Module) 
         model: That model. A text model alone has no projector that could be compared.
 
     Raises:
-        PatchError: the file is missing, is another one than the schedule was made with, is of another format or
-            version, holds other prototypes than the schedule says or no finite ones, or does not fit the model.
+        ScheduleError: the file is missing, is another one than the schedule was made with, is of another format or
+            version, or holds other prototypes than the schedule says or no finite ones.
+        PatchError: it does not fit the model.
     """
     path = Path(criterion.path)
     if not path.is_file():
-        raise PatchError(
+        raise ScheduleError(
             "there is no such codebook",
             field="criterion.path",
             value=criterion.path,
@@ -58,7 +59,7 @@ def read_prototypes(criterion: CodebookCriterion, width: int, model: nn.Module) 
         )
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != criterion.sha256:
-        raise PatchError(
+        raise ScheduleError(
             "this is another codebook than the one the schedule was made with",
             field="criterion.sha256",
             value=criterion.sha256,
@@ -67,7 +68,7 @@ def read_prototypes(criterion: CodebookCriterion, width: int, model: nn.Module) 
     try:
         prototypes = load(content).get("prototypes")
     except SafetensorError as error:
-        raise PatchError(f"is no safetensors file: {error}", field="criterion.path", value=criterion.path) from None
+        raise ScheduleError(f"is no safetensors file: {error}", field="criterion.path", value=criterion.path) from None
     _check_header(criterion, _header(content))
     if prototypes is None or prototypes.ndim != 2 or prototypes.shape[1] != width or len(prototypes) == 0:
         found = None if prototypes is None else tuple(prototypes.shape)
@@ -86,7 +87,7 @@ def _check_header(criterion: CodebookCriterion, header: dict[str, str]) -> None:
     # A file of bare tensors, without our header, may be written by hand.
     for key, wanted in (("format", FORMAT), ("version", str(VERSION))):
         if header.get(key, wanted) != wanted:
-            raise PatchError(
+            raise ScheduleError(
                 f"is no codebook of {FORMAT} {VERSION}: its {key} is {header[key]}",
                 field="criterion.path",
                 value=criterion.path,
@@ -96,7 +97,7 @@ def _check_header(criterion: CodebookCriterion, header: dict[str, str]) -> None:
 
 def _check_prototypes(criterion: CodebookCriterion, prototypes: Tensor) -> None:
     if criterion.prototypes not in (None, len(prototypes)):
-        raise PatchError(
+        raise ScheduleError(
             f"the file holds {len(prototypes)}, so that the price of the schedule is not that of its codebook",
             field="criterion.prototypes",
             value=criterion.prototypes,
@@ -108,7 +109,7 @@ def _check_prototypes(criterion: CodebookCriterion, prototypes: Tensor) -> None:
         wrong = "holds prototypes that are not finite"
     else:
         return
-    raise PatchError(wrong, field="criterion.path", value=criterion.path, remedy="make the codebook anew")
+    raise ScheduleError(wrong, field="criterion.path", value=criterion.path, remedy="make the codebook anew")
 
 
 def _check_projector(criterion: CodebookCriterion, content: bytes, model: nn.Module) -> None:

@@ -90,6 +90,8 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
     try:
         partial.write_bytes(data)
         os.replace(partial, target)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(target)  # what a full disk refuses is a write, which knows no name
         raise

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 import typer
+from safetensors.numpy import load_file
 from support.fronts import make_front
-from support.fuzzing.cases import Case, make_case
+from support.fuzzing.cases import COMMANDS, Case, good_case, make_case
 from support.scenes import save_answered_rows, save_tiny
 from typer.testing import CliRunner
 
@@ -56,6 +57,7 @@ def good(tmp_path_factory) -> Path:
     book = folder / "book.safetensors"
     line = f"codebook {folder / 'model'} --data {folder / 'data.jsonl'} -o {book} --variant paper --probes 8"
     assert run(shlex.split(line)) == 0
+    (folder / "prototypes").write_text(str(sum(map(len, load_file(book).values()))))
     (folder / "run").mkdir()
     (folder / "run" / "front.json").write_text(json.dumps(make_front(trials=24)))
     return folder
@@ -106,8 +108,10 @@ def fault_of(answer: Answer) -> str | None:
         told = json.loads(answer.out)
     except ValueError:
         return "stdout is not one object"
-    if answer.code and not ("error" in told and told["error"]["message"]) and len(told) < 2:
-        return "it failed without a word"
+    if answer.code == 2 and not told["error"]["message"]:
+        return "it is refused without a word"
+    if answer.code == 1 and "error" in told:
+        return "a bad input is told as a job that failed"
     if len(both) > 200_000:
         return f"{len(both):,} characters of output"
     return None
@@ -129,6 +133,12 @@ def faults(
             found.append(f"seed {SEED}, case {number}: {fault}; {case.told}; {case.line}\n  {answer.err[-400:]}")
             print(found[-1])  # noqa: T201
     return found
+
+
+@pytest.mark.parametrize(("kind", "line"), [(kind, line) for kind in COMMANDS for line in COMMANDS[kind]])
+def test_what_is_not_spoilt_gives_a_result(kind, line, good, tmp_path, monkeypatch):
+    answer = in_process(good_case(kind, line, good, tmp_path), monkeypatch)
+    assert answer.code == 0, answer.err
 
 
 def test_a_few_spoilt_inputs(good, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from support.zoo import internvl, llava, qwen2_5_vl
 
 import autoprune
 from autoprune import Schedule
-from autoprune.errors import PatchError
+from autoprune.errors import PatchError, ScheduleError
 from autoprune.runtime.criteria.attention import better_rank
 
 RATERS = {"name": "attention", "rows": "raters"}
@@ -91,7 +91,7 @@ class TestBadCodebooks:
 
     def test_missing(self, tmp_path: Path) -> None:
         criterion = {**codebook(tmp_path, torch.randn(3, 64)), "path": str(tmp_path / "other.safetensors")}
-        with pytest.raises(PatchError, match="no such codebook"):
+        with pytest.raises(ScheduleError, match="no such codebook"):
             self.apply(criterion)
 
     @pytest.mark.parametrize(
@@ -106,19 +106,19 @@ class TestBadCodebooks:
         ],
     )
     def test_what_is_no_codebook_of_ours(self, tensor, header, says, tmp_path: Path) -> None:
-        with pytest.raises(PatchError, match=says):
+        with pytest.raises(ScheduleError, match=says):
             self.apply(codebook(tmp_path, tensor, header))
 
     def test_another_number_than_the_price_was_made_with(self, tmp_path: Path) -> None:
         criterion = codebook(tmp_path, torch.randn(3, 64))
         self.apply({**criterion, "prototypes": 3})
-        with pytest.raises(PatchError, match="prototypes: the file holds 3"):
+        with pytest.raises(ScheduleError, match="prototypes: the file holds 3"):
             self.apply({**criterion, "prototypes": 300})
 
     def test_another_file(self, tmp_path: Path) -> None:
         criterion = codebook(tmp_path, torch.randn(3, 64))
         codebook(tmp_path, torch.randn(3, 64))
-        with pytest.raises(PatchError, match="another codebook"):
+        with pytest.raises(ScheduleError, match="another codebook"):
             self.apply(criterion)
 
     def test_another_width(self, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ class TestBadCodebooks:
         path = tmp_path / "book.safetensors"
         path.write_bytes(b"not a tensor file")
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        with pytest.raises(PatchError, match="no safetensors"):
+        with pytest.raises(ScheduleError, match="no safetensors"):
             self.apply({"name": "codebook", "path": str(path), "sha256": digest})
 
     def test_deeper_than_the_first_layer(self, tmp_path: Path) -> None:

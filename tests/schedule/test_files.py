@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -81,3 +82,13 @@ def test_every_json_file_has_its_bounds(tmp_path, text, model_folder):
         with pytest.raises(AutopruneError, match=r"nested too deeply|is larger than|cannot be used") as caught:
             read(file)
         assert len(str(caught.value)) < 500
+
+
+def test_a_full_disk_names_the_file_that_it_has_no_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left") as raised:
+        write_whole(tmp_path / "front.json", "{}")
+    assert raised.value.filename == str(tmp_path / "front.json")

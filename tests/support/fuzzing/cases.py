@@ -27,7 +27,7 @@ STUDY: dict[str, Any] = {
     "search": {"sampler": "tpe", "trials": 4, "minutes": None, "seed": 0, "racing": True},
     "evaluation": {"batch_size": 4, "max_new_tokens": 4},
     "workers": {"count": 0, "cpus": 1, "gpus": 0},
-    "output": "run",
+    "output": "study",
     "storage": None,
     "storage_wait": 1,
 }
@@ -101,26 +101,36 @@ def make_case(number: int, seed: int, good: Path, folder: Path) -> Case:
     """
     rng = random.Random(f"{seed} {number}")
     kind = sorted(COMMANDS)[number % len(COMMANDS)]
-    shutil.copytree(good, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("model"))
-    (folder / "model").symlink_to(good / "model")
-    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
-    (folder / "schedule.json").write_text(json.dumps(_schedule(folder, rng, codebook=kind == "codebook")))
-    if kind != "front":
-        shutil.rmtree(folder / "run")
+    _fill(folder, good, _schedule(good, rng, codebook=kind == "codebook"))
     told = _spoil_image(folder, rng) if kind == "image" else _spoil(kind, folder / _FILES[kind], rng)
     if kind == "codebook" and rng.random() < 0.7 and (folder / "book.safetensors").is_file():
         (folder / "schedule.json").write_text(json.dumps(_schedule(folder, rng, codebook=True)))  # with its new digest
     return Case(folder, rng.choice(COMMANDS[kind]), f"{kind}: {told}")
 
 
+def good_case(kind: str, line: str, good: Path, folder: Path) -> Case:
+    """A command line on inputs that nothing was done to."""
+    _fill(folder, good, _schedule(good, random.Random(0), codebook=kind == "codebook"))
+    return Case(folder, line, "nothing")
+
+
+def _fill(folder: Path, good: Path, schedule: dict[str, Any]) -> None:
+    """The inputs of a case."""
+    shutil.copytree(good, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("model"))
+    (folder / "model").symlink_to(good / "model")
+    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    (folder / "schedule.json").write_text(json.dumps(schedule))
+
+
 def _schedule(folder: Path, rng: random.Random, *, codebook: bool) -> dict[str, Any]:
     book = folder / "book.safetensors"
     if codebook:
-        criterion = {"name": "codebook", "path": str(book), "sha256": sha256(book.read_bytes()).hexdigest()}
+        digest, count = sha256(book.read_bytes()).hexdigest(), int((folder / "prototypes").read_text())
+        criterion = {"name": "codebook", "path": book.name, "sha256": digest, "prototypes": count}
     else:
         criterion = rng.choice(_STRANGE_SCHEDULES)
     stages = [
-        {"layer": 1, "keep": {"ratio": 0.5}, "criterion": criterion},
+        {"layer": 0 if codebook else 1, "keep": {"ratio": 0.5}, "criterion": criterion},
         {"layer": 3, "keep": {"count": 4}, "criterion": {"name": "attention", "rows": "text"}},
         {"layer": 5, "keep": {"ratio": 0.0}},
     ]
