@@ -13,11 +13,14 @@ from torch import Tensor
 
 from autoprune.data.samples import load_samples
 from autoprune.evaluate import repeats
+from autoprune.evaluate.abilities import refused_criteria
 from autoprune.evaluate.encoding import FEATURES, model_inputs
 from autoprune.evaluate.evaluator import Evaluator
 from autoprune.evaluate.generate import generate_and_score
 from autoprune.evaluate.repeats import repeated_rows
+from autoprune.evaluate.towers import rows_scored_once
 from autoprune.models.loading import load_model
+from autoprune.runtime import record
 from autoprune.schedule import Keep, Schedule, Stage, parse_criterion
 
 CORE = ("llava", "qwen2_5_vl", "internvl")
@@ -72,6 +75,23 @@ def test_five_choices_encode_an_image_once(loaded, tmp_path):
     priced = 1 + 2  # one sample of each number of images, to be priced
     tried = sum(len(sample.images) for sample in list(data)[:2])  # to see whether one pass is what generate() sees
     assert counted == sum(len(sample.images) for sample in data) + priced + tried
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in CORE else [pytest.mark.wide]) for n in CHECKPOINTS])
+def test_scores_of_the_tower_are_those_of_rows_encoded_one_by_one(name, tmp_path):
+    if name in NEED_TORCHVISION:
+        pytest.importorskip("torchvision", exc_type=ImportError)
+    loaded = load_model(CHECKPOINTS[name].save(tmp_path / "model"))
+    keys = [(0, parse_criterion("encoder"))]
+    if refused_criteria(loaded, load_samples(save_rows(tmp_path, "few", seed=1)), [keys[0][1]]):
+        pytest.skip("its tower has no attention that could be read by token")
+    data = load_samples(save_rows(tmp_path, "rows", seed=0))
+    rows = repeated_rows(loaded, [data[3], data[4], data[0], data[2]], COUNTS)
+    with torch.no_grad(), record(loaded.model, keys) as recording:
+        loaded.model(**rows.inputs, use_cache=False)
+    found = rows_scored_once(loaded.model, rows, keys).laid_out(recording.visual_mask)
+    assert bool(found[keys[0]].any())
+    torch.testing.assert_close(found[keys[0]], recording.scores[keys[0]], atol=1e-5, rtol=1e-4)
 
 
 def test_scores_of_the_tower_are_read_once_for_five_choices(loaded, tmp_path):
