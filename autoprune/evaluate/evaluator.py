@@ -10,6 +10,7 @@ from typing import Any
 
 from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError
+from autoprune.evaluate.abilities import servable_layers
 from autoprune.evaluate.batch import PreparedBatch
 from autoprune.evaluate.candidate import CandidateRun, Decoding, RecordedBatch, drop_pixels
 from autoprune.evaluate.encoding import Forced, shared_features
@@ -294,9 +295,8 @@ class Evaluator:
 
 def _score_keys(loaded: LoadedModel, criteria: Sequence[Criterion]) -> list[ScoreKey]:
     """The scores that a first stage before any layer would use, of those that the dense pass holds already."""
-    depth = loaded.config.get_text_config(decoder=True).num_hidden_layers
     recorded = [criterion for criterion in dict.fromkeys(criteria) if criterion.recordable]
-    return [(layer, c) for c in recorded for layer in range(depth) if c.problem_at(layer) is None]
+    return [(layer, c) for c in recorded for layer in servable_layers(loaded.config, c)]
 
 
 def _forget_pass(batch: RecordedBatch) -> None:

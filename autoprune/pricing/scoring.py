@@ -5,7 +5,7 @@ from __future__ import annotations
 from autoprune.errors import ScheduleError
 from autoprune.pricing.architecture import Architecture
 from autoprune.runtime.criteria import ScoreWork, behaviour_of
-from autoprune.schedule import Reads, Schedule, Stage
+from autoprune.schedule import Schedule, Stage
 
 
 def matching_macs(architecture: Architecture, schedule: Schedule, visual: int, text_rows: int) -> int:
@@ -31,9 +31,9 @@ def selection_macs(architecture: Architecture, stage: Stage, visual: int, kept: 
     criterion = stage.criterion
     if not stage.selects or criterion is None or visual == 0:
         return 0
-    index = stage.layer - (criterion.reads is Reads.LAYER_BEFORE)
-    read = architecture.layers[index]
-    if criterion.reads in (Reads.LAYER_BEFORE, Reads.LAYER_ITSELF) and read.recurrence is not None:
+    index = criterion.layer_read(stage.layer)
+    read = architecture.layers[stage.layer if index is None else index]
+    if index is not None and read.recurrence is not None:
         raise ScheduleError(
             f"cannot be scored: layer {index} has no attention to read",
             field="stages.layer",

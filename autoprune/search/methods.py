@@ -30,10 +30,12 @@ class Method:
     Attributes:
         criterion: Which tokens stay.
         merge: Whether the dropped ones are averaged into those that they are most like.
+        blind: Layers of the model that have no attention to read.
     """
 
     criterion: Criterion
     merge: bool = False
+    blind: frozenset[int] = frozenset()
 
     @property
     def label(self) -> str:
@@ -47,7 +49,7 @@ class Method:
 
     def serves(self, layer: int) -> bool:
         """Whether it can stand before this layer."""
-        return self.criterion.problem_at(layer) is None
+        return self.criterion.problem_at(layer) is None and self.criterion.layer_read(layer) not in self.blind
 
     def stage(self, layer: int, keep: Keep) -> Stage:
         """A stage that keeps a part of the tokens by this method."""
@@ -64,7 +66,9 @@ def every_criterion() -> tuple[Criterion, ...]:
     return tuple(criterion for criterion in named if criterion.reads is not Reads.NOTHING)
 
 
-def methods_of(criteria: Sequence[Criterion], merge: Sequence[bool]) -> dict[str, Method]:
+def methods_of(
+    criteria: Sequence[Criterion], merge: Sequence[bool], blind: frozenset[int] = frozenset()
+) -> dict[str, Method]:
     """All methods of these criteria by their label: each criterion without merging first."""
-    made = [Method(criterion, merged) for criterion in criteria for merged in sorted(merge)]
+    made = [Method(criterion, merged, blind) for criterion in criteria for merged in sorted(merge)]
     return {method.label: method for method in made}

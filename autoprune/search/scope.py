@@ -8,7 +8,7 @@ from typing import Any
 
 from autoprune import presets
 from autoprune.errors import ScheduleError
-from autoprune.models.capabilities import missing_sources
+from autoprune.models.capabilities import layers_without_attention, missing_sources
 from autoprune.schedule import Criterion
 from autoprune.search.initial import InitialSchedule, baseline
 from autoprune.search.methods import LeftOut
@@ -48,8 +48,10 @@ class Scope:
         missing = missing_sources(config)
         used = (*spec.space.all_criteria, *(c for b in named for c in _criteria(b)))
         reasons = {c.label: missing[c.reads] for c in used if c.reads in missing} | dict(refused or {})
-        space = SearchSpace.of(spec.space, num_layers, reasons)
+        blind = layers_without_attention(config)
+        space = SearchSpace.of(spec.space, num_layers, reasons, blind)
         lost = {b.name: reasons[c.label] for b in named for c in _criteria(b) if c.label in reasons}
+        lost |= {b.name: why for b in named if (why := _unread(b, blind)) is not None}
         left_out += [LeftOut(f"baseline {name}", why) for name, why in lost.items()]
         kept = tuple(b for b in named if b.name not in lost)
         return cls(space, kept, (*space.left_out, *left_out))
@@ -76,3 +78,12 @@ def _baselines(spec: StudySpec, config: Any, num_layers: int) -> tuple[list[Init
 
 def _criteria(initial: InitialSchedule) -> list[Criterion]:
     return [s.criterion for s in initial.schedule.stages if s.selects and s.criterion]
+
+
+def _unread(initial: InitialSchedule, blind: frozenset[int]) -> str | None:
+    """Why a schedule's scores cannot be read on a model with these layers without attention; None if they can."""
+    for stage in initial.schedule.stages:
+        read = stage.criterion.layer_read(stage.layer) if stage.selects and stage.criterion else None
+        if read in blind:
+            return f"before layer {stage.layer} it reads layer {read}, which has no attention"
+    return None

@@ -46,7 +46,13 @@ class SearchSpace:
     left_out: tuple[LeftOut, ...] = ()
 
     @classmethod
-    def of(cls, space: Space, num_layers: int, refused: Mapping[str, str] | None = None) -> SearchSpace:
+    def of(
+        cls,
+        space: Space,
+        num_layers: int,
+        refused: Mapping[str, str] | None = None,
+        blind: frozenset[int] = frozenset(),
+    ) -> SearchSpace:
         """The space that a study file describes.
 
         Args:
@@ -54,6 +60,7 @@ class SearchSpace:
                 that none can serve are for withdrawals.
             num_layers: Decoder layers of the model.
             refused: Reasons by label, of criteria that the model cannot run.
+            blind: Layers of the model that have no attention to read.
 
         Raises:
             StudyError: the file names a criterion that the model cannot run, or the model can run none.
@@ -64,13 +71,20 @@ class SearchSpace:
         if lost := [c.label for c in space.named_criteria if c.label in reasons]:
             problem = f"cannot be used with this model: {reasons[lost[0]]}"
             raise StudyError(problem, field="space.criteria", value=lost[0], remedy="leave it out")
-        methods = methods_of(able, space.merges)
+        methods = methods_of(able, space.merges, blind)
         layers = tuple(sorted(space.layers)) if space.layers != "all" else tuple(range(num_layers))
         served = [k for k in layers if any(m.serves(k) for m in methods.values())]
+        if not served and set(space.keep) != {0.0}:
+            raise StudyError(
+                "read attention that no layer of this model before those of `space.layers` has",
+                field="space.criteria",
+                value=", ".join(c.label for c in able),
+                remedy="add diversity, or other layers",
+            )
         if 0.0 not in space.keep:
             layers = tuple(served)
         elif space.layers == "all":
-            layers = tuple(range(served[0], num_layers))
+            layers = tuple(range(served[0] if served else 0, num_layers))
         return cls(layers, tuple(sorted(space.keep)), methods, space.max_stages, tuple(sorted(space.mass)), left_out)
 
     @property

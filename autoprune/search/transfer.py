@@ -17,6 +17,7 @@ from autoprune.evaluate.metrics import evidence_metric
 from autoprune.evaluate.objectives import ACCURACY, FLOPS
 from autoprune.evaluate.paired import signs
 from autoprune.evaluate.results import SampleResult, Summary, summarise
+from autoprune.models.capabilities import layers_without_attention
 from autoprune.models.environment import versions
 from autoprune.models.loading import LoadedModel
 from autoprune.schedule import ModelIdentity, Schedule
@@ -245,7 +246,7 @@ def _space_around(loaded: LoadedModel, data: SampleSet, schedule: Schedule, num_
         also=tuple(criterion for criterion in own if criterion not in every_criterion()),
         max_stages=max(Space().max_stages, len(keeps)),
     )
-    return SearchSpace.of(options, num_layers, refused)
+    return SearchSpace.of(options, num_layers, refused, layers_without_attention(loaded.config))
 
 
 def _figures(summary: Summary) -> dict[str, Any]:

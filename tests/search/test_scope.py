@@ -2,13 +2,16 @@ import copy
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.studies import tiny_spec, write_study
-from support.zoo import llava
+from support.versions import needs
+from support.zoo import HYBRIDS, llava
 from transformers import LlamaConfig
 
 from autoprune import presets
 from autoprune.errors import StudyError
+from autoprune.schedule import Schedule
 from autoprune.search.scope import Scope
 from autoprune.search.spec import StudySpec
 
@@ -33,6 +36,28 @@ def test_without_a_vision_tower_what_reads_it_is_left_out_and_said(tmp_path: Pat
     assert "visionzip" not in [b.name for b in scope.baselines]
     assert {"encoder", "baseline visionzip"} <= {what for what, _ in scope.left_out}
     assert all(c.name != "encoder" for c in scope.criteria)
+
+
+@needs("5.23", "the family is that of the pinned release")
+def test_layers_without_attention_are_not_read(tmp_path: Path) -> None:
+    """A method stands where what it reads is there: attention here in layers 1 and 4 alone."""
+    config = HYBRIDS["qwen3_5"].build().model.config
+    scope = Scope.of(whole(tmp_path), config, 6)
+    serving = {label: [k for k in range(6) if method.serves(k)] for label, method in scope.space.methods.items()}
+    assert serving["last"] == serving["text + merge"] == [2, 5]
+    assert serving["diversity"] == list(range(6))
+    assert all(s.criterion.layer_read(s.layer) in (None, 1, 4) for d in drawn(scope) for s in d.stages if s.criterion)
+    why = dict(scope.left_out)
+    assert why["baseline fastv"] == "before layer 1 it reads layer 0, which has no attention"
+    assert "last" not in why
+    at_end = tiny_spec(tmp_path, space={"criteria": ["last"], "layers": [1, 3], "keep": [0.5]})
+    with pytest.raises(StudyError, match=r"space.criteria: read attention that no layer .*'last'"):
+        Scope.of(at_end, config, 6)
+
+
+def drawn(scope: Scope) -> list[Schedule]:
+    rng = np.random.default_rng(0)
+    return [scope.space.draw(rng) for _ in range(50)]
 
 
 def test_what_only_the_loaded_model_refuses_is_left_out_too(tmp_path: Path) -> None:

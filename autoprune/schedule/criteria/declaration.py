@@ -90,6 +90,10 @@ class Criterion(Part):
         """Whether it needs to know which words match the image."""
         return False
 
+    def layer_read(self, layer: int) -> int | None:
+        """The decoder layer whose attention it reads for a stage before `layer`; None if it reads no layer's."""
+        return {Reads.LAYER_BEFORE: layer - 1, Reads.LAYER_ITSELF: layer}.get(self.reads)
+
     def problem_at(self, layer: int) -> str | None:
         """Why it cannot serve a stage before this layer, with the remedy; None if it can."""
         if layer == 0 and self.reads is Reads.LAYER_BEFORE:
