@@ -95,7 +95,15 @@ def layer_shapes(text: Any) -> tuple[LayerShape, ...]:
             value=text.model_type,
             remedy="priced are " + ", ".join(sorted(FEED_FORWARD)),
         )
-    return tuple(_layer(text, i, kind) for i, kind in enumerate(_kinds(text)))
+    try:
+        return tuple(_layer(text, i, kind) for i, kind in enumerate(_kinds(text)))
+    except AttributeError as error:  # older releases of transformers have other fields in the configs of some families
+        raise ModelError(
+            f"the config of this decoder has no {error.name}, from which its FLOPs are told",
+            field="model_type",
+            value=text.model_type,
+            remedy="install a newer release of transformers",
+        ) from error
 
 
 def _layer(text: Any, index: int, kind: str) -> LayerShape:
