@@ -230,10 +230,8 @@ class SearchLoop:
         key = offer.schedule.key
         candidate = self._open[key].candidate
         if result.bug is not None:
-            raise AutopruneError(
-                f"trial {candidate.number} stopped the study: {type(result.bug).__name__}: {result.bug}",
-                remedy="this is a bug of autoprune or of the model's code; a resumed study runs the trial again",
-            ) from result.bug
+            what = f"trial {candidate.number} stopped the study"
+            raise stopping_error(result.bug, what, "a resumed study runs the trial again") from result.bug
         self._note_attempt(result, offer, "failed" if result.failure else "lost", reason)
         if result.failure:
             self._fail(key, reason)
@@ -324,3 +322,18 @@ class SearchLoop:
             self._fail(key, f"{candidate.losses} workers died with it")
         if key in self._open:
             self._learn(key, known)
+
+
+def stopping_error(cause: BaseException, what: str, kept: str) -> AutopruneError:
+    """Error that ends a study, for a cause that no candidate can be blamed for.
+
+    Args:
+        cause: What a worker raised.
+        what: Was being done.
+        kept: What of it is kept.
+    """
+    if isinstance(cause, OSError) and cause.filename:
+        remedy = f"put it back, or make it readable; {kept}"
+        return AutopruneError(f"{what}: {cause.strerror}: {cause.filename}", remedy=remedy)
+    remedy = f"this is a bug of autoprune or of the model's code; {kept}"
+    return AutopruneError(f"{what}: {type(cause).__name__}: {cause}", remedy=remedy)

@@ -6,10 +6,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from autoprune.errors import AutopruneError
 from autoprune.schedule import Schedule
 from autoprune.search.ledger import Ledger
-from autoprune.search.loop import LOSSES_ALLOWED
+from autoprune.search.loop import LOSSES_ALLOWED, stopping_error
 from autoprune.search.study import Study
 from autoprune.search.workers.protocol import Event, Executor, OnEvent, Split, Task, TaskResult
 
@@ -136,7 +135,4 @@ class Measurer:
 
 def _raise_bug(result: TaskResult) -> None:
     if result.bug is not None:
-        raise AutopruneError(
-            f"measuring the front stopped: {type(result.bug).__name__}: {result.bug}",
-            remedy="this is a bug of autoprune or of the model's code; the search itself is kept",
-        ) from result.bug
+        raise stopping_error(result.bug, "measuring the front stopped", "the search itself is kept") from result.bug

@@ -257,6 +257,16 @@ def test_a_bug_stops_the_study_with_the_number_of_its_trial(tmp_path: Path) -> N
     assert_all_ended(spec, waiting=True)
 
 
+def test_images_that_are_gone_stop_the_study_and_are_no_bug(tmp_path: Path) -> None:
+    spec = tiny_spec(tmp_path)
+    (tmp_path / "gone").write_text("validation")
+    with pytest.raises(AutopruneError, match=r"stopped: No such file or directory: image\.png") as raised:
+        run(spec)
+    assert "bug" not in str(raised.value)
+    (tmp_path / "gone").unlink()
+    assert run(spec).front.study.complete
+
+
 def test_resuming_continues_and_a_finished_study_measures_nothing_more(tmp_path: Path) -> None:
     first = run(tiny_spec(tmp_path, search={"trials": 8}))
     before = {t.number: (t.state, t.values) for t in stored(tiny_spec(tmp_path))}

@@ -2,11 +2,13 @@
 
 ``loading`` (seconds that loading takes), ``broken`` (loading fails), ``slow`` (seconds per task), ``poison`` (keys of
 schedules that kill the worker), ``failing`` (that fail), ``bug`` (that raise what no candidate is to blame for),
-``tasks.log`` (written: one line per task with process, split, rows and keys).
+``gone`` (a split whose images cannot be read any more), ``tasks.log`` (written: one line per task with process, split,
+rows and keys).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -34,6 +36,8 @@ class Steering:
         with (self.folder / "tasks.log").open("a", encoding="utf-8") as log:
             log.write(f"{os.getpid()} {what} {' '.join(s.key for s in schedules)}\n")
         self._sleep("slow")
+        if what.split()[0] in self.words("gone"):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "image.png")
         for schedule in schedules:
             if schedule.key in self.words("poison"):
                 os.kill(os.getpid(), signal.SIGKILL)
