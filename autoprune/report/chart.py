@@ -25,6 +25,7 @@ from autoprune.search.front import FrontFile, Point
 BELOW = 0.35
 """Points that lose more than this against the best start outside the frame: a front is read near dense."""
 _LETTER = 0.014  # width of a letter on the cost axis
+_EDGE = 0.02  # above the bottom, where a name would stand among the notes
 Trace = dict[str, Any]
 _RING: Trace = {
     "type": "scatter",
@@ -48,14 +49,21 @@ def visible_range(front: FrontFile, named: list[Point]) -> tuple[float, float, i
     return floor, min(max(*heights, *tops) + 0.015, 1.012), sum(h < floor for h in heights)
 
 
+def stands_inside(front: FrontFile, point: Point, low: float) -> bool:
+    """Whether the name of a point stands beside it; else it is noted at the bottom edge."""
+    return height_of(front, point) >= low + _EDGE or not quality_of(front).more_is_better
+
+
 def below_frame(front: FrontFile, presets: list[Point], low: float) -> list[tuple[float, int, str]]:
-    """Notes at the bottom edge for published methods that lie below it: their cost, the line they stand on, a text.
+    """Notes at the bottom edge for methods that lie there or below it: their cost, the line they stand on, a text.
 
     Notes of close neighbours stand on different lines, counted from the edge.
     """
     unit = quality_of(front).unit
     cut = sorted(
-        (flops_of(p), f"▼ {p.name} {unit.value(height_of(front, p), 0)}") for p in presets if height_of(front, p) < low
+        (flops_of(p), f"▼ {p.name} {unit.value(height_of(front, p), 0)}")
+        for p in presets
+        if not stands_inside(front, p, low)
     )
     ends: list[float] = []
     found = []
@@ -103,15 +111,15 @@ def chart_data(front: FrontFile) -> dict[str, Any]:
     on_front |= {"line": {"width": 1.6, "shape": "hv"}, "marker": {"symbol": "circle", "size": 10}}
     dense = _points(front, "dense", groups["dense"], "Dense") | {"marker": {"symbol": "star", "size": 15}}
     arms = [p for p in groups["control"] if is_estimate(front, p)]
+    low, high, cut = visible_range(front, [*groups["front"], *groups["preset"], *groups["dense"]])
     traces = [
         _explored(front),
         _controls(front, arms),
         on_front,
         _far(front, far),
-        _presets(front, groups["preset"]),
+        _presets(front, groups["preset"], low),
         dense,
     ]
-    low, high, cut = visible_range(front, [*groups["front"], *groups["preset"], *groups["dense"]])
     return {
         "traces": [trace for trace in traces if trace["x"]],
         "layout": _layout(front, low, high),
@@ -157,10 +165,11 @@ def _far(front: FrontFile, group: list[Point]) -> Trace:
     return trace | {"marker": {"symbol": "circle-open", "size": 9, "line": {"width": 1.5}}}
 
 
-def _presets(front: FrontFile, group: list[Point]) -> Trace:
+def _presets(front: FrontFile, group: list[Point], low: float) -> Trace:
     trace = _points(front, "preset", group, "Presets")
     places = list(zip(trace["x"], trace["y"], strict=True))
-    names = {"text": [point_name(p) for p in group], "textposition": label_sides(places), "textfont": {}}
+    shown = [point_name(p) if stands_inside(front, p, low) else "" for p in group]
+    names = {"text": shown, "textposition": label_sides(places), "textfont": {}}
     return trace | names | {"mode": "markers+text", "marker": {"symbol": "diamond", "size": 11}}
 
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from autoprune.report.chart import below_frame, label_sides, visible_range
+from autoprune.report.chart import below_frame, label_sides, stands_inside, visible_range
 from autoprune.report.overview import recommended
 from autoprune.report.png import plain, write_png
 from autoprune.report.reading import (
@@ -84,7 +84,7 @@ def front_png(front: FrontFile, path: str | Path) -> None:
 
 def _names(axes: Axes, front: FrontFile, presets: list[Point], low: float) -> None:
     """The published methods' names; those below the frame stand at its edge, with their value."""
-    inside = [p for p in presets if height_of(front, p) >= low]
+    inside = [p for p in presets if stands_inside(front, p, low)]
     places = [(flops_of(p), height_of(front, p)) for p in inside]
     for point, place, side in zip(inside, places, label_sides(places), strict=True):
         offset = (6 if side.endswith("right") else -6, 5 if side.startswith("top") else -12)

@@ -4,7 +4,7 @@ import pytest
 from support.fronts import make_front, typed
 
 from autoprune import Schedule
-from autoprune.report.chart import below_frame, visible_range
+from autoprune.report.chart import below_frame, chart_data, visible_range
 from autoprune.report.drawings import kept_shares, large_drawing, small_drawing
 
 TEXT = {"name": "attention", "rows": "text"}
@@ -50,3 +50,14 @@ def test_a_published_method_far_below_is_named_at_the_edge():
     assert cut >= 1
     (named,) = below_frame(file, list(file.baselines), low)
     assert named == (front["baselines"][0]["validation"]["flops_ratio"], 0, "▼ vtw 31 %")
+
+
+@pytest.mark.parametrize("above", [-0.01, 0.01])
+def test_a_published_method_at_the_edge_is_named_there_alone(above):
+    front = make_front()
+    low, _, _ = visible_range(typed(front), [*typed(front).points, typed(front).dense])
+    front["baselines"][0]["validation"]["accuracy"] = low + above
+    chart = chart_data(typed(front))
+    (presets,) = (trace for trace in chart["traces"] if trace["name"] == "Presets")
+    assert "vtw" not in presets["text"]
+    assert any("vtw" in note["text"] for note in chart["below"])
