@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from autoprune.errors import EvaluationError, StudyError
 from autoprune.evaluate.sharing import Sharing
 from autoprune.search.workers.cluster import Cluster
 from autoprune.search.workers.local import open_engine, run_task
+from autoprune.search.workers.private_ray import PrivateRay
 from autoprune.search.workers.protocol import Engine, EngineFacts, Event, OnEvent, Task, TaskResult
 
 if TYPE_CHECKING:
@@ -83,13 +84,13 @@ class RayExecutor:
         self._restarts = self._deaths_at_start = 0
         self._sharing = Sharing()
         self._peak_bytes = 0
-        self._own_ray = False
+        self._end_ray: Callable[[], None] | None = None
         self._cluster: Cluster | None = None
         self._checked = 0.0
 
     def start(self) -> EngineFacts:
         """Starts Ray and the workers; returns when the first one has loaded the model."""
-        self._own_ray = _init_ray(self._spec)
+        self._end_ray = _init_ray(self._spec)
         _check_room(self._spec)
         self._cluster = Cluster(self._spec.workers.cpus, self._spec.workers.gpus)
         self._workers = [self._start_worker(f"worker-{i}") for i in range(self._spec.workers.count)]
@@ -143,8 +144,8 @@ class RayExecutor:
         self._workers = []
         if self._cluster is not None:
             self._cluster.close()
-        if self._own_ray:
-            ray.shutdown()
+        if self._end_ray is not None:
+            self._end_ray()
 
     def _check_cluster(self, *, now: bool = False) -> None:
         if self._cluster is not None:
@@ -220,22 +221,23 @@ class RayExecutor:
         return result
 
 
-def _init_ray(spec: StudySpec) -> bool:
+def _init_ray(spec: StudySpec) -> Callable[[], None] | None:
+    """Connects to Ray, starting one where no cluster is named; returns what ends that, None if it ran before."""
     if ray.is_initialized():
-        return False
+        return None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if not os.environ.get("RAY_ADDRESS"):
-        workers = spec.workers
-        options |= {
-            "num_cpus": workers.count * workers.cpus,
-            "include_dashboard": False,
-            "object_store_memory": _OBJECT_STORE_BYTES,
-        }
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     with _keeping_sigterm():
-        ray.init(**options)
-    return True
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(**quiet)
+            return ray.shutdown
+        return PrivateRay(
+            num_cpus=spec.workers.count * spec.workers.cpus,
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            **quiet,
+        ).close
 
 
 @contextmanager

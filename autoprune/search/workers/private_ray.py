@@ -1,0 +1,72 @@
+"""A Ray for one study on this machine: it listens on the loopback address, and its files are its owner's alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray._private import ray_constants
+
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+_ROOT = "/tmp"  # the paths of Ray's sockets must not be longer than 107 characters
+
+
+class PrivateRay:
+    """Starts Ray, and ends it with `close`.
+
+    Args:
+        options: Of `ray.init`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        # Ray opens the folder that it is given to everybody; the one around it stays closed.
+        self._folder = Path(tempfile.mkdtemp(prefix="autoprune-", dir=_ROOT if os.path.isdir(_ROOT) else None))
+        try:
+            with _on_loopback(), _owner_only():
+                ray.init(address="local", _temp_dir=str(self._folder / "ray"), **options)
+        except BaseException:
+            self.close()
+            raise
+        token = Path("~/.ray/auth_token").expanduser()
+        with suppress(OSError):  # there is none, or it is somebody else's
+            token.chmod(0o600)
+
+    def close(self) -> None:
+        """Ends Ray's processes and removes their files."""
+        ray.shutdown()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """A block in which Ray starts for this machine alone, by the switch that it has for systems without clusters.
+
+    It reads the switch when it is imported, and its processes read it from the environment; the address that
+    `ray.init` can be given is replaced by that of the network where it is the loopback address.
+    """
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    told = os.environ.get(_LOOPBACK)
+    os.environ[_LOOPBACK] = "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        os.environ.pop(_LOOPBACK)
+        if told is not None:
+            os.environ[_LOOPBACK] = told
+
+
+@contextmanager
+def _owner_only() -> Iterator[None]:
+    """A block in which new files, and those of processes that it starts, are closed to others."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
