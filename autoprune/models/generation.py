@@ -51,6 +51,7 @@ def check_greedy(generation_config: Any) -> None:
     Raises:
         ModelError: naming the setting, and how to override it.
     """
+    _check_tokens(generation_config)
     for name, neutral in NEUTRAL.items():
         value = getattr(generation_config, name, None)
         if value not in neutral:
@@ -61,6 +62,20 @@ def check_greedy(generation_config: Any) -> None:
                 value=value,
                 remedy=f"override it: `generation: {{{name}: {plain}}}` under `model` in the study file, "
                 f"--generation {name}={plain} on the command line",
+            )
+
+
+def _check_tokens(generation_config: Any) -> None:
+    for name in _TOKENS:
+        value = getattr(generation_config, name, None)
+        each = value if isinstance(value, list) else [value]
+        if not all(one is None or type(one) is int for one in each):
+            raise ModelError(
+                "must be the number of a token, or a list of them",
+                field=f"generation_config.{name}",
+                value=value,
+                remedy=f"override it: `generation: {{{name}: 2}}` under `model` in the study file, "
+                f"--generation {name}=2 on the command line",
             )
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -22,6 +21,7 @@ from autoprune.models.options import DEFAULTS, ModelOptions
 from autoprune.models.processors import load_processor, pixels_by
 from autoprune.models.vision import remedy
 from autoprune.schedule import ModelIdentity
+from autoprune.schedule.files import read_json
 from autoprune.schedule.validation import canonical
 from autoprune.sources import hub_or_cache, is_path
 
@@ -88,6 +88,7 @@ def load_model(path: str | Path, options: ModelOptions = DEFAULTS) -> LoadedMode
     trusted = {"local_files_only": True, "trust_remote_code": options.trust_remote_code}
     given = {"attn_implementation": options.attn_implementation, "device_map": options.device_map}
     kept = {name: value for name, value in given.items() if value is not None}
+    _check_generation(folder, path)
     try:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True,
@@ -98,7 +99,7 @@ def load_model(path: str | Path, options: ModelOptions = DEFAULTS) -> LoadedMode
         processor = load_processor(folder, model.config, options)
     except ModelError:
         raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # whatever transformers and the tokenizers make of files that are damaged
         raise needs_trust(error, path) or ModelError(
             f"cannot be loaded{_as_asked(kept)}: {' '.join(str(error).split())[:300]}",
             field="model.path",
@@ -111,6 +112,19 @@ def load_model(path: str | Path, options: ModelOptions = DEFAULTS) -> LoadedMode
         setattr(model.generation_config, name, value)
     check_greedy(model.generation_config)
     return LoadedModel(model, processor, str(path), _fingerprint(folder, model, options), model.config)
+
+
+def _check_generation(folder: Path, path: str | Path) -> None:
+    """Refuses a ``generation_config.json`` that cannot be read, which transformers leaves out in silence."""
+    file = folder / "generation_config.json"
+    if not file.is_file():
+        return
+    try:
+        read_json(file)
+    except ValueError as error:
+        raise ModelError(
+            f"its {file.name} {error}", field="model.path", value=str(path), remedy="get it again, or remove it"
+        ) from None
 
 
 def _check_weights(told: Mapping[str, Any], path: str | Path) -> None:

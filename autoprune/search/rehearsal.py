@@ -1,7 +1,8 @@
-"""What a study will need besides its model, tried before it: output folder, database, cache of the hub."""
+"""What a study will need besides its model, tried before it: output folder, database, home."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -9,11 +10,14 @@ from autoprune.errors import StudyError
 from autoprune.search.lock import claimed_folder
 from autoprune.search.spec import StudySpec
 from autoprune.search.storage import try_database
+from autoprune.search.workers.private_ray import ray_token
 from autoprune.sources import is_path
 
 
 def rehearse(spec: StudySpec) -> None:
-    """Tries to write to the output folder, to the database and, for names on the hub, to its cache; nothing stays.
+    """Tries to write to the output folder, the database, the cache of the hub and Ray's place at home; nothing stays.
+
+    Cache and home are tried only where something will be written there.
 
     Raises:
         StudyError: one of them cannot be written, holds another study, or is in use.
@@ -27,6 +31,8 @@ def rehearse(spec: StudySpec) -> None:
     places = [spec.model.path, *(data.path for data in (spec.data.calibration, spec.data.validation) if data)]
     if not all(is_path(place) for place in places):
         _try_folder(Path(constants.HF_HOME), "HF_HOME")
+    if spec.workers.count and not os.environ.get("RAY_ADDRESS") and not os.path.exists(token := ray_token()):
+        _try_folder(token.parent, "HOME")
 
 
 def _try_folder(folder: Path, field: str) -> None:

@@ -151,3 +151,29 @@ def test_a_damaged_weight_file_is_one_line(model_folder, tmp_path):
         file.write_bytes(content)
         with pytest.raises(ModelError, match="cannot be loaded"):
             load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("model.safetensors", b"", "header too small"),
+        ("model.safetensors", b"\xff" * 4000, "header too large"),
+        ("tokenizer.json", b"\xff" * 4000, "cannot be loaded"),
+        ("tokenizer_config.json", b"[1]", "cannot be loaded"),
+        ("processor_config.json", b'{"image_processor": 3}', "cannot be loaded"),
+        ("generation_config.json", b"\xff" * 4000, "generation_config.json is not UTF-8 text"),
+        ("generation_config.json", b'{"eos_token_id": "end"}', "eos_token_id: must be the number of a token"),
+    ],
+)
+def test_damaged_files_are_one_line(model_folder, tmp_path, name, content, words):
+    shutil.copytree(model_folder, tmp_path / "damaged")
+    (tmp_path / "damaged" / name).write_bytes(content)
+    with pytest.raises(ModelError, match=words) as caught:
+        load_model(tmp_path / "damaged")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_template_that_fails_is_an_error_of_the_data(one):
+    processor = tiny_processor(chat_template="{{ 1 / 0 }}")
+    with pytest.raises(DataError, match="chat template refuses it: division by zero"):
+        encode(processor, one()[0:1])

@@ -58,3 +58,11 @@ def test_the_cache_is_tried_for_names_on_the_hub_alone(tmp_path: Path, monkeypat
     named = spec.model_copy(update={"model": spec.model.model_copy(update={"path": "org/name"})})
     with pytest.raises(StudyError, match="HF_HOME: cannot be written"):
         rehearse(named)
+
+
+def test_the_home_is_tried_where_ray_will_write_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/proc/nohome")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    rehearse(tiny_spec(tmp_path))
+    with pytest.raises(StudyError, match="HOME: cannot be written"):
+        rehearse(tiny_spec(tmp_path, workers={"count": 1}))

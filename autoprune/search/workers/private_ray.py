@@ -17,6 +17,11 @@ _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _ROOT = "/tmp"  # the paths of Ray's sockets must not be longer than 107 characters
 
 
+def ray_token() -> Path:
+    """File of the token that Ray's processes know each other by; Ray makes it where there is none."""
+    return Path(os.path.expanduser("~/.ray/auth_token"))
+
+
 class PrivateRay:
     """Starts Ray, and ends it with `close`.
 
@@ -33,9 +38,8 @@ class PrivateRay:
         except BaseException:
             self.close()
             raise
-        token = Path("~/.ray/auth_token").expanduser()
         with suppress(OSError):  # there is none, or it is somebody else's
-            token.chmod(0o600)
+            ray_token().chmod(0o600)
 
     def close(self) -> None:
         """Ends Ray's processes and removes their files."""
