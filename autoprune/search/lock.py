@@ -17,7 +17,7 @@ from autoprune.search.front import MOST_FRONT_BYTES
 from autoprune.search.study_file import read_study
 
 _LOCK, _HOLDER = "driver.lock", "driver.json"
-_MADE = (_LOCK, _HOLDER, *(f"study.db{end}" for end in ("", "-wal", "-shm", "-journal")))
+_ENDS = ("", "-wal", "-shm", "-journal")
 
 
 class FolderClaim:
@@ -41,26 +41,27 @@ def claimed_folder(folder: Path, study: str) -> Iterator[FolderClaim]:
     Raises:
         StudyError: another driver holds the folder, it has the results of another study, or it cannot be written.
     """
-    _refuse_another_study(folder, study)
-    claim, before = FolderClaim(), _there(folder)
+    claim, lock = FolderClaim(), folder / _LOCK
+    folders, locked_before = _there(folder, *folder.parents), _there(lock)
     try:
         with _locked(folder):
-            yield claim
+            databases = [folder / f"study.db{end}" for end in _ENDS]
+            files = _there(*databases) | locked_before
+            try:
+                _refuse_another_study(folder, study)
+                yield claim
+            finally:
+                if not claim.begun:  # only who holds the lock may remove anything
+                    for path in _there(lock, *databases) - files:
+                        path.unlink(missing_ok=True)
     finally:
-        if not claim.begun:
-            _cleared(folder, before)
+        for path in sorted(_there(folder, *folder.parents) - folders, reverse=True):
+            with suppress(OSError):  # not empty
+                path.rmdir()
 
 
-def _there(folder: Path) -> set[Path]:
-    """The folder, the folders above it and the files of ours in it, as far as they exist."""
-    return {path for path in (*(folder / name for name in _MADE), folder, *folder.parents) if path.exists()}
-
-
-def _cleared(folder: Path, before: set[Path]) -> None:
-    """Removes what is there now and was not before; a folder that is not empty stays."""
-    for path in sorted(_there(folder) - before, key=lambda path: -len(path.parts)):
-        with suppress(OSError):
-            path.rmdir() if path.is_dir() else path.unlink()
+def _there(*paths: Path) -> set[Path]:
+    return {path for path in paths if path.exists()}
 
 
 @contextmanager

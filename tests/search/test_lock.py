@@ -50,6 +50,17 @@ def test_a_second_driver_is_refused_and_told_which_process_holds_the_folder(tmp_
     run_study(spec, backend=BACKEND)
 
 
+def test_who_is_refused_removes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from autoprune.search import lock
+
+    with holder_of(tmp_path / "run"):
+        (tmp_path / "run" / "study.db").write_text("of the other")
+        monkeypatch.setattr(lock, "_there", lambda *paths: set())  # as if it had looked before the other began
+        with pytest.raises(StudyError, match="another calibrate"), claimed_folder(tmp_path / "run", "tiny"):
+            pass
+        assert (tmp_path / "run" / "study.db").read_text() == "of the other"
+
+
 def test_a_killed_driver_leaves_no_lock(tmp_path: Path) -> None:
     with holder_of(tmp_path) as other:
         other.kill()

@@ -13,6 +13,8 @@ from typing import Any
 import ray
 from ray._private import ray_constants
 
+from autoprune.errors import ClusterError
+
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _ROOT = "/tmp"  # the paths of Ray's sockets must not be longer than 107 characters
 
@@ -27,6 +29,9 @@ class PrivateRay:
 
     Args:
         options: Of `ray.init`.
+
+    Raises:
+        ClusterError: it does not start.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -35,6 +40,12 @@ class PrivateRay:
         try:
             with _on_loopback(), _owner_only():
                 ray.init(address="local", _temp_dir=str(self._folder / "ray"), **options)
+        except Exception as error:  # Ray raises bare ones, such as that its node timed out
+            self.close()
+            raise ClusterError(
+                f"Ray cannot be started: {' '.join(str(error).split())[:300]}",
+                remedy="look at load, memory and disk of this machine, or do without Ray: workers.count 0",
+            ) from error
         except BaseException:
             self.close()
             raise

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from autoprune.errors import ClusterError
+from autoprune.search.workers import private_ray
+
 PROGRAM = """
 import json, logging, os
 from pathlib import Path
@@ -47,6 +50,17 @@ print(json.dumps({
 own.close()
 assert not folder.exists()
 """
+
+
+def test_a_ray_that_does_not_start_is_told_and_leaves_nothing(monkeypatch, tmp_path):
+    def fails(**options):
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(private_ray, "_ROOT", str(tmp_path))
+    monkeypatch.setattr(private_ray.ray, "init", fails)
+    with pytest.raises(ClusterError, match="Ray cannot be started: The current node timed out"):
+        private_ray.PrivateRay()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture(scope="module")
