@@ -33,7 +33,7 @@ def check_lengths(loaded: LoadedModel, samples: Sequence[Sample]) -> None:
     most = getattr(loaded.config.get_text_config(decoder=True), "max_position_embeddings", None)
     if isinstance(most, int):
         _refuse(samples, lengths, most, f"the model takes {most} (max_position_embeddings)")
-    free, longest = free_bytes(loaded.model.device), max(lengths, default=0)
+    free, longest = free_bytes(p.device for p in loaded.model.parameters()), max(lengths, default=0)
     if free is not None and least_bytes(loaded, longest) > free:
         fitting = _fitting(loaded, longest, free)
         needed = least_bytes(loaded, longest)

@@ -41,15 +41,17 @@ def peak_bytes(device: torch.device) -> int:
     return resident_bytes("VmHWM")
 
 
-def free_bytes(device: torch.device) -> int | None:
-    """Memory that is free: of all GPUs together, or else of the machine or the group of processes; None if not told.
+def free_bytes(devices: Iterable[torch.device]) -> int | None:
+    """Memory that is free: of these GPUs together, or of the machine or the group of processes; None if not told.
 
     Args:
-        device: Where the model runs.
+        devices: Where the parts of the model are.
     """
-    if device.type == "cuda":
-        return sum(torch.cuda.mem_get_info(number)[0] for number in range(torch.cuda.device_count()))
-    if device.type != "cpu" or not _MEMORY.is_file():
+    places = set(devices)
+    kinds = {place.type for place in places}
+    if kinds == {"cuda"}:
+        return sum(torch.cuda.mem_get_info(place)[0] for place in places)
+    if kinds != {"cpu"} or not _MEMORY.is_file():
         return None
     told = [line.split() for line in _MEMORY.read_text(encoding="ascii", errors="replace").splitlines()]
     available = next((1024 * int(words[1]) for words in told if words[0] == "MemAvailable:"), None)

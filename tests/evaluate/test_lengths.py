@@ -46,19 +46,19 @@ def test_image_tokens_count_and_the_maximum_itself_fits(loaded, tmp_path):
 
 def test_a_model_without_a_maximum_takes_any_length(loaded, tmp_path, monkeypatch):
     monkeypatch.setattr(type(loaded.config), "get_text_config", lambda config, **options: SimpleNamespace())
-    monkeypatch.setattr(lengths, "free_bytes", lambda device: None)
+    monkeypatch.setattr(lengths, "free_bytes", lambda devices: None)
     check_lengths(loaded, lengthened(tmp_path, row0=1000))
 
 
 def test_what_the_free_memory_cannot_hold_is_refused(loaded, tmp_path, monkeypatch):
     data = lengthened(tmp_path, row2=100)
     longest = max(prompt_lengths(loaded.processor, data))
-    monkeypatch.setattr(lengths, "free_bytes", lambda device: least_bytes(loaded, longest - 1))
+    monkeypatch.setattr(lengths, "free_bytes", lambda devices: least_bytes(loaded, longest - 1))
     with pytest.raises(DataError, match=f"row r2 has {longest} tokens.*enough for {longest - 1} ") as raised:
         check_lengths(loaded, data)
     assert raised.value.field == "prompt"
     check_lengths(loaded, SampleSet.of([data[0], data[1]], "others"))
-    monkeypatch.setattr(lengths, "free_bytes", lambda device: None)  # the system does not say
+    monkeypatch.setattr(lengths, "free_bytes", lambda devices: None)  # the system does not say
     check_lengths(loaded, data)
 
 
