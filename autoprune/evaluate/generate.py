@@ -66,7 +66,7 @@ def generate_and_score(
     planned = plan_batches(loaded.processor, data, range(len(data)), batch_size)
     scoring = _Scoring(loaded, data, schedule, planned, max_new_tokens, metric)
     results = scoring.by_one_pass() if why_unforced(loaded, data) is None else None
-    return sorted(results or scoring.step_by_step(), key=lambda result: result.index)
+    return sorted(scoring.step_by_step() if results is None else results, key=lambda result: result.index)
 
 
 @dataclass
