@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+NOT_ASKED = "check the path; the hub is not asked for a name whose first part is a folder here"
+"""Remedy for a path at which nothing is, by `is_path`."""
 ANSWER_S = 4.0
 """Seconds in which the hub must answer; after that, what it gave before is looked for in the local cache."""
 _FILES = (".json", ".jsonl", ".parquet", ".safetensors", ".yaml", ".yml")
@@ -24,7 +27,7 @@ def is_path(given: str, base: Path | None = None) -> bool:
     first, slash, rest = given.partition("/")
     if given.startswith((".", "/", "~")) or "/" in rest or Path(given).suffix.lower() in _FILES:
         return True
-    return bool(slash) and ((base or Path()) / first).exists()
+    return bool(slash) and os.path.exists((base or Path()) / first)  # unlike Path's, False for what can be no path
 
 
 @contextmanager
@@ -38,7 +41,7 @@ def hub_or_cache(given: str | Path) -> Iterator[None]:
     """
     from huggingface_hub import constants
 
-    if Path(given).exists():
+    if os.path.exists(given):
         yield
         return
     before = constants.HF_HUB_OFFLINE

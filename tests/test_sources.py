@@ -19,7 +19,18 @@ LOOK_UPS = [(read_config, ModelError), (load_model, ModelError), (load_samples, 
 
 
 @pytest.mark.parametrize(
-    "given", ["./model", "../model", "/no/model", "~/model", "a/b/c", "rows.jsonl", "here/model", "config.json"]
+    "given",
+    [
+        "./model",
+        "../model",
+        "/no/model",
+        "~/model",
+        "a/b/c",
+        "rows.jsonl",
+        "here/model",
+        "config.json",
+        "x" * 300 + "/y/z",
+    ],
 )
 def test_a_path_is_not_looked_for_on_the_hub(given, tmp_path, monkeypatch):
     def asked():
@@ -36,6 +47,13 @@ def test_a_path_is_not_looked_for_on_the_hub(given, tmp_path, monkeypatch):
 @pytest.mark.parametrize("given", ["gpt2", "org/name", "org/name-1.5", "hf://datasets/org/name"])
 def test_a_name_is_no_path(given):
     assert not sources.is_path(given)
+
+
+def test_a_name_that_no_folder_can_have_is_looked_for_in_the_cache(monkeypatch):
+    monkeypatch.setattr(sources, "_answers", lambda: False)
+    for look_up, error in LOOK_UPS:
+        with pytest.raises(error):
+            look_up("x" * 300 + "/y")
 
 
 PROGRAM = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from datasets import Image, IterableDataset, load_dataset
 from autoprune.data.columns import check_columns
 from autoprune.data.rows import RowError, Sample, parse_row
 from autoprune.errors import DataError
-from autoprune.sources import hub_or_cache, is_path
+from autoprune.sources import NOT_ASKED, hub_or_cache, is_path
 
 __all__ = ["Sample", "SampleSet", "load_samples"]
 
@@ -118,7 +119,7 @@ def load_samples(
         raise DataError("holds no rows", field="data.path", value=name, remedy="give a data set that has rows")
     numbers = _draw(len(rows), samples, seed)
     names, unread = check_columns(columns or {}, list(dict.fromkeys(key for row in rows for key in row)), name)
-    folder = source.parent if kind else (source if source.is_dir() else base)
+    folder = source.parent if kind else (source if os.path.isdir(source) else base)
     parsed = _parse([(n, rows[n]) for n in numbers], names, folder, name)
     if all(sample.is_text_only for sample in parsed):
         raise DataError(
@@ -131,7 +132,7 @@ def load_samples(
 
 
 def _file_rows(file: Path, kind: str, split: str) -> list[dict[str, Any]]:
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise _no_such_file(str(file))
     if split != "train":
         raise DataError("a file has only the split 'train'", field="data.split", value=split, remedy="leave split out")
@@ -153,16 +154,16 @@ def _file_rows(file: Path, kind: str, split: str) -> list[dict[str, Any]]:
 
 
 def _no_such_file(path: str) -> DataError:
-    return DataError("no such file", field="data.path", value=path, remedy="check the path")
+    return DataError("no such file", field="data.path", value=path, remedy=NOT_ASKED)
 
 
 def _named_rows(name: str, base: Path, config: str | None, split: str) -> list[dict[str, Any]]:
     folder = base / Path(name).expanduser()
-    if not folder.is_dir() and is_path(name, base):
+    if not os.path.isdir(folder) and is_path(name, base):
         raise _no_such_file(name)
     try:
         with hub_or_cache(folder):
-            return _rows(load_dataset(str(folder) if folder.is_dir() else name, config, split=split))
+            return _rows(load_dataset(str(folder) if os.path.isdir(folder) else name, config, split=split))
     except Exception as error:  # the hub, the network and the builders each raise their own classes
         raise DataError(
             f"`datasets` cannot load it: {_reason(error)}",

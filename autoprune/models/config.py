@@ -14,7 +14,7 @@ from autoprune.models.options import DEFAULTS, ModelOptions
 from autoprune.schedule import ModelIdentity
 from autoprune.schedule.files import read_json
 from autoprune.schedule.validation import explained
-from autoprune.sources import hub_or_cache, is_path
+from autoprune.sources import NOT_ASKED, hub_or_cache, is_path
 
 
 def read_config(path: str | Path, layers: int | None = None, options: ModelOptions = DEFAULTS) -> Any:
@@ -29,7 +29,7 @@ def read_config(path: str | Path, layers: int | None = None, options: ModelOptio
         ModelError: there is none, it has fewer layers, or its code would have to run.
     """
     place = Path(os.path.expanduser(path))
-    local = place.exists()
+    local = os.path.exists(place)
     if not local and is_path(str(path)):
         raise no_such_folder(path)
     file = place / "config.json" if os.path.isdir(place) else place
@@ -71,7 +71,7 @@ def cut_depth(config: Any, layers: int | None) -> None:
 
 def no_such_folder(path: str | Path) -> ModelError:
     """The error of a path at which nothing is."""
-    return ModelError("no such folder", field="model.path", value=str(path), remedy="check the path")
+    return ModelError("no such folder", field="model.path", value=str(path), remedy=NOT_ASKED)
 
 
 def needs_trust(error: BaseException, path: str | Path) -> ModelError | None:

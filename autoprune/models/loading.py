@@ -190,7 +190,7 @@ def dtype_on(place: torch.device, dtype: str) -> str:
 
 def _folder(path: str, revision: str | None) -> Path:
     folder = Path(os.path.expanduser(path))
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return folder
     if is_path(path):
         raise no_such_folder(path)
