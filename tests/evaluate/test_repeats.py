@@ -9,6 +9,7 @@ import torch
 from support.checkpoints import CHECKPOINTS
 from support.checkpoints.rows import save_rows
 from support.scenes import save_rows as save_tiny_rows
+from support.versions import needs
 from torch import Tensor
 
 from autoprune.data.samples import load_samples
@@ -29,13 +30,20 @@ ROW_BY_ROW = ("mistral3",)  # its tower packs all images into one sequence
 COUNTS = [3, 2, 1, 2]
 
 
+def families():
+    without = needs("5.23", "no image processor of this family without torchvision")
+    for name in CHECKPOINTS:
+        wide = [] if name in CORE else [pytest.mark.wide]
+        yield pytest.param(name, marks=[*wide, without] if name in ("idefics3", "smolvlm") else wide)
+
+
 def logits(model, inputs):
     positions = model._prepare_position_ids_for_generation(inputs["input_ids"], dict(inputs))
     with torch.no_grad():
         return model(**inputs, position_ids=positions).logits
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in CORE else [pytest.mark.wide]) for n in CHECKPOINTS])
+@pytest.mark.parametrize("name", list(families()))
 def test_inputs_and_logits_are_those_of_rows_encoded_one_by_one(name, tmp_path, monkeypatch):
     if name in NEED_TORCHVISION:
         pytest.importorskip("torchvision", exc_type=ImportError)
@@ -77,7 +85,7 @@ def test_five_choices_encode_an_image_once(loaded, tmp_path):
     assert counted == sum(len(sample.images) for sample in data) + priced + tried
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in CORE else [pytest.mark.wide]) for n in CHECKPOINTS])
+@pytest.mark.parametrize("name", list(families()))
 def test_scores_of_the_tower_are_those_of_rows_encoded_one_by_one(name, tmp_path):
     if name in NEED_TORCHVISION:
         pytest.importorskip("torchvision", exc_type=ImportError)

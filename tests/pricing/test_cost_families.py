@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from packaging.version import Version
 from support.flops import cache_bytes, count_flops, countable_attention
 from support.rows import absent, families
 from support.schedules import WITHDRAW, attention
 from support.schedules import schedule as schedule_of
-from support.versions import needs
+from support.versions import INSTALLED, needs
 from support.zoo import FAMILIES, HYBRIDS
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
@@ -129,7 +130,8 @@ def test_decoders_of_the_zoo(family: str) -> None:
     words = [length - int(row.sum()) for row in routes]
     prices = [cost(model.config, presets.dense(), length - n, n, dtype_bytes=4) for n in words]
     assert counted == sum(priced.decoder_flops for priced in prices)
-    if (cache := getattr(out, "past_key_values", None)) is not None:  # some models keep it to themselves
+    expanded = family == "mistral4" and Version("5.23") > INSTALLED  # older releases cache its keys in full
+    if (cache := getattr(out, "past_key_values", None)) is not None and not expanded:  # some keep it to themselves
         assert cache_bytes(cache) == sum(priced.kv_bytes for priced in prices)
 
 
