@@ -11,7 +11,7 @@ from support.scenes import save_rows
 from autoprune.cli.app import COMMANDS
 from autoprune.schedule import Schedule
 
-WITHOUT_A_MODEL = {"calibrate", "report", "export", "presets"}
+WITHOUT_A_MODEL = {"calibrate", "report", "export", "presets", "serve", "runner"}
 
 
 @pytest.fixture
