@@ -70,8 +70,15 @@ def read_prototypes(criterion: CodebookCriterion, width: int, model: nn.Module) 
     except SafetensorError as error:
         raise ScheduleError(f"is no safetensors file: {error}", field="criterion.path", value=criterion.path) from None
     _check_header(criterion, _header(content))
-    if prototypes is None or prototypes.ndim != 2 or prototypes.shape[1] != width or len(prototypes) == 0:
-        found = None if prototypes is None else tuple(prototypes.shape)
+    found = None if prototypes is None else tuple(prototypes.shape)
+    if prototypes is None or prototypes.ndim != 2 or len(prototypes) == 0:
+        raise ScheduleError(
+            f"needs a tensor 'prototypes' [P, {width}], the file has {found}",
+            field="criterion.path",
+            value=criterion.path,
+            remedy="make the codebook anew",
+        )
+    if prototypes.shape[1] != width:
         raise PatchError(
             f"needs a tensor 'prototypes' [P, {width}] for this model, the file has {found}",
             field="criterion.path",

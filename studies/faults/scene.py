@@ -51,9 +51,6 @@ class Driver:
             time.sleep(pause if i else 0)
             self.process.send_signal(number)
 
-    def until_said(self, text: str) -> None:
-        wait_until(lambda: text in self.err, self.process)
-
     def end(self, limit: float) -> None:
         """Waits until it ends; over its limit, it is killed."""
         try:
@@ -176,8 +173,7 @@ class Scene:
 
     def until_tasks(self, driver: Driver, count: int, split: str = "calibration") -> None:
         """Waits until so many tasks were begun; the dense one is the first."""
-        before = len(self._tasks(split)) if split == "calibration" and driver.number > 1 else 0
-        wait_until(lambda: len(self._tasks(split)) - before >= count, driver.process)
+        wait_until(lambda: len(self._tasks(split)) >= count, driver.process)
 
     def working(self) -> int:
         """Process of the worker that began the latest task."""

@@ -15,7 +15,7 @@ from support.processes import HEAD, RAYLET, processes_of
 
 from autoprune import presets
 
-LAYERS = 8
+LAYERS = 12
 """Of the model of the study."""
 
 
@@ -117,14 +117,14 @@ def node(scene: Scene) -> Iterator[Driver]:
     _tell(cluster, "add")
     _tell(cluster, "kill")
     yield driver
-    cluster.terminate()
+    _end(cluster)
 
 
 @kind("no node has room for a worker", 2, workers=2)
 def no_room(scene: Scene) -> Iterator[Driver]:
     cluster = _cluster(scene, head_cpus=0)
     yield scene.start(RAY_ADDRESS=_line(cluster))
-    cluster.terminate()
+    _end(cluster)
 
 
 @kind("worker that gives NaN", 0, workers=1)
@@ -160,6 +160,12 @@ def _tell(cluster: subprocess.Popen[str], order: str) -> str:
     cluster.stdin.write(order + "\n")
     cluster.stdin.flush()
     return _line(cluster)
+
+
+def _end(cluster: subprocess.Popen[str]) -> None:
+    assert cluster.stdin is not None
+    cluster.stdin.close()
+    cluster.wait(timeout=60)
 
 
 def _line(cluster: subprocess.Popen[str]) -> str:
