@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from autoprune.errors import PatchError, ScheduleError
+from autoprune.errors import ScheduleError
 from autoprune.runtime.projector import projector_digest
 from autoprune.schedule import CodebookCriterion
 from autoprune.schedule.files import write_whole
@@ -46,8 +46,7 @@ def read_prototypes(criterion: CodebookCriterion, width: int, model: nn.Module) 
 
     Raises:
         ScheduleError: the file is missing, is another one than the schedule was made with, is of another format or
-            version, or holds other prototypes than the schedule says or no finite ones.
-        PatchError: it does not fit the model.
+            version, holds other prototypes than the schedule says or no finite ones, or does not fit the model.
     """
     path = Path(criterion.path)
     if not path.is_file():
@@ -71,15 +70,8 @@ def read_prototypes(criterion: CodebookCriterion, width: int, model: nn.Module) 
         raise ScheduleError(f"is no safetensors file: {error}", field="criterion.path", value=criterion.path) from None
     _check_header(criterion, _header(content))
     found = None if prototypes is None else tuple(prototypes.shape)
-    if prototypes is None or prototypes.ndim != 2 or len(prototypes) == 0:
+    if prototypes is None or prototypes.ndim != 2 or prototypes.shape[1] != width or len(prototypes) == 0:
         raise ScheduleError(
-            f"needs a tensor 'prototypes' [P, {width}], the file has {found}",
-            field="criterion.path",
-            value=criterion.path,
-            remedy="make the codebook anew",
-        )
-    if prototypes.shape[1] != width:
-        raise PatchError(
             f"needs a tensor 'prototypes' [P, {width}] for this model, the file has {found}",
             field="criterion.path",
             value=criterion.path,
@@ -125,7 +117,7 @@ def _check_projector(criterion: CodebookCriterion, content: bytes, model: nn.Mod
         return
     found = projector_digest(model)
     if found is not None and found != wanted:
-        raise PatchError(
+        raise ScheduleError(
             "was made with another vision tower or projector than this model's",
             field="criterion.path",
             value=criterion.path,

@@ -74,7 +74,7 @@ def two_on_a_server(scene: Scene, server: Postgres) -> Iterator[Driver]:
     other = scene.folder / "other.yaml"
     other.write_text(scene.study.read_text().replace("output: run", "output: elsewhere"))
     yield scene.start(other)
-    first.end(120)
+    first.end(300)
     assert first.code == 0, first.err
 
 
@@ -82,7 +82,7 @@ def two_on_a_server(scene: Scene, server: Postgres) -> Iterator[Driver]:
 def two_on_a_file(scene: Scene) -> Iterator[Driver]:
     first = scene.searching()
     yield scene.start()
-    first.end(120)
+    first.end(300)
     assert first.code == 0, first.err
 
 

@@ -17,7 +17,7 @@ def disk_full(scene: Scene) -> Iterator[Driver]:
     with _small_disk(scene.output) as disk:
         driver = scene.searching()
         _fill(disk)
-        driver.end(120)
+        driver.end(300)
         yield driver
         (disk / "filler").unlink()
         shutil.copytree(disk, scene.folder / "kept")
@@ -32,7 +32,7 @@ def disk_full_for_the_front(scene: Scene) -> Iterator[Driver]:
     with _small_disk(scene.output) as disk:
         driver = scene.searching()
         _fill(disk)
-        driver.end(120)
+        driver.end(300)
         yield driver
 
 
@@ -86,7 +86,7 @@ def image_truncated(scene: Scene) -> Iterator[Driver]:
 def images_removed(scene: Scene) -> Iterator[Driver]:
     driver = scene.searching()
     shutil.move(scene.folder / "images", scene.folder / "moved")
-    driver.end(120)
+    driver.end(300)
     yield driver
     shutil.move(scene.folder / "moved", scene.folder / "images")
 

@@ -51,7 +51,7 @@ def kind(
     *exits: int,
     workers: int = 0,
     database: Literal["sqlite", "postgresql"] = "sqlite",
-    limit_s: float = 120,
+    limit_s: float = 300,
     is_foreign: bool = False,
     needs_mount: bool = False,
     **sections: Any,

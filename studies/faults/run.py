@@ -31,7 +31,7 @@ from kinds import KINDS, Kind  # noqa: E402
 from scene import Driver, Scene  # noqa: E402
 from support.postgres import Postgres, postgres_programs, running_postgres  # noqa: E402
 
-_RESUME_S, _LEFT_S = 150, 60
+_RESUME_S, _LEFT_S = 300, 60
 _TABLE = "| fault |"
 
 

@@ -152,7 +152,7 @@ class Scene:
         if not _HALF:
             driver = self.searching()
             driver.signal(signal.SIGTERM)
-            driver.end(150)
+            driver.end(300)
             assert driver.code == 143, driver.err
             _HALF.update({file.name: file.read_bytes() for file in self.output.iterdir()})
         self.output.mkdir(exist_ok=True)
@@ -203,6 +203,8 @@ class Scene:
     def finished(self) -> dict[int, Any]:
         """State and values of the trials that have ended, by number."""
         spec = StudySpec.load(self.study)
+        if spec.storage is None and not (self.output / "study.db").exists():
+            return {}  # it had not begun
         try:
             return {t.number: (t.state.name, t.values) for t in stored(spec) if t.state.is_finished()}
         except KeyError:  # there is no such study yet

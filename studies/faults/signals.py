@@ -96,7 +96,7 @@ def killed_finishing(scene: Scene) -> Iterator[Driver]:
 def killed_writing(scene: Scene) -> Iterator[Driver]:
     scene.steer("dies_writing")
     driver = scene.start()
-    driver.end(120)
+    driver.end(300)
     (scene.folder / "dies_writing").unlink()
     yield driver
 

@@ -122,7 +122,7 @@ class TestBadCodebooks:
             self.apply(criterion)
 
     def test_another_width(self, tmp_path: Path) -> None:
-        with pytest.raises(PatchError, match=r"prototypes.*\[P, 64\]"):
+        with pytest.raises(ScheduleError, match=r"prototypes.*\[P, 64\]"):
             self.apply(codebook(tmp_path, torch.randn(3, 48)))
 
     def test_not_safetensors(self, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from support.zoo import internvl, llama, llava, qwen2_5_vl
 
 import autoprune
-from autoprune.errors import PatchError
+from autoprune.errors import PatchError, ScheduleError
 from autoprune.runtime.codebook import read_prototypes, write_prototypes
 from autoprune.runtime.projector import projector_digest
 from autoprune.schedule import Schedule
@@ -28,7 +28,7 @@ def test_another_projector_is_refused(family, tmp_path: Path) -> None:
     criterion = write_prototypes(tmp_path / "book.safetensors", torch.randn(3, 64), projector_digest(model))
     autoprune.apply(model, schedule(criterion)).remove()
     autoprune.apply(family().model, schedule(criterion)).remove()
-    with pytest.raises(PatchError, match=r"another vision tower or projector.*autoprune codebook"):
+    with pytest.raises(ScheduleError, match=r"another vision tower or projector.*autoprune codebook"):
         autoprune.apply(family(seed=1).model, schedule(criterion))
 
 
