@@ -12,8 +12,9 @@ from autoprune.schedule import Schedule
 if TYPE_CHECKING:
     from torch import Tensor
 
-_MODALITIES = "moe_mm_token_type_ids"  # of models whose experts are chosen by modality (ERNIE 4.5 VL); 0 = text
-COUNTED_INPUTS = ("attention_mask", _MODALITIES)
+MODALITIES = "moe_mm_token_type_ids"
+"""Which experts the tokens go to where modality chooses (ERNIE 4.5 VL): the name of that input; 0 = those of text."""
+COUNTED_INPUTS = ("attention_mask", MODALITIES)
 """The inputs of a model that `count_prompts` reads."""
 
 
@@ -73,7 +74,7 @@ def count_prompts(
         vision_flops: FLOPs of vision tower and projector for each row; default: not counted.
     """
     valid, visual = inputs["attention_mask"].bool().cpu(), visual_mask.cpu()
-    routes = inputs[_MODALITIES].cpu() if _MODALITIES in inputs else None
+    routes = inputs[MODALITIES].cpu() if MODALITIES in inputs else None
     counts = []
     for b, end in enumerate(ends.tolist()):
         present = (valid | visual)[b, :end]

@@ -203,8 +203,8 @@ def _table(divergences: Divergences) -> dict[str, NDArray[np.float64]]:
 
 
 def _flops_ratio(pricer: Pricer, found: WithdrawalSweep) -> list[float]:
-    rows = zip(found.visual, found.answers, strict=True)
-    prompts = [PromptCounts.of(visual, len(answer)) for visual, answer in rows]
+    rows = zip(found.visual, found.answers, found.modalities, strict=True)
+    prompts = [PromptCounts.of(visual, len(answer), modalities=kinds) for visual, answer, kinds in rows]
     ratios = []
     for k in range(found.same.shape[1]):
         prices = [pricer.price(presets.vtw(k), counts, [0]) for counts in prompts]

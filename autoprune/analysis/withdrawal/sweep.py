@@ -14,6 +14,7 @@ from autoprune.analysis.refusals import check_eval
 from autoprune.analysis.withdrawal.dense import DenseRun, run_dense
 from autoprune.analysis.withdrawal.tails import dense_again, withdrawn_outputs
 from autoprune.errors import DataError
+from autoprune.pricing.tokens import MODALITIES
 from autoprune.runtime.decoder import decoder_layers, find_decoder, visual_token_ids
 from autoprune.runtime.replay import recorded_outputs
 
@@ -32,6 +33,7 @@ class WithdrawalSweep:
         noise: FloatTensors[n], as `answer`, of the dense model against itself, computed as the withdrawn ones are.
         answers: Tokens of each answer.
         visual: For each sample, BoolTensor[S], visual tokens of the prompt.
+        modalities: For each sample, [S], 0 at tokens that go to the experts of text; None where experts are the same.
     """
 
     first: Divergences
@@ -40,6 +42,7 @@ class WithdrawalSweep:
     noise: Divergences
     answers: list[list[int]]
     visual: list[Tensor]
+    modalities: list[Tensor | None]
 
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:
@@ -51,6 +54,7 @@ class WithdrawalSweep:
             noise=Divergences.cat([part.noise for part in parts]),
             answers=[answer for part in parts for answer in part.answers],
             visual=[visual for part in parts for visual in part.visual],
+            modalities=[modalities for part in parts for modalities in part.modalities],
         )
 
 
@@ -105,7 +109,7 @@ def withdrawal_sweep(
     if max_new_tokens < 1:
         raise DataError("must be at least 1", field="max_new_tokens", value=max_new_tokens)
     _check(model, samples)
-    found, same, noise, answers, visual = [], [], [], [], []
+    found, same, noise, answers, visual, modalities = [], [], [], [], [], []
     for inputs, mask in map(_split, samples):
         run = run_dense(model, inputs, mask, max_new_tokens)
         dense = _Dense(model, run)
@@ -115,6 +119,7 @@ def withdrawal_sweep(
         noise.append(dense.against(dense_again(model, run))[0].mean())
         answers.append(run.answer or dense.best[0].tolist())
         visual.append(run.visual.cpu())
+        modalities.append(inputs[MODALITIES][0].cpu() if MODALITIES in inputs else None)
     return WithdrawalSweep(
         first=Divergences.stack([d.first() for d in found]),
         answer=Divergences.stack([d.mean() for d in found]),
@@ -122,6 +127,7 @@ def withdrawal_sweep(
         noise=Divergences.stack([d.first() for d in noise]),
         answers=answers,
         visual=visual,
+        modalities=modalities,
     )
 
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 from support.evidence import check_evidence
+from support.flops import count_flops, countable_attention
 from support.scenes import save_rows, tiny_model, tiny_processor
+from support.versions import needs
+from support.zoo import FAMILIES
 
 from autoprune import apply, presets
-from autoprune.analysis.withdrawal.study import sweep
+from autoprune.analysis.withdrawal.study import _flops_ratio, sweep
+from autoprune.analysis.withdrawal.sweep import withdrawal_sweep
 from autoprune.data.samples import SampleSet, load_samples
 from autoprune.errors import DataError, ModelError
 from autoprune.evaluate.encoding import encode
 from autoprune.evaluate.generate import generate_and_score
 from autoprune.models.loading import LoadedModel
+from autoprune.pricing.cost import Pricer
+from autoprune.pricing.counting import vision_flops
 from autoprune.schedule import Schedule
 
 NEW_TOKENS = 5
@@ -140,3 +148,19 @@ class _Blind:
 
     def __call__(self, text, **options):
         return self.tokenizer([t.replace("<image>", "") for t in text], return_tensors="pt")
+
+
+@pytest.mark.wide
+@needs("5.23", "the family is that of the pinned release")
+def test_text_that_goes_to_the_experts_of_images_is_priced_so() -> None:
+    """As the operation counter sees the patched prefill."""
+    zoo = FAMILIES["ernie4_5_vl_moe"].build(plan=[[0]])
+    model = zoo.model.requires_grad_(False)
+    model.set_experts_implementation("eager")
+    ratios = _flops_ratio(Pricer(model.config, 4), withdrawal_sweep(model, [zoo.inputs], max_new_tokens=1))
+    counted = []
+    for layer in (None, 2):
+        with countable_attention(model, "eager"), nullcontext() if layer is None else apply(model, presets.vtw(layer)):
+            counted.append(count_flops(lambda: model(**zoo.inputs, use_cache=True, logits_to_keep=1)))
+    outside = vision_flops(model, zoo.inputs) + 2 * model.lm_head.weight.numel()
+    assert ratios[2] == (counted[1] - outside) / (counted[0] - outside)
