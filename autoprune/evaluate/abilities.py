@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from autoprune.data.samples import SampleSet
-from autoprune.errors import ModelError, PatchError
+from autoprune.errors import ModelError, PatchError, ScheduleError
 from autoprune.evaluate.encoding import model_inputs
 from autoprune.models.capabilities import layers_without_attention
 from autoprune.models.loading import LoadedModel
@@ -40,6 +40,6 @@ def refused_criteria(loaded: LoadedModel, data: SampleSet, criteria: Sequence[Cr
         try:
             with torch.no_grad(), apply(loaded.model, schedule):
                 loaded.model(**inputs)
-        except (ModelError, PatchError) as error:
+        except (ModelError, PatchError, ScheduleError) as error:
             found[criterion.label] = error.message
     return found

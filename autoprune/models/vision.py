@@ -13,6 +13,9 @@ from urllib.request import url2pathname
 from autoprune.errors import AutopruneError
 
 _PACKAGES = ("torchvision", "num2words")
+_ABOVE = Path(__file__).parents[2]
+_SOURCES = _ABOVE if (_ABOVE / "pyproject.toml").is_file() else None
+"""Folder of the sources that this package runs from; None where it was copied out of them."""
 
 
 def remedy(error: BaseException) -> str | None:
@@ -35,12 +38,12 @@ def remedy(error: BaseException) -> str | None:
 def install(extra: str) -> str:
     """The command that installs an extra of this package, from where the package itself came from.
 
-    pip notes a folder or an archive that it installed from (PEP 610); what has no such note came from an index.
+    That is the folder of its sources, if it runs from there; else what pip noted of an archive or a repository that it
+    installed from (PEP 610); else an index.
     """
-    try:
-        origin = json.loads(distribution("autoprune").read_text("direct_url.json") or "{}").get("url", "")
-    except PackageNotFoundError:  # not installed, but run from its folder
-        origin = Path(__file__).parents[2].as_uri()
+    if _SOURCES is not None:
+        return f"pip install {shlex.quote(f'{_SOURCES}[{extra}]')}"
+    origin = json.loads(distribution("autoprune").read_text("direct_url.json") or "{}").get("url", "")
     if origin.startswith("file:"):
         return f"pip install {shlex.quote(f'{url2pathname(urlsplit(origin).path)}[{extra}]')}"
     return f"pip install {shlex.quote(f'autoprune[{extra}] @ {origin}' if origin else f'autoprune[{extra}]')}"

@@ -273,7 +273,7 @@ def test_aliases_are_fine_and_an_avalanche_of_them_is_not(tmp_path: Path) -> Non
         file.write_text(f"{plain}\n{content}\n")
         assert "more than 10,000 values" in error_of(file)
     file.write_text(f"{plain}# {'x' * 1_000_000}")
-    assert "is too large for a study file" in error_of(file)
+    assert "is larger than 1,000,000 bytes" in error_of(file)
 
 
 def test_a_password_is_not_written(tmp_path: Path) -> None:
