@@ -9,7 +9,7 @@ import pytest
 from support.scenes import save_rows, save_tiny
 
 from autoprune.data.samples import SampleSet, load_samples
-from autoprune.errors import ScheduleError
+from autoprune.errors import ModelError, ScheduleError
 from autoprune.evaluate.generate import generate_and_score
 from autoprune.models.loading import LoadedModel, load_model
 from autoprune.schedule import Keep, ModelIdentity, Schedule, Stage, parse_criterion
@@ -86,5 +86,5 @@ def test_what_cannot_be_carried_over_is_refused(loaded: LoadedModel, data: Sampl
         transfer_schedule(loaded, Schedule(), data)
     gone = parse_criterion({"name": "codebook", "path": str(tmp_path / "gone.safetensors"), "sha256": "0" * 64})
     stage = Stage(layer=0, keep=Keep(ratio=0.5), criterion=gone)
-    with pytest.raises(ScheduleError, match="there is no such codebook"):
+    with pytest.raises(ModelError, match="this model cannot run it: there is no such codebook"):
         transfer_schedule(loaded, Schedule(stages=(stage,)), data)
