@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 import transformers
+from support.postgres import Postgres, postgres_programs, running_postgres
 from support.scenes import save_rows, save_tiny
 
 from autoprune.data.samples import load_samples
@@ -30,3 +33,12 @@ def loaded(model_folder):
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
     return load_samples(save_rows(tmp_path_factory.mktemp("data")))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    programs = postgres_programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL server is installed (Debian: apt install postgresql)")
+    with running_postgres(programs) as server:
+        yield server

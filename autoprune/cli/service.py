@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,8 +13,6 @@ from autoprune.cli.output import emit, note, stdout, table
 
 if TYPE_CHECKING:
     from autoprune.service.tokens import Tokens
-
-_LOG = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 def serve(
@@ -28,22 +25,17 @@ def serve(
 ) -> None:
     """Serve studies over HTTP; settings are variables AUTOPRUNE_SERVICE_…."""
     from autoprune.service.serving import serve as run
-    from autoprune.service.settings import Settings
+    from autoprune.service.settings import LOG_FORMAT, Settings
 
-    logging.basicConfig(level=logging.INFO, format=_LOG)
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     run(Settings.read(host=host, port=port, runners=runners))
 
 
 def runner(debug: Debug = False) -> None:
     """Run queued studies of a service, on this machine, until SIGTERM or Ctrl-C."""
-    from autoprune.service.runner import Runner
-    from autoprune.service.settings import Settings
+    from autoprune.service.runner import main
 
-    logging.basicConfig(level=logging.INFO, format=_LOG)
-    works = Runner(Settings.read())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, works.stop)
-    works.run()
+    main()
 
 
 token = typer.Typer(help="Make, list and revoke the tokens of a service.", no_args_is_help=True)

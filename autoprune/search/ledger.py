@@ -10,15 +10,18 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, Float, Integer, Select, String, Text, UniqueConstraint, select
+import optuna
+from sqlalchemy import Connection, Engine, Float, Integer, Select, String, Text, UniqueConstraint, delete, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
 from autoprune.search.storage import Database
+from autoprune.search.workers.protocol import ignore
 
 T = TypeVar("T")
 _FIELDS = tuple(f.name for f in fields(SampleResult))
@@ -58,6 +61,24 @@ class _Attempt(_Base):
 def create_tables(bind: Engine | Connection) -> None:
     """Makes the tables of the ledger where they are missing."""
     _Base.metadata.create_all(bind)
+
+
+def forget_study(url: str, study: str) -> None:
+    """Removes the trials and attempts of a study from a database; results stay, at the address of what they depend on.
+
+    Raises:
+        StudyError: the URL cannot be opened.
+        StorageError: the database is away.
+    """
+    database = Database(url, ignore, 0.0)
+    try:
+        with suppress(KeyError):  # it has not begun
+            optuna.delete_study(study_name=study, storage=database.optuna)
+        create_tables(database.engine)
+        with database.engine.begin() as connection:
+            connection.execute(delete(_Attempt).where(_Attempt.study == study))
+    finally:
+        database.close()
 
 
 @dataclass(frozen=True)

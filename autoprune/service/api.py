@@ -20,6 +20,7 @@ import autoprune
 from autoprune.report.exported import claim_of, export_notes, exported
 from autoprune.report.wishes import Wish
 from autoprune.search.front import FrontFile
+from autoprune.search.ledger import forget_study
 from autoprune.service.database import ensure_schema, open_engine
 from autoprune.service.events import Events
 from autoprune.service.guards import Border, Permission, guarded_by
@@ -204,9 +205,11 @@ def _add_studies(app: FastAPI, settings: Settings, jobs: Jobs, events: Events, m
         tags=["studies"],
     )
     def delete(id: str) -> None:
-        """Removes a study that has ended, with its files."""
+        """Removes a study that has ended, with its files and trials."""
         job = jobs.delete(id)
         shutil.rmtree(settings.output_of(job.id), ignore_errors=True)
+        if settings.on_server:
+            forget_study(settings.database_url, job.name)
 
     @app.get(
         "/v1/studies/{id}/events",
@@ -224,9 +227,12 @@ def _add_studies(app: FastAPI, settings: Settings, jobs: Jobs, events: Events, m
         seen = last_event_id
         while not await request.is_disconnected():
             job = await asyncio.to_thread(jobs.get, id)
-            for event in await asyncio.to_thread(events.after, job, seen):
+            found = await asyncio.to_thread(events.after, job, seen)
+            for event in found:
                 seen = event.number
                 yield ServerSentEvent(data=event.content, event=event.kind, id=str(seen))
+            if found:
+                continue  # there may be more
             if job.state in ENDED:
                 yield ServerSentEvent(data={"state": job.state, "reason": job.reason}, event="end", id=str(seen))
                 return

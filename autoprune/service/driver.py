@@ -17,7 +17,7 @@ from autoprune.search.stopping import StoppedBySignal
 from autoprune.service.database import open_engine
 from autoprune.service.heartbeat import FENCED, Heartbeat
 from autoprune.service.jobs import JobRecord, Jobs, LeaseLostError
-from autoprune.service.settings import Settings
+from autoprune.service.settings import LOG_FORMAT, Settings
 from autoprune.service.submission import checked
 
 log = logging.getLogger("autoprune.service.driver")
@@ -41,7 +41,7 @@ def run_job(jobs: Jobs, job: JobRecord, settings: Settings) -> None:
         pass
     except AutopruneError as error:
         problem = str(error)
-    except Exception as error:
+    except Exception as error:  # the border of the job: whatever it is becomes its reason
         log.exception("job %s", job.id)
         problem = f"{type(error).__name__}: {error}; this is a bug in autoprune: {_place(error)}"
     if problem is not None:
@@ -65,7 +65,7 @@ def _place(error: BaseException) -> str:
 
 def main() -> int:
     """Runs the job that the command line names."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     transformers_logging.disable_progress_bar()
     job_id, epoch = sys.argv[1], int(sys.argv[2])
     settings = Settings.read()

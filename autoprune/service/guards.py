@@ -30,7 +30,7 @@ def guarded_by(tokens: Tokens) -> Permission:
 
     def may(role: Role) -> Callable[[Request], None]:
         def check(request: Request) -> None:
-            if not tokens.all():
+            if not tokens.exist:
                 return
             scheme, _, secret = request.headers.get("authorization", "").partition(" ")
             holder = tokens.holder(secret.strip()) if scheme.lower() == "bearer" else None

@@ -44,7 +44,8 @@ class Heartbeat:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
-        self._hand_on()
+        with suppress(SQLAlchemyError):  # away: only those who watch miss the last events
+            self._hand_on()
 
     def note(self, event: Event) -> None:
         """Takes an event of the study; of progress within a phase only the newest is kept until the next beat."""

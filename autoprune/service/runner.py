@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from autoprune.service.database import ensure_schema, open_engine
 from autoprune.service.jobs import JobRecord, Jobs
-from autoprune.service.settings import Settings
+from autoprune.service.settings import LOG_FORMAT, Settings
 
 log = logging.getLogger("autoprune.service.runner")
 _IDLE_S, _AWAY_S = 1.0, 5.0
@@ -103,7 +103,7 @@ def ending_with(parent: int) -> Callable[[], None] | None:
 
 def main() -> int:
     """Works until SIGTERM or Ctrl-C."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     runner = Runner(Settings.read())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, runner.stop)

@@ -35,7 +35,7 @@ def serve(settings: Settings) -> None:
     engine = open_engine(settings.database_url)
     if (copy := ensure_schema(engine)) is not None:
         log.info("the database was migrated; as it was before: %s", copy)
-    if not settings.is_loopback and not Tokens(engine).all():
+    if not settings.is_loopback and not Tokens(engine).exist:
         raise StudyError(
             "would let everybody in",
             field="host",

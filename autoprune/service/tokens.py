@@ -74,6 +74,12 @@ class Tokens:
             row = connection.execute(select(TOKENS).where(TOKENS.c.digest == _digest(secret), *valid)).first()
         return None if row is None else _token(row)
 
+    @property
+    def exist(self) -> bool:
+        """Whether there are any, also such as are not valid any more."""
+        with self._engine.begin() as connection:
+            return connection.execute(select(TOKENS.c.number).limit(1)).first() is not None
+
     def all(self) -> Sequence[Token]:
         """All tokens, in the order of their making."""
         with self._engine.begin() as connection:

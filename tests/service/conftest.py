@@ -7,18 +7,9 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
-from support.postgres import Postgres, postgres_programs, running_postgres
+from support.postgres import Postgres
 
 from autoprune.service.database import ensure_schema, open_engine
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    programs = postgres_programs()
-    if programs is None:
-        pytest.skip("no PostgreSQL server is installed (Debian: apt install postgresql)")
-    with running_postgres(programs) as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import yaml
 from fastapi.testclient import TestClient
+from optuna.storages import RDBStorage
 from sqlalchemy import Engine
 from support.fronts import save_front
 from support.studies import write_study
@@ -20,6 +22,7 @@ from autoprune.service.api import create_app
 from autoprune.service.events import Events
 from autoprune.service.jobs import JobRecord, Jobs
 from autoprune.service.settings import Settings
+from autoprune.service.submission import checked
 from autoprune.service.tokens import Tokens
 
 
@@ -137,6 +140,20 @@ def test_cancel_resume_and_delete(client: TestClient, study: dict[str, Any], set
         assert problem(reply, 404)["message"] == "no such job"
 
 
+def test_a_name_is_free_again_once_its_study_is_deleted(
+    client: TestClient, study: dict[str, Any], settings: Settings
+) -> None:
+    id = client.post("/v1/studies", json=study).json()["id"]
+    client.post(f"/v1/studies/{id}/cancel")
+    spec = checked(study, settings, id)
+    spec.output_path.mkdir(parents=True)
+    optuna.create_study(study_name=spec.name, storage=RDBStorage(spec.storage_url))
+    assert client.delete(f"/v1/studies/{id}").status_code == 204
+    again = checked(study, settings, client.post("/v1/studies", json=study).json()["id"])
+    again.output_path.mkdir(parents=True)
+    assert optuna.get_all_study_names(RDBStorage(again.storage_url)) == []
+
+
 def test_results(client: TestClient, study: dict[str, Any], settings: Settings) -> None:
     path = f"/v1/studies/{client.post('/v1/studies', json=study).json()['id']}"
     assert "no front yet" in problem(client.get(f"{path}/front"), 404)["message"]
@@ -151,12 +168,15 @@ def test_results(client: TestClient, study: dict[str, Any], settings: Settings) 
     problem(client.get(f"{path}/schedule", params={"max_flops": 0.0001}), 422)
 
 
-def test_events_go_on_behind_the_last_one_seen(client: TestClient, study: dict[str, Any], engine: Engine) -> None:
+def test_events_go_on_behind_the_last_one_seen(
+    client: TestClient, study: dict[str, Any], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     id = client.post("/v1/studies", json=study).json()["id"]
     job, events = taken(engine), Events(engine)
     events.add(job, [Event("phase", "search"), Event("progress", "", 1, 9), Event("progress", "", 2, 9)])
     assert client.get(f"/v1/studies/{id}").json()["progress"]["done"] == 2
     Jobs(engine).finish(job, "failed", "no memory")
+    monkeypatch.setattr(Events.after, "__defaults__", (0, 2))  # events come in pages
     whole = client.get(f"/v1/studies/{id}/events")
     assert whole.headers["content-type"].startswith("text/event-stream")
     found = [dict(line.split(": ", 1) for line in part.splitlines()) for part in whole.text.strip().split("\n\n")]
