@@ -12,7 +12,7 @@ from autoprune.cli.options import Debug, Json
 from autoprune.cli.output import emit, note, stdout, table
 
 if TYPE_CHECKING:
-    from autoprune.service.tokens import Tokens
+    from autoprune.service.store.tokens import Tokens
 
 
 def serve(
@@ -33,7 +33,7 @@ def serve(
 
 def runner(debug: Debug = False) -> None:
     """Run queued studies of a service, on this machine, until SIGTERM or Ctrl-C."""
-    from autoprune.service.runner import main
+    from autoprune.service.work.runner import main
 
     main()
 
@@ -51,7 +51,7 @@ def create(
     debug: Debug = False,
 ) -> None:
     """Make a token; it is shown this once."""
-    from autoprune.service.tokens import ROLES
+    from autoprune.service.store.tokens import ROLES
 
     if role not in ROLES:
         raise InputError("no such role", field="--role", value=role, remedy=f"use {', '.join(ROLES)}")
@@ -100,18 +100,18 @@ def revoke(
 @db.command("upgrade")
 def upgrade(debug: Debug = False) -> None:
     """Bring the tables of a service to this release; back the database up first, and stop the runners."""
-    from autoprune.service.database import open_engine
-    from autoprune.service.database import upgrade as run
     from autoprune.service.settings import Settings
+    from autoprune.service.store.database import open_engine
+    from autoprune.service.store.database import upgrade as run
 
     run(open_engine(Settings.read().database_url))
     note("the database is up to date")
 
 
 def _tokens() -> Tokens:
-    from autoprune.service.database import ensure_schema, open_engine
     from autoprune.service.settings import Settings
-    from autoprune.service.tokens import Tokens
+    from autoprune.service.store.database import ensure_schema, open_engine
+    from autoprune.service.store.tokens import Tokens
 
     engine = open_engine(Settings.read().database_url)
     ensure_schema(engine)

@@ -15,11 +15,11 @@ from types import FrameType
 import uvicorn
 
 from autoprune.errors import StudyError
-from autoprune.service.api import create_app
-from autoprune.service.database import ensure_schema, open_engine
-from autoprune.service.runner import ending_with
+from autoprune.service.api.app import create_app
 from autoprune.service.settings import Settings
-from autoprune.service.tokens import Tokens
+from autoprune.service.store.database import ensure_schema, open_engine
+from autoprune.service.store.tokens import Tokens
+from autoprune.service.work.runner import ending_with
 
 log = logging.getLogger("autoprune.service")
 _LOOK_S, _DRAIN_S = 1.0, 60.0
@@ -63,7 +63,7 @@ def runners(settings: Settings) -> Iterator[None]:
 
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", "autoprune.service.runner"],
+            [sys.executable, "-m", "autoprune.service.work.runner"],
             env=settings.environment(),
             stdin=subprocess.DEVNULL,
             preexec_fn=ending_with(os.getpid()),

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine
 from support.postgres import Postgres
 
-from autoprune.service.database import ensure_schema, open_engine
+from autoprune.service.store.database import ensure_schema, open_engine
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -21,8 +21,8 @@ from sqlalchemy.exc import OperationalError
 from support.scenes import save_answered_rows, save_tiny
 
 from autoprune.schedule import Schedule
-from autoprune.service.database import open_engine
 from autoprune.service.settings import PREFIX
+from autoprune.service.store.database import open_engine
 
 LEASE_S = 4
 
@@ -85,7 +85,7 @@ class Service:
         found = []
         for child in psutil.Process(self.process.pid).children(recursive=True):
             try:
-                if f"autoprune.service.{module}" in child.cmdline():
+                if f"autoprune.service.work.{module}" in child.cmdline():
                     found.append(child)
             except psutil.Error:
                 continue

@@ -16,11 +16,11 @@ from types import FrameType
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from autoprune.service.database import ensure_schema, open_engine
-from autoprune.service.jobs import JobRecord, Jobs
 from autoprune.service.settings import LOG_FORMAT, Settings
+from autoprune.service.store.database import ensure_schema, open_engine
+from autoprune.service.store.jobs import JobRecord, Jobs
 
-log = logging.getLogger("autoprune.service.runner")
+log = logging.getLogger("autoprune.service.work.runner")
 _IDLE_S, _AWAY_S = 1.0, 5.0
 _PR_SET_PDEATHSIG = 1
 
@@ -73,7 +73,7 @@ class Runner:
         output.mkdir(parents=True, exist_ok=True)
         with open(output / "driver.log", "ab") as printed:
             self._driver = subprocess.Popen(
-                [sys.executable, "-m", "autoprune.service.driver", job.id, str(job.epoch)],
+                [sys.executable, "-m", "autoprune.service.work.driver", job.id, str(job.epoch)],
                 env=self._settings.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=printed,

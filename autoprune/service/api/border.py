@@ -1,20 +1,15 @@
-"""Who may ask what of the api, and by which name of this machine."""
+"""The border of the api: by which name of this machine it answers, what it takes in, and headers for browsers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TypeAlias
 
-from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from autoprune.errors import AutopruneError
-from autoprune.service.problems import DeniedError, reply
-from autoprune.service.tokens import ROLES, Role, Tokens
+from autoprune.service.api.problems import reply
 
-Permission: TypeAlias = Callable[[Role], Callable[[Request], None]]
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 _PORT = re.compile(r":\d+$")
 _HEADERS = {
@@ -23,25 +18,6 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
 }
-
-
-def guarded_by(tokens: Tokens) -> Permission:
-    """A dependency for each role: that the caller has it. Where there are no tokens, everybody has."""
-
-    def may(role: Role) -> Callable[[Request], None]:
-        def check(request: Request) -> None:
-            if not tokens.exist:
-                return
-            scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-            holder = tokens.holder(secret.strip()) if scheme.lower() == "bearer" else None
-            if holder is None:
-                raise DeniedError("needs a valid token", 401, remedy="send it as `Authorization: Bearer TOKEN`")
-            if ROLES.index(holder.role) < ROLES.index(role):
-                raise DeniedError(f"needs a token for {role}", 403, field="role", value=holder.role)
-
-        return check
-
-    return may
 
 
 class Border:

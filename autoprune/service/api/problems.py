@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from autoprune.errors import AutopruneError
 from autoprune.report.export import NoPointError
-from autoprune.service.jobs import ConflictError, UnknownJobError
+from autoprune.service.store.jobs import ConflictError, UnknownJobError
 
 log = logging.getLogger("autoprune.service.api")
 

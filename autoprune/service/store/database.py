@@ -60,7 +60,7 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
 def migration_config(engine: Engine) -> Iterator[tuple[Config, Connection]]:
     """Alembic's configuration on a connection of the engine."""
     config = Config()
-    config.set_main_option("script_location", "autoprune.service:migrations")
+    config.set_main_option("script_location", "autoprune.service.store:migrations")
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         yield config, connection

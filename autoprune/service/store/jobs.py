@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, Row, and_, delete, func, insert, or_,
 from sqlalchemy.exc import IntegrityError
 
 from autoprune.errors import AutopruneError
-from autoprune.service.tables import EVENTS, JOBS, now
+from autoprune.service.store.tables import EVENTS, JOBS, now
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 STATES: tuple[State, ...] = ("queued", "running", "done", "failed", "cancelled")

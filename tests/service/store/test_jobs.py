@@ -8,8 +8,8 @@ import time
 import pytest
 from sqlalchemy import Engine, update
 
-from autoprune.service.jobs import MOST_ATTEMPTS, ConflictError, JobRecord, Jobs, LeaseLostError, UnknownJobError
-from autoprune.service.tables import JOBS
+from autoprune.service.store.jobs import MOST_ATTEMPTS, ConflictError, JobRecord, Jobs, LeaseLostError, UnknownJobError
+from autoprune.service.store.tables import JOBS
 
 
 @pytest.fixture

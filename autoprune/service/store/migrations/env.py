@@ -6,8 +6,8 @@ from typing import Any
 
 from alembic import context
 
-from autoprune.service.database import VERSION_TABLE
-from autoprune.service.tables import METADATA
+from autoprune.service.store.database import VERSION_TABLE
+from autoprune.service.store.tables import METADATA
 
 
 def _ours(name: str | None, kind: str, parents: Any) -> bool:

@@ -18,12 +18,12 @@ from support.studies import write_study
 
 from autoprune.schedule import Schedule
 from autoprune.search.workers.protocol import Event
-from autoprune.service.api import create_app
-from autoprune.service.events import Events
-from autoprune.service.jobs import JobRecord, Jobs
+from autoprune.service.api.app import create_app
 from autoprune.service.settings import Settings
-from autoprune.service.submission import checked
-from autoprune.service.tokens import Tokens
+from autoprune.service.store.events import Events
+from autoprune.service.store.jobs import JobRecord, Jobs
+from autoprune.service.store.tokens import Tokens
+from autoprune.service.work.submission import checked
 
 
 @pytest.fixture

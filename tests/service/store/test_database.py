@@ -11,9 +11,16 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
 
 from autoprune.errors import StorageError
-from autoprune.service.database import VERSION_TABLE, ensure_schema, migration_config, open_engine, revision_of, upgrade
-from autoprune.service.jobs import Jobs
-from autoprune.service.tables import METADATA
+from autoprune.service.store.database import (
+    VERSION_TABLE,
+    ensure_schema,
+    migration_config,
+    open_engine,
+    revision_of,
+    upgrade,
+)
+from autoprune.service.store.jobs import Jobs
+from autoprune.service.store.tables import METADATA
 
 
 def at_revision(engine: Engine, revision: str) -> None:

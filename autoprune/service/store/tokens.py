@@ -11,8 +11,8 @@ from typing import Literal
 from sqlalchemy import Engine, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from autoprune.service.jobs import ConflictError
-from autoprune.service.tables import TOKENS, now
+from autoprune.service.store.jobs import ConflictError
+from autoprune.service.store.tables import TOKENS, now
 
 Role = Literal["read", "write", "admin"]
 ROLES: tuple[Role, ...] = ("read", "write", "admin")

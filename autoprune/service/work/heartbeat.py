@@ -12,8 +12,8 @@ from contextlib import suppress
 from sqlalchemy.exc import SQLAlchemyError
 
 from autoprune.search.workers.protocol import Event
-from autoprune.service.events import Events
-from autoprune.service.jobs import JobRecord, Jobs, LeaseLostError
+from autoprune.service.store.events import Events
+from autoprune.service.store.jobs import JobRecord, Jobs, LeaseLostError
 
 FENCED = 75
 """Exit code of a driver that lost its job: nothing of it may reach the database any more."""

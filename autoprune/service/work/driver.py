@@ -1,4 +1,4 @@
-"""The process of one job: ``python -m autoprune.service.driver JOB EPOCH``, started by a runner."""
+"""The process of one job: ``python -m autoprune.service.work.driver JOB EPOCH``, started by a runner."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from autoprune.errors import AutopruneError
 from autoprune.report.page import write_report
 from autoprune.search.driver import RunOutcome, run_study
 from autoprune.search.stopping import StoppedBySignal
-from autoprune.service.database import open_engine
-from autoprune.service.heartbeat import FENCED, Heartbeat
-from autoprune.service.jobs import JobRecord, Jobs, LeaseLostError
 from autoprune.service.settings import LOG_FORMAT, Settings
-from autoprune.service.submission import checked
+from autoprune.service.store.database import open_engine
+from autoprune.service.store.jobs import JobRecord, Jobs, LeaseLostError
+from autoprune.service.work.heartbeat import FENCED, Heartbeat
+from autoprune.service.work.submission import checked
 
-log = logging.getLogger("autoprune.service.driver")
+log = logging.getLogger("autoprune.service.work.driver")
 
 
 def run_job(jobs: Jobs, job: JobRecord, settings: Settings) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Engine, insert, select
 
 from autoprune.search.workers.protocol import Event
-from autoprune.service.jobs import JobRecord
-from autoprune.service.tables import EVENTS, now
+from autoprune.service.store.jobs import JobRecord
+from autoprune.service.store.tables import EVENTS, now
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,87 @@
+"""Routes of what a study found: its front, its report, and single points as schedules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Depends, Response
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel
+
+from autoprune.report.exported import claim_of, export_notes, exported
+from autoprune.report.wishes import Wish
+from autoprune.search.front import FrontFile
+from autoprune.service.api.context import ApiContext
+from autoprune.service.api.problems import NotThereError, documented
+
+
+class Chosen(BaseModel):
+    """A point of a front as a schedule."""
+
+    trial: int
+    name: str
+    drop: float
+    export: dict[str, Any]
+    schedule: dict[str, Any]
+
+
+def routes(context: ApiContext) -> APIRouter:
+    """``/v1/studies/{id}/front``, ``/report`` and ``/schedule``."""
+    router = APIRouter(prefix="/v1/studies/{id}", tags=["results"], dependencies=[Depends(context.may("read"))])
+
+    def file_of(id: str, name: str) -> Path:
+        job = context.jobs.get(id)
+        found = context.settings.output_of(job.id) / name
+        if not found.is_file():
+            raise NotThereError(
+                "has no front yet", field="id", value=id, remedy=f"it is {job.state}; wait until it is done"
+            )
+        return found
+
+    @router.get("/front", responses=documented(404))
+    def front(id: str) -> Response:
+        """The front, as the study wrote it (front.json)."""
+        return Response(file_of(id, "front.json").read_bytes(), media_type="application/json")
+
+    @router.get(
+        "/report",
+        response_class=HTMLResponse,
+        responses=documented(404),
+    )
+    def report(id: str) -> Response:
+        """The report page."""
+        return HTMLResponse(file_of(id, "report.html").read_bytes())
+
+    @router.get("/schedule", responses=documented(400, 404, 422))
+    def schedule(
+        id: str,
+        max_drop: float | None = None,
+        max_flops: float | None = None,
+        max_latency_ms: float | None = None,
+        max_kv: float | None = None,
+        trial: int | None = None,
+        confidence: float | None = None,
+    ) -> Chosen:
+        """One point as a schedule: the cheapest within a loss, the best within a budget, or a trial."""
+        folder = file_of(id, "front.json").parent
+        found = FrontFile.load(folder)
+        wish = Wish.of(
+            found,
+            max_drop=max_drop,
+            max_flops=max_flops,
+            max_latency_ms=max_latency_ms,
+            max_kv=max_kv,
+            trial=trial,
+            confidence=confidence,
+        )
+        claim = claim_of(found, wish, record=folder)
+        return Chosen(
+            trial=claim.point.trial,
+            name=claim.point.name,
+            drop=claim.drop,
+            export=export_notes(found, claim),
+            schedule=exported(found, claim).to_json_dict(),
+        )
+
+    return router

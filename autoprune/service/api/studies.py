@@ -1,0 +1,160 @@
+"""Routes of studies: submitted, listed, watched, cancelled, resumed and deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel
+
+from autoprune.search.ledger import forget_study
+from autoprune.service.api.context import ApiContext
+from autoprune.service.api.problems import documented
+from autoprune.service.store.jobs import ENDED, JobRecord, State
+from autoprune.service.work.submission import checked
+
+_POLL_S = 0.5
+_KIND = "study"
+
+
+class Submitted(BaseModel):
+    """A study that was taken in."""
+
+    id: str
+    state: State
+
+
+class StudyStatus(BaseModel):
+    """A study as it stands.
+
+    Attributes:
+        progress: The last step of its driver: phase or progress, with `done` and `total`.
+    """
+
+    id: str
+    name: str
+    state: State
+    cancelling: bool
+    reason: str
+    attempts: int
+    runner: str
+    created: float
+    started: float | None
+    ended: float | None
+    progress: dict[str, Any] | None = None
+
+
+class StudyPage(BaseModel):
+    """Studies, the newest first; `after` of the next page is the last id of this one."""
+
+    studies: list[StudyStatus]
+    next: str | None
+
+
+def routes(context: ApiContext) -> APIRouter:
+    """``/v1/studies`` and what can be done with one."""
+    router = APIRouter(prefix="/v1/studies", tags=["studies"])
+    settings, jobs, events, may = context.settings, context.jobs, context.events, context.may
+
+    def exists(id: str) -> None:
+        jobs.get(id)  # before the reply begins, whose status could not be changed any more
+
+    def view(job: JobRecord) -> StudyStatus:
+        known = {name: getattr(job, name) for name in StudyStatus.model_fields if name != "progress"}
+        last = events.latest(job, "progress") or events.latest(job, "phase")
+        return StudyStatus(**known, progress=last and last.content)
+
+    @router.post(
+        "",
+        status_code=201,
+        dependencies=[Depends(may("write"))],
+        responses={200: {"model": Submitted}, **documented(400, 409, 413)},
+    )
+    def submit(
+        study: Annotated[dict[str, Any], Body(description="The study file as JSON, without `output` and `storage`.")],
+        response: Response,
+        idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+    ) -> Submitted:
+        """Queues a study, once for each Idempotency-Key."""
+        spec = checked(study, settings)
+        job, new = jobs.submit(_KIND, spec.name, study, idempotency_key)
+        response.status_code = 201 if new else 200
+        return Submitted(id=job.id, state=job.state)
+
+    @router.get("", dependencies=[Depends(may("read"))], responses=documented(400, 404))
+    def page(
+        state: State | None = None,
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        after: str | None = None,
+    ) -> StudyPage:
+        """Studies, the newest first."""
+        found = jobs.page(state, limit, after)
+        return StudyPage(studies=[view(job) for job in found], next=found[-1].id if len(found) == limit else None)
+
+    @router.get("/{id}", dependencies=[Depends(may("read"))], responses=documented(404))
+    def get(id: str) -> StudyStatus:
+        """A study as it stands."""
+        return view(jobs.get(id))
+
+    @router.post(
+        "/{id}/cancel",
+        dependencies=[Depends(may("write"))],
+        responses=documented(404, 409),
+    )
+    def cancel(id: str) -> StudyStatus:
+        """Ends a study; what runs is finished, and what was found is kept."""
+        return view(jobs.cancel(id))
+
+    @router.post(
+        "/{id}/resume",
+        dependencies=[Depends(may("write"))],
+        responses=documented(404, 409),
+    )
+    def resume(id: str) -> StudyStatus:
+        """Queues a study again that failed or was cancelled; no finished trial is measured twice."""
+        return view(jobs.resume(id))
+
+    @router.delete(
+        "/{id}",
+        status_code=204,
+        dependencies=[Depends(may("write"))],
+        responses=documented(404, 409),
+    )
+    def delete(id: str) -> None:
+        """Removes a study that has ended, with its files and trials."""
+        job = jobs.delete(id)
+        shutil.rmtree(settings.output_of(job.id), ignore_errors=True)
+        if settings.on_server:
+            forget_study(settings.database_url, job.name)
+
+    @router.get(
+        "/{id}/events",
+        dependencies=[Depends(may("read")), Depends(exists)],
+        response_class=EventSourceResponse,
+        responses=documented(404),
+    )
+    async def watch(
+        request: Request,
+        id: str,
+        last_event_id: Annotated[int, Header(ge=0)] = 0,
+    ) -> AsyncIterator[ServerSentEvent]:
+        """Events of a study from its beginning, or behind `Last-Event-ID`, until it has ended."""
+        seen = last_event_id
+        while not await request.is_disconnected():
+            job = await asyncio.to_thread(jobs.get, id)
+            found = await asyncio.to_thread(events.after, job, seen)
+            for event in found:
+                seen = event.number
+                yield ServerSentEvent(data=event.content, event=event.kind, id=str(seen))
+            if found:
+                continue  # there may be more
+            if job.state in ENDED:
+                yield ServerSentEvent(data={"state": job.state, "reason": job.reason}, event="end", id=str(seen))
+                return
+            await asyncio.sleep(_POLL_S)
+
+    return router
