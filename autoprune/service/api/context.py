@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 
 from autoprune.service.api.access import Permission, guarded_by
 from autoprune.service.settings import Settings
+from autoprune.service.store.audit import Audit
 from autoprune.service.store.events import Events
 from autoprune.service.store.jobs import Jobs
 from autoprune.service.store.tokens import Tokens
@@ -22,6 +23,7 @@ class ApiContext:
         engine: Its database.
         jobs: The jobs in it.
         events: Their events.
+        audit: Who changed what.
         may: Dependency of a route: that the caller has a role.
     """
 
@@ -29,9 +31,11 @@ class ApiContext:
     engine: Engine
     jobs: Jobs
     events: Events
+    audit: Audit
     may: Permission
 
     @classmethod
     def on(cls, engine: Engine, settings: Settings) -> ApiContext:
         """What the routes need, on a database."""
-        return cls(settings, engine, Jobs(engine, settings.lease_s), Events(engine), guarded_by(Tokens(engine)))
+        jobs = Jobs(engine, settings.lease_s)
+        return cls(settings, engine, jobs, Events(engine), Audit(engine), guarded_by(Tokens(engine)))

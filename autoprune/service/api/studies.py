@@ -71,17 +71,17 @@ def routes(context: ApiContext) -> APIRouter:
     @router.post(
         "",
         status_code=201,
-        dependencies=[Depends(may("write"))],
         responses={200: {"model": Submitted}, **documented(400, 409, 413)},
     )
     def submit(
         study: Annotated[dict[str, Any], Body(description="The study file as JSON, without `output` and `storage`.")],
         response: Response,
         idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+        caller: str = Depends(may("write")),
     ) -> Submitted:
         """Queues a study, once for each Idempotency-Key."""
         spec = checked(study, settings)
-        job, new = jobs.submit(_KIND, spec.name, study, idempotency_key)
+        job, new = jobs.submit(_KIND, spec.name, study, idempotency_key, caller)
         response.status_code = 201 if new else 200
         return Submitted(id=job.id, state=job.state)
 
@@ -102,31 +102,28 @@ def routes(context: ApiContext) -> APIRouter:
 
     @router.post(
         "/{id}/cancel",
-        dependencies=[Depends(may("write"))],
         responses=documented(404, 409),
     )
-    def cancel(id: str) -> StudyStatus:
+    def cancel(id: str, caller: str = Depends(may("write"))) -> StudyStatus:
         """Ends a study; what runs is finished, and what was found is kept."""
-        return view(jobs.cancel(id))
+        return view(jobs.cancel(id, caller))
 
     @router.post(
         "/{id}/resume",
-        dependencies=[Depends(may("write"))],
         responses=documented(404, 409),
     )
-    def resume(id: str) -> StudyStatus:
+    def resume(id: str, caller: str = Depends(may("write"))) -> StudyStatus:
         """Queues a study again that failed or was cancelled; no finished trial is measured twice."""
-        return view(jobs.resume(id))
+        return view(jobs.resume(id, caller))
 
     @router.delete(
         "/{id}",
         status_code=204,
-        dependencies=[Depends(may("write"))],
         responses=documented(404, 409),
     )
-    def delete(id: str) -> None:
+    def delete(id: str, caller: str = Depends(may("write"))) -> None:
         """Removes a study that has ended, with its files and trials."""
-        job = jobs.delete(id)
+        job = jobs.delete(id, caller)
         shutil.rmtree(settings.output_of(job.id), ignore_errors=True)
         if settings.on_server:
             forget_study(settings.database_url, job.name)

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, Row, and_, delete, func, insert, or_,
 from sqlalchemy.exc import IntegrityError
 
 from autoprune.errors import AutopruneError
+from autoprune.service.store.audit import OPERATOR, record
 from autoprune.service.store.tables import EVENTS, JOBS, now
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -73,7 +74,7 @@ class JobRecord:
 
 
 class Jobs:
-    """The jobs in a database; every method is one transaction.
+    """The jobs in a database; every method is one transaction, and what users change is in the audit log.
 
     Args:
         engine: The database.
@@ -87,7 +88,7 @@ class Jobs:
     # -- users ----------------------------------------------------------------------------------------------------
 
     def submit(
-        self, kind: str, name: str, request: Mapping[str, Any], key: str | None = None
+        self, kind: str, name: str, request: Mapping[str, Any], key: str | None = None, by: str = OPERATOR
     ) -> tuple[JobRecord, bool]:
         """Adds a job, once for each idempotency key.
 
@@ -108,6 +109,7 @@ class Jobs:
                     insert(JOBS).values(**row, idempotency_key=key, state="queued", created=self._now)
                 ).inserted_primary_key
                 assert number is not None
+                record(connection, by, f"{kind}.submit", row["id"], name=name)
                 return _job(self._one(connection, JOBS.c.number == number[0])), True
         except IntegrityError:  # somebody was faster
             with self.engine.begin() as connection:
@@ -154,7 +156,7 @@ class Jobs:
             found: dict[str, int] = {row[0]: row[1] for row in rows}
         return {state: found.get(state, 0) for state in STATES}
 
-    def cancel(self, job_id: str) -> JobRecord:
+    def cancel(self, job_id: str, by: str = OPERATOR) -> JobRecord:
         """Ends a job that waits; lets one that runs finish what it is at, and end.
 
         Raises:
@@ -171,9 +173,10 @@ class Jobs:
                     raise ConflictError(
                         f"has ended ({job.state})", field="id", value=job_id, remedy="only what has not ended can be"
                     )
+            record(connection, by, f"{job.kind}.cancel", job_id, name=job.name)
             return self._known(connection, job_id)
 
-    def resume(self, job_id: str) -> JobRecord:
+    def resume(self, job_id: str, by: str = OPERATOR) -> JobRecord:
         """Queues a job again that failed or was cancelled.
 
         Raises:
@@ -188,9 +191,10 @@ class Jobs:
                 raise ConflictError(
                     f"is {job.state}", field="id", value=job_id, remedy="what failed or was cancelled can be resumed"
                 )
+            record(connection, by, f"{job.kind}.resume", job_id, name=job.name)
             return self._known(connection, job_id)
 
-    def delete(self, job_id: str) -> JobRecord:
+    def delete(self, job_id: str, by: str = OPERATOR) -> JobRecord:
         """Removes a job that has ended, and its events.
 
         Raises:
@@ -203,6 +207,7 @@ class Jobs:
             connection.execute(delete(EVENTS).where(EVENTS.c.job == job.number))
             if connection.execute(gone).first() is None:
                 raise ConflictError(f"is {job.state}", field="id", value=job_id, remedy="cancel it first")
+            record(connection, by, f"{job.kind}.delete", job_id, name=job.name)
             return job
 
     # -- runners --------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Tables of the service: jobs, their events, and tokens; their history is in `migrations`."""
+"""Tables of the service: jobs, their events, tokens, and the audit log; their history is in `migrations`."""
 
 from __future__ import annotations
 
@@ -63,6 +63,17 @@ TOKENS = Table(
     Column("created", Float, nullable=False),
     Column("expires", Float),
     Column("revoked", Float),
+)
+
+AUDIT = Table(
+    "autoprune_audit",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("who", String(200), nullable=False),
+    Column("what", String(32), nullable=False),
+    Column("on", String(200), nullable=False),
+    Column("detail", Text, nullable=False),
 )
 
 _CLOCKS = {

@@ -11,6 +11,7 @@ from typing import Literal
 from sqlalchemy import Engine, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from autoprune.service.store.audit import LOCAL, OPERATOR, record
 from autoprune.service.store.jobs import ConflictError
 from autoprune.service.store.tables import TOKENS, now
 
@@ -43,26 +44,30 @@ class Tokens:
         self._engine = engine
         self._now = now(engine.dialect)
 
-    def create(self, name: str, role: Role, days: float | None = None) -> str:
+    def create(self, name: str, role: Role, days: float | None = None, by: str = OPERATOR) -> str:
         """Makes a token.
 
         Args:
             name: Who is to have it.
             role: What it may do.
             days: After which it expires; None = never.
+            by: Who makes it.
 
         Returns:
             The secret, which is shown this once.
 
         Raises:
-            ConflictError: there is one of this name.
+            ConflictError: there is one of this name, or the audit log means something else by it.
         """
+        if name in (LOCAL, OPERATOR):
+            raise ConflictError("has another meaning in the audit log", field="name", value=name, remedy="use another")
         secret = secrets.token_urlsafe(32)
         expires = None if days is None else self._now + days * 86400
         row = {"name": name, "digest": _digest(secret), "role": role, "created": self._now, "expires": expires}
         try:
             with self._engine.begin() as connection:
                 connection.execute(insert(TOKENS).values(**row))
+                record(connection, by, "token.create", name, role=role, days=days)
         except IntegrityError:
             raise ConflictError("a token of this name exists", field="name", value=name) from None
         return secret
@@ -85,11 +90,14 @@ class Tokens:
         with self._engine.begin() as connection:
             return [_token(row) for row in connection.execute(select(TOKENS).order_by(TOKENS.c.number))]
 
-    def revoke(self, name: str) -> bool:
+    def revoke(self, name: str, by: str = OPERATOR) -> bool:
         """Ends a token; whether there was one to end."""
         mine = update(TOKENS).where(TOKENS.c.name == name, TOKENS.c.revoked.is_(None))
         with self._engine.begin() as connection:
-            return connection.execute(mine.values(revoked=self._now).returning(TOKENS.c.number)).first() is not None
+            if connection.execute(mine.values(revoked=self._now).returning(TOKENS.c.number)).first() is None:
+                return False
+            record(connection, by, "token.revoke", name)
+            return True
 
 
 def _digest(secret: str) -> str:

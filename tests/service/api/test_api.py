@@ -3,53 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-import yaml
 from fastapi.testclient import TestClient
 from optuna.storages import RDBStorage
 from sqlalchemy import Engine
 from support.fronts import save_front
-from support.studies import write_study
+from support.service import problem, with_tokens
 
 from autoprune.schedule import Schedule
 from autoprune.search.workers.protocol import Event
-from autoprune.service.api.app import create_app
 from autoprune.service.settings import Settings
 from autoprune.service.store.events import Events
 from autoprune.service.store.jobs import JobRecord, Jobs
 from autoprune.service.store.tokens import Tokens
 from autoprune.service.work.submission import checked
-
-
-@pytest.fixture
-def settings(tmp_path: Path, url: str) -> Settings:
-    return Settings(folder=tmp_path / "service", roots=(tmp_path / "data",), database=url, most_bytes=50_000)
-
-
-@pytest.fixture
-def client(settings: Settings, engine: Engine) -> Iterator[TestClient]:
-    with TestClient(create_app(settings, engine), base_url="http://localhost") as client:
-        yield client
-
-
-@pytest.fixture
-def study(settings: Settings) -> dict[str, Any]:
-    file = write_study(settings.roots[0], output=None)
-    loaded: dict[str, Any] = yaml.safe_load(file.read_text())
-    return loaded
-
-
-def problem(reply: Any, status: int) -> dict[str, Any]:
-    assert reply.status_code == status, reply.text
-    assert set(reply.json()) == {"error"}
-    error: dict[str, Any] = reply.json()["error"]
-    assert set(error) == {"field", "value", "message", "remedy"}
-    return error
 
 
 def taken(engine: Engine) -> JobRecord:
@@ -189,8 +160,7 @@ def test_events_go_on_behind_the_last_one_seen(
 
 
 def test_tokens_and_their_roles(client: TestClient, study: dict[str, Any], engine: Engine) -> None:
-    tokens = Tokens(engine)
-    roles = {role: {"Authorization": f"Bearer {tokens.create(role, role)}"} for role in ("read", "write", "admin")}
+    tokens, roles = Tokens(engine), with_tokens(engine)
     expired = {"Authorization": f"Bearer {tokens.create('old', 'admin', days=-1)}"}
     for headers in ({}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic x"}, expired):
         reply = client.get("/v1/studies", headers=headers)

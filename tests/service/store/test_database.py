@@ -58,7 +58,7 @@ def test_an_older_server_waits_for_its_operator(engine: Engine) -> None:
         return  # is migrated, see above
     with engine.begin() as connection:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0001'"))
-        connection.execute(text("DROP TABLE autoprune_tokens, autoprune_events, autoprune_jobs"))
+        METADATA.drop_all(connection)
     with pytest.raises(StorageError, match="autoprune db upgrade"):
         ensure_schema(engine)
     upgrade(engine)
