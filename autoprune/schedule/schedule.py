@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import warnings
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -121,6 +122,16 @@ class Schedule(Part):
         if type(obj.get("version")) is not int:
             raise ScheduleError("must be 1", field="version", value=obj.get("version"), remedy="export it again")
         return cls.model_validate(obj)
+
+    def from_folder(self, folder: str | os.PathLike[str]) -> Schedule:
+        """The same schedule, with the relative paths of its criteria taken from a folder."""
+        stages = tuple(
+            stage
+            if stage.criterion is None
+            else stage.model_copy(update={"criterion": stage.criterion.from_folder(Path(folder))})
+            for stage in self.stages
+        )
+        return self.model_copy(update={"stages": stages})
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the schedule file, whole or not at all.

@@ -38,6 +38,7 @@ class Settings(BaseSettings):
         most_bytes: Largest body of a request.
         most_trials: Most trials of a study.
         most_workers: Most workers of a study.
+        most_rows: Most rows of a data set.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, secrets_dir=os.environ.get(f"{PREFIX}SECRETS_DIR"))
@@ -54,6 +55,7 @@ class Settings(BaseSettings):
     most_bytes: Annotated[int, Field(ge=1)] = 1_000_000
     most_trials: Annotated[int, Field(ge=1)] = 5_000
     most_workers: Annotated[int, Field(ge=0)] = 64
+    most_rows: Annotated[int, Field(ge=1)] = 20_000
 
     @classmethod
     def read(cls, **given: Any) -> Self:

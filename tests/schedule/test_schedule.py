@@ -253,3 +253,15 @@ def test_identity_knows_the_settings_of_single_layers() -> None:
 
     assert identity(16, 32) == identity(16, 32)
     assert identity(16, 32).config_sha256 != identity(32, 16).config_sha256
+
+
+def test_codebooks_are_found_beside_a_file(tmp_path: Path) -> None:
+    book = {"name": "codebook", "path": "book.safetensors", "sha256": "0" * 64}
+    stages = [
+        {"layer": 0, "keep": {"ratio": 0.5}, "criterion": book},
+        {"layer": 2, "keep": {"ratio": 0.0}},
+    ]
+    schedule = Schedule.model_validate({"format": "autoprune.schedule", "version": 1, "stages": stages})
+    found = schedule.from_folder(tmp_path)
+    assert found.stages[0].criterion.path == str(tmp_path / "book.safetensors")
+    assert found.stages[1] == schedule.stages[1]

@@ -14,11 +14,11 @@ from pydantic import BaseModel
 from autoprune.search.ledger import forget_study
 from autoprune.service.api.context import ApiContext
 from autoprune.service.api.problems import documented
-from autoprune.service.store.jobs import ENDED, JobRecord, State
+from autoprune.service.store.jobs import ENDED, JobRecord, Kind, State
 from autoprune.service.work.submission import checked
 
 _POLL_S = 0.5
-_KIND = "study"
+_KIND: Kind = "study"
 
 
 class Submitted(BaseModel):

@@ -20,6 +20,7 @@ from autoprune.errors import AutopruneError
 from autoprune.service.store.audit import OPERATOR, record
 from autoprune.service.store.tables import EVENTS, JOBS, now
 
+Kind = Literal["study", "verification"]
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 STATES: tuple[State, ...] = ("queued", "running", "done", "failed", "cancelled")
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
@@ -59,7 +60,7 @@ class JobRecord:
 
     number: int
     id: str
-    kind: str
+    kind: Kind
     name: str
     request: Mapping[str, Any]
     state: State
@@ -88,7 +89,7 @@ class Jobs:
     # -- users ----------------------------------------------------------------------------------------------------
 
     def submit(
-        self, kind: str, name: str, request: Mapping[str, Any], key: str | None = None, by: str = OPERATOR
+        self, kind: Kind, name: str, request: Mapping[str, Any], key: str | None = None, by: str = OPERATOR
     ) -> tuple[JobRecord, bool]:
         """Adds a job, once for each idempotency key.
 

@@ -6,25 +6,33 @@ import logging
 import signal
 import sys
 import traceback
+from collections.abc import Callable, Mapping
 from types import FrameType
 
 from transformers.utils import logging as transformers_logging
 
 from autoprune.errors import AutopruneError
-from autoprune.report.page import write_report
-from autoprune.search.driver import RunOutcome, run_study
 from autoprune.search.stopping import StoppedBySignal
+from autoprune.search.workers.protocol import OnEvent
 from autoprune.service.settings import LOG_FORMAT, Settings
 from autoprune.service.store.database import open_engine
-from autoprune.service.store.jobs import JobRecord, Jobs, LeaseLostError
+from autoprune.service.store.jobs import JobRecord, Jobs, Kind, LeaseLostError
 from autoprune.service.work.heartbeat import FENCED, Heartbeat
-from autoprune.service.work.submission import checked
+from autoprune.service.work.study import work_on_study
+from autoprune.service.work.verification import work_on_verification
 
 log = logging.getLogger("autoprune.service.work.driver")
 
 
+WORK: Mapping[Kind, Callable[[JobRecord, Settings, OnEvent], bool]] = {
+    "study": work_on_study,
+    "verification": work_on_verification,
+}
+"""What is done for a kind of job; says whether it came to its end."""
+
+
 def run_job(jobs: Jobs, job: JobRecord, settings: Settings) -> None:
-    """Runs a study, or resumes it, and ends its job; a job that was asked to stop but not to end is given back.
+    """Works on a job until it ends; one that was asked to stop but not to end is given back.
 
     Raises:
         LeaseLostError: another runner may have the job.
@@ -32,12 +40,11 @@ def run_job(jobs: Jobs, job: JobRecord, settings: Settings) -> None:
     beat = Heartbeat(jobs, job)
     signal.signal(signal.SIGTERM, _end)
     problem: str | None = None
-    outcome: RunOutcome | None = None
+    complete = False
     try:
         with beat:
-            outcome = run_study(checked(job.request, settings, job.id), on_event=beat.note)
-            write_report(outcome.front, outcome.output)
-    except StoppedBySignal:
+            complete = WORK[job.kind](job, settings, beat.note)
+    except KeyboardInterrupt:  # a signal; what it asks for stands below
         pass
     except AutopruneError as error:
         problem = str(error)
@@ -48,7 +55,7 @@ def run_job(jobs: Jobs, job: JobRecord, settings: Settings) -> None:
         jobs.finish(job, "failed", problem)
     elif beat.cancelled:
         jobs.finish(job, "cancelled")
-    elif outcome is None or outcome.interrupted:
+    elif not complete:
         jobs.give_back(job)
     else:
         jobs.finish(job, "done")
