@@ -1,10 +1,10 @@
-"""The chart of the front: what is in its frame, and its plotly JSON; the page's script adds colours and markup."""
+"""The chart of the front: what is in its frame, and its plotly JSON; the script of a page adds colours and markup."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from autoprune.evaluate.objectives import ACCURACY, FLOPS
+from autoprune.evaluate.objectives import ACCURACY, FLOPS, Objective
 from autoprune.report.reading import (
     everything,
     explored_trials,
@@ -27,6 +27,12 @@ BELOW = 0.35
 _LETTER = 0.014  # width of a letter on the cost axis
 _EDGE = 0.02  # above the bottom, where a name would stand among the notes
 Trace = dict[str, Any]
+LINE: Trace = {
+    "mode": "lines+markers",
+    "line": {"width": 1.6, "shape": "hv"},
+    "marker": {"symbol": "circle", "size": 10},
+}
+"""Looks of a front: its points, joined by steps."""
 _RING: Trace = {
     "type": "scatter",
     "mode": "markers",
@@ -107,9 +113,8 @@ def chart_data(front: FrontFile) -> dict[str, Any]:
     groups["preset"] = [p for p in front.baselines if p.schedule.stages]
     far = [p for p in groups["front"] if lacks_held_out(front, p)]
     near = [p for p in groups["front"] if not lacks_held_out(front, p)]
-    on_front = _points(front, "front", near, "Front") | {"mode": "lines+markers"}
-    on_front |= {"line": {"width": 1.6, "shape": "hv"}, "marker": {"symbol": "circle", "size": 10}}
-    dense = _points(front, "dense", groups["dense"], "Dense") | {"marker": {"symbol": "star", "size": 15}}
+    on_front = points_trace(front, "front", near, "Front") | LINE
+    dense = points_trace(front, "dense", groups["dense"], "Dense") | {"marker": {"symbol": "star", "size": 15}}
     arms = [p for p in groups["control"] if is_estimate(front, p)]
     low, high, cut = visible_range(front, [*groups["front"], *groups["preset"], *groups["dense"]])
     traces = [
@@ -122,7 +127,7 @@ def chart_data(front: FrontFile) -> dict[str, Any]:
     ]
     return {
         "traces": [trace for trace in traces if trace["x"]],
-        "layout": _layout(front, low, high),
+        "layout": front_layout(FLOPS, quality_of(front), low, high),
         "places": {key_of(k, p): [flops_of(p), height_of(front, p)] for k in groups for p in groups[k]},
         "ring": _RING,
         "below": [
@@ -133,7 +138,8 @@ def chart_data(front: FrontFile) -> dict[str, Any]:
     }
 
 
-def _points(front: FrontFile, kind: str, group: list[Point], title: str) -> Trace:
+def points_trace(front: FrontFile, kind: str, group: list[Point], title: str) -> Trace:
+    """Marks of points of one kind, at their held-out figures, with the intervals of these."""
     heights = [height_of(front, p) for p in group]
     trace: Trace = {
         "type": "scatter",
@@ -160,13 +166,13 @@ def _points(front: FrontFile, kind: str, group: list[Point], title: str) -> Trac
 
 def _far(front: FrontFile, group: list[Point]) -> Trace:
     """Points without held-out figures: hollow, at their calibration figures, without an interval."""
-    trace = _points(front, "front", group, "Calibration only")
+    trace = points_trace(front, "front", group, "Calibration only")
     trace.pop("error_y", None)
     return trace | {"marker": {"symbol": "circle-open", "size": 9, "line": {"width": 1.5}}}
 
 
 def _presets(front: FrontFile, group: list[Point], low: float) -> Trace:
-    trace = _points(front, "preset", group, "Presets")
+    trace = points_trace(front, "preset", group, "Presets")
     places = list(zip(trace["x"], trace["y"], strict=True))
     shown = [point_name(p) if stands_inside(front, p, low) else "" for p in group]
     names = {"text": shown, "textposition": label_sides(places), "textfont": {}}
@@ -174,7 +180,7 @@ def _presets(front: FrontFile, group: list[Point], low: float) -> Trace:
 
 
 def _controls(front: FrontFile, group: list[Point]) -> Trace:
-    trace = _points(front, "control", group, "Controls")
+    trace = points_trace(front, "control", group, "Controls")
     trace.pop("error_y", None)
     trace.pop("customdata")
     marker = {"symbol": "x-thin", "size": 6, "line": {"width": 1.3}}
@@ -184,27 +190,32 @@ def _controls(front: FrontFile, group: list[Point]) -> Trace:
 def _explored(front: FrontFile) -> Trace:
     trials = explored_trials(front)
     hover = [["", f"trial {t.trial} · {t.samples} calibration rows"] for _, _, t in trials]
+    return explored_trace([(cost, quality) for cost, quality, _ in trials], hover)
+
+
+def explored_trace(places: list[tuple[float, float]], hover: list[list[str]]) -> Trace:
+    """Faint dots of explored schedules: costs, qualities, and the lines of the text at each."""
     return {
         "type": "scatter",
         "name": "Explored",
         "mode": "markers",
         "meta": {"colour": "control", "hover": hover},
-        "x": [cost for cost, _, _ in trials],
-        "y": [quality for _, quality, _ in trials],
+        "x": [cost for cost, _ in places],
+        "y": [quality for _, quality in places],
         "marker": {"symbol": "circle", "size": 5, "opacity": 0.38},
         "hoverinfo": "text",
     }
 
 
-def _layout(front: FrontFile, low: float, high: float) -> dict[str, Any]:
+def front_layout(cost: Objective, quality: Objective, low: float, high: float) -> dict[str, Any]:
+    """Layout of a chart of a quality against a cost that is a share of the dense one."""
     legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "entrywidth": 100, "entrywidthmode": "pixels"}
-    row = quality_of(front)
     return {
-        "xaxis": {"title": {"text": f"{FLOPS.label}, share of dense"}, "range": [0, 1.04], "tickformat": ".0%"},
+        "xaxis": {"title": {"text": f"{cost.label}, share of dense"}, "range": [0, 1.04], "tickformat": ".0%"},
         "yaxis": {
-            "title": {"text": row.label},
+            "title": {"text": quality.label},
             "range": [low, high],
-            "tickformat": ".0%" if row.more_is_better else "",
+            "tickformat": ".0%" if quality.more_is_better else "",
         },
         "legend": legend,
         "margin": {"l": 62, "r": 14, "t": 16, "b": 52},
@@ -222,7 +233,7 @@ def _note(front: FrontFile, cut: int) -> str:
     lose = f"{row.unit.loss(front.study.within)} on them" if front.study.within else "too much on them"
     hollow = f"Hollow: calibration rows only, as they lose more than {lose}. " if far else ""
     named = f"Named points: {rows}{sure}. Faint dots: explored schedules on calibration rows."
-    return f"{named} {hollow}{below}Click a point for its schedule."
+    return f"{named} {hollow}{below}".strip()
 
 
 def _hover(front: FrontFile, point: Point) -> list[str]:

@@ -60,7 +60,7 @@ def render_page(front: FrontFile, run: str = "RUN") -> str:
         "growth": growth_chart(front),
         "schedules": {key_of(kind, p): p.schedule.to_json_dict() for kind, p in shown if kind != "dense"},
     }
-    plotly, script = Markup(get_plotlyjs()), asset("page.js")
+    plotly, shared, script = Markup(get_plotlyjs()), asset("shared.js"), asset("page.js")
     return render(
         "page.html.j2",
         title=f"{front.study.name}: front of {model_name(front.model)}",
@@ -98,8 +98,9 @@ def render_page(front: FrontFile, run: str = "RUN") -> str:
         facts=facts(front),
         data=data,
         plotly=plotly,
+        shared=shared,
         js=script,
-        script_sources=script_sources(plotly, script),
+        script_sources=script_sources(plotly, shared, script),
     )
 
 

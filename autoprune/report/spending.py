@@ -129,7 +129,7 @@ def growth_chart(front: FrontFile) -> dict[str, Any] | None:
         "margin": {"l": 62, "r": 14, "t": 16, "b": 48},
         "hovermode": "x",
     }
-    return {"traces": traces, "layout": layout}
+    return {"traces": traces, "layout": layout, "fixed": True}
 
 
 def _tried(front: FrontFile) -> list[TrialRecord]:

@@ -15,46 +15,9 @@
     ring();
   }
 
-  const chart = document.getElementById("chart");
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
-  // Plotly reads a little markup in texts: names must not be taken for it.
-  const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;");
-  const lines = ([name, ...more]) => [...(name ? ["<b>" + plain(name) + "</b>"] : []), ...more.map(plain)].join("<br>");
-  function painted(trace) {
-    const copy = structuredClone(trace), ink = colour(copy.meta.colour);
-    if (copy.meta.hover) copy.hovertext = copy.meta.hover.map(lines);
-    if (copy.text) copy.text = copy.text.map(plain);
-    copy.marker = { ...copy.marker, color: ink, line: { ...(copy.marker || {}).line, color: ink } };
-    if (copy.line) copy.line.color = ink;
-    if (copy.error_y) copy.error_y.color = ink;
-    if (copy.textfont) copy.textfont.color = ink;
-    return copy;
-  }
-  const paper = (narrow) => ({
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    font: { family: getComputedStyle(document.body).fontFamily, color: colour("ink"), size: narrow ? 12 : 13 },
-    hoverlabel: { bgcolor: colour("card"), bordercolor: colour("line"), font: { color: colour("ink") }, align: "left" },
-  });
-  function draw() {
-    const narrow = chart.clientWidth < 560;
-    const axis = { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line"), fixedrange: narrow };
-    const layout = {
-      ...data.layout,
-      ...paper(narrow),
-      xaxis: { ...data.layout.xaxis, ...axis }, yaxis: { ...data.layout.yaxis, ...axis },
-      annotations: data.below.map((at) => ({ ...at, text: plain(at.text), xanchor: "left", xshift: -7, yanchor: "bottom", showarrow: false, font: { color: colour("preset") } })),
-    };
-    return Plotly.react(chart, [...data.traces.map(painted), painted(data.ring)], layout, { responsive: true, displayModeBar: false }).then(ring);
-  }
-  const growth = document.getElementById("growth");
-  function drawGrowth() {
-    if (!growth) return;
-    const axis = { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line"), fixedrange: true };
-    const layout = { ...data.growth.layout, ...paper(growth.clientWidth < 560) };
-    layout.xaxis = { ...layout.xaxis, ...axis };
-    layout.yaxis = { ...layout.yaxis, ...axis };
-    Plotly.react(growth, data.growth.traces.map(painted), layout, { responsive: true, displayModeBar: false });
-  }
+  const chart = document.getElementById("chart"), growth = document.getElementById("growth");
+  const draw = () => shared.draw(chart, { ...data, traces: [...data.traces, data.ring] }).then(ring);
+  const drawGrowth = () => growth && shared.draw(growth, data.growth);
   function ring() {
     if (!chart.data || selected === null) return;
     const at = data.places[selected];
@@ -68,7 +31,7 @@
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { draw(); drawGrowth(); });
   drawGrowth();
-  document.getElementById("chart-note").textContent = data.note;
+  document.getElementById("chart-note").textContent = data.note + " Click a point for its schedule.";
 
   // The table: sort by a column, keep the rows that match.
   const table = document.getElementById("points"), body = table.tBodies[0];
@@ -128,11 +91,7 @@
       URL.revokeObjectURL(link.href);
       return;
     }
-    const text = button.closest(".code").querySelector("pre").textContent, label = button.textContent;
-    const done = () => { button.textContent = "Copied"; setTimeout(() => { button.textContent = label; }, 1500); };
-    if (navigator.clipboard) return void navigator.clipboard.writeText(text).then(done);
-    // A page opened from a file may have no clipboard: select the text, so that one key stroke copies it.
-    getSelection().selectAllChildren(button.closest(".code").querySelector("pre"));
+    shared.copy(button);
   }
   select(data.start);
 })();
