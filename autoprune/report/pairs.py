@@ -89,7 +89,7 @@ def doubts(fronts: tuple[FrontFile, FrontFile]) -> list[str]:
     """What speaks against reading one front against the other."""
     a, b = fronts
     found = [said for front in fronts if (said := nothing_right(front))]
-    if (a.model.name, a.model.config_sha256) != (b.model.name, b.model.config_sha256):
+    if (a.model.fingerprint or a.model.name) != (b.model.fingerprint or b.model.name):
         found.append("The models differ: costs are shares of each model's own dense cost.")
     if _rows(a) != _rows(b):
         found.append("The figures come from different rows: a difference in quality may be one of the rows.")

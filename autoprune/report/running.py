@@ -1,4 +1,4 @@
-"""The chart of a study that still runs, from what its driver tells of each trial: figures that nothing has confirmed yet."""
+"""The chart of a study that still runs, from what its driver tells: figures that nothing has confirmed yet."""
 
 from __future__ import annotations
 
