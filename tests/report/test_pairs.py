@@ -39,7 +39,7 @@ def test_what_speaks_against_a_comparison() -> None:
     same = typed(make_front())
     assert doubts((same, same)) == []
     a, b = make_front(), copy.deepcopy(make_front())
-    b["model"]["fingerprint"] = "other"
+    b["model"] = {**b["model"], "fingerprint": "other"}
     b["study"]["data"]["validation"]["digest"] = "other"
     b["study"]["complete"] = False
     said = " ".join(doubts((typed(a), typed(b))))
