@@ -72,6 +72,14 @@ class Service:
         id: str = reply.json()["id"]
         return id
 
+    def verified(self, request: dict[str, Any]) -> dict[str, Any]:
+        """A verification, once it is done."""
+        path = f"/v1/verifications/{self.http.post('/v1/verifications', json=request).json()['id']}"
+        waited(lambda: self.http.get(path).json()["state"] not in ("queued", "running"))
+        found: dict[str, Any] = self.http.get(path).json()
+        assert found["state"] == "done", found["reason"]
+        return found
+
     def state(self, id: str) -> dict[str, Any]:
         seen: dict[str, Any] = self.http.get(f"/v1/studies/{id}").json()
         return seen
@@ -154,6 +162,15 @@ def test_a_study_from_its_submission_to_its_schedule(root: Path, tmp_path: Path,
         assert "<html" in service.http.get(f"/v1/studies/{id}/report").text
         chosen = service.http.get(f"/v1/studies/{id}/schedule", params={"max_drop": 1}).json()
         assert Schedule.model_validate(chosen["schedule"]).evidence["samples"] == 14
+        claim = {
+            "schedule": chosen["schedule"],
+            "model": {"path": "model"},
+            "data": study(root)["data"]["validation"],
+        }
+        verified = service.verified(claim)
+        point = next(point for point in front["points"] if point["trial"] == chosen["trial"])
+        assert verified["result"]["samples"] == 14
+        assert verified["result"]["drop"] == pytest.approx(point["validation"]["drop"])
         broken = study(root, "broken")
         (root / "bad.jsonl").write_text('{"prompt": 5}\n')
         broken["data"]["calibration"]["path"] = "bad.jsonl"

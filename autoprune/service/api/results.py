@@ -31,7 +31,7 @@ def routes(context: ApiContext) -> APIRouter:
     router = APIRouter(prefix="/v1/studies/{id}", tags=["results"], dependencies=[Depends(context.may("read"))])
 
     def file_of(id: str, name: str) -> Path:
-        job = context.jobs.get(id)
+        job = context.jobs.get(id, "study")
         found = context.settings.output_of(job.id) / name
         if not found.is_file():
             raise NotThereError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
@@ -61,12 +61,18 @@ def routes(context: ApiContext) -> APIRouter:
     settings, jobs, events, may = context.settings, context.jobs, context.events, context.may
 
     def exists(id: str) -> None:
-        jobs.get(id)  # before the reply begins, whose status could not be changed any more
+        jobs.get(id, _KIND)  # events: before the reply begins, whose status could not be changed any more
+
+    def views(found: Sequence[JobRecord]) -> list[StudyStatus]:
+        last = events.latest(found, "progress", "phase")
+        names = StudyStatus.model_fields.keys() - {"progress"}
+        known = [({name: getattr(job, name) for name in names}, last.get(job.id)) for job in found]
+        return [StudyStatus(**fields, progress=event and event.content) for fields, event in known]
 
     def view(job: JobRecord) -> StudyStatus:
-        known = {name: getattr(job, name) for name in StudyStatus.model_fields if name != "progress"}
-        last = events.latest(job, "progress") or events.latest(job, "phase")
-        return StudyStatus(**known, progress=last and last.content)
+        return views([job])[0]
+
+    of_one = [Depends(exists)]
 
     @router.post(
         "",
@@ -92,35 +98,25 @@ def routes(context: ApiContext) -> APIRouter:
         after: str | None = None,
     ) -> StudyPage:
         """Studies, the newest first."""
-        found = jobs.page(state, limit, after)
-        return StudyPage(studies=[view(job) for job in found], next=found[-1].id if len(found) == limit else None)
+        found = jobs.page(_KIND, state, limit, after)
+        return StudyPage(studies=views(found), next=found[-1].id if len(found) == limit else None)
 
     @router.get("/{id}", dependencies=[Depends(may("read"))], responses=documented(404))
     def get(id: str) -> StudyStatus:
         """A study as it stands."""
-        return view(jobs.get(id))
+        return view(jobs.get(id, _KIND))
 
-    @router.post(
-        "/{id}/cancel",
-        responses=documented(404, 409),
-    )
+    @router.post("/{id}/cancel", dependencies=of_one, responses=documented(404, 409))
     def cancel(id: str, caller: str = Depends(may("write"))) -> StudyStatus:
         """Ends a study; what runs is finished, and what was found is kept."""
         return view(jobs.cancel(id, caller))
 
-    @router.post(
-        "/{id}/resume",
-        responses=documented(404, 409),
-    )
+    @router.post("/{id}/resume", dependencies=of_one, responses=documented(404, 409))
     def resume(id: str, caller: str = Depends(may("write"))) -> StudyStatus:
         """Queues a study again that failed or was cancelled; no finished trial is measured twice."""
         return view(jobs.resume(id, caller))
 
-    @router.delete(
-        "/{id}",
-        status_code=204,
-        responses=documented(404, 409),
-    )
+    @router.delete("/{id}", status_code=204, dependencies=of_one, responses=documented(404, 409))
     def delete(id: str, caller: str = Depends(may("write"))) -> None:
         """Removes a study that has ended, with its files and trials."""
         job = jobs.delete(id, caller)
@@ -130,7 +126,7 @@ def routes(context: ApiContext) -> APIRouter:
 
     @router.get(
         "/{id}/events",
-        dependencies=[Depends(may("read")), Depends(exists)],
+        dependencies=[Depends(may("read")), *of_one],
         response_class=EventSourceResponse,
         responses=documented(404),
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, func, insert, select
 
 from autoprune.search.workers.protocol import Event
 from autoprune.service.store.jobs import JobRecord
@@ -54,9 +54,11 @@ class Events:
             rows = connection.execute(asked.order_by(EVENTS.c.number).limit(limit)).all()
         return [StoredEvent(row.number, row.kind, json.loads(row.content), row.at) for row in rows]
 
-    def latest(self, job: JobRecord, kind: str) -> StoredEvent | None:
-        """The last event of a kind."""
-        asked = select(EVENTS).where(EVENTS.c.job == job.number, EVENTS.c.kind == kind)
+    def latest(self, jobs: Sequence[JobRecord], *kinds: str) -> dict[str, StoredEvent]:
+        """The last event of these kinds of each job that has one, by the job's id."""
+        ids = {job.number: job.id for job in jobs}
+        newest = select(func.max(EVENTS.c.number)).where(EVENTS.c.job.in_(ids), EVENTS.c.kind.in_(kinds))
+        asked = select(EVENTS).where(EVENTS.c.number.in_(newest.group_by(EVENTS.c.job)))
         with self._engine.begin() as connection:
-            row = connection.execute(asked.order_by(EVENTS.c.number.desc()).limit(1)).first()
-        return None if row is None else StoredEvent(row.number, row.kind, json.loads(row.content), row.at)
+            rows = connection.execute(asked).all()
+        return {ids[row.job]: StoredEvent(row.number, row.kind, json.loads(row.content), row.at) for row in rows}

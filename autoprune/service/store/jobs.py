@@ -89,9 +89,16 @@ class Jobs:
     # -- users ----------------------------------------------------------------------------------------------------
 
     def submit(
-        self, kind: Kind, name: str, request: Mapping[str, Any], key: str | None = None, by: str = OPERATOR
+        self, kind: Kind, name: str | None, request: Mapping[str, Any], key: str | None = None, by: str = OPERATOR
     ) -> tuple[JobRecord, bool]:
         """Adds a job, once for each idempotency key.
+
+        Args:
+            kind: What is to be done.
+            name: Which no other job of the kind has; None = its id.
+            request: What was submitted.
+            key: The idempotency key.
+            by: Who submits it.
 
         Returns:
             The job, and whether it is new.
@@ -101,7 +108,8 @@ class Jobs:
         """
         content = json.dumps(request, sort_keys=True)
         digest = hashlib.sha256(f"{kind}\n{content}".encode()).hexdigest()
-        row = {"id": secrets.token_hex(8), "kind": kind, "name": name, "request": content, "digest": digest}
+        job_id = secrets.token_hex(8)
+        row = {"id": job_id, "kind": kind, "name": name or job_id, "request": content, "digest": digest}
         try:
             with self.engine.begin() as connection:
                 if key is not None and (known := self._one(connection, JOBS.c.idempotency_key == key)) is not None:
@@ -110,7 +118,7 @@ class Jobs:
                     insert(JOBS).values(**row, idempotency_key=key, state="queued", created=self._now)
                 ).inserted_primary_key
                 assert number is not None
-                record(connection, by, f"{kind}.submit", row["id"], name=name)
+                record(connection, by, f"{kind}.submit", job_id, name=row["name"])
                 return _job(self._one(connection, JOBS.c.number == number[0])), True
         except IntegrityError:  # somebody was faster
             with self.engine.begin() as connection:
@@ -122,19 +130,25 @@ class Jobs:
             remedy = f"choose another name, or resume or delete {holder.id}"
         raise ConflictError("a study of this name exists", field="name", value=name, remedy=remedy)
 
-    def get(self, job_id: str) -> JobRecord:
+    def get(self, job_id: str, kind: Kind | None = None) -> JobRecord:
         """A job.
 
         Raises:
-            UnknownJobError: there is none of this id.
+            UnknownJobError: there is none of this id, or it is of another kind.
         """
         with self.engine.begin() as connection:
-            return self._known(connection, job_id)
+            job = self._known(connection, job_id)
+        if kind not in (None, job.kind):
+            raise UnknownJobError(f"no such {kind}", field="id", value=job_id)
+        return job
 
-    def page(self, state: State | None = None, limit: int = 50, after: str | None = None) -> Sequence[JobRecord]:
-        """Jobs, the newest first, in pages.
+    def page(
+        self, kind: Kind, state: State | None = None, limit: int = 50, after: str | None = None
+    ) -> Sequence[JobRecord]:
+        """Jobs of a kind, the newest first, in pages.
 
         Args:
+            kind: Of the jobs.
             state: Only those that stand there.
             limit: Most jobs of a page.
             after: The last job of the page before.
@@ -142,7 +156,7 @@ class Jobs:
         Raises:
             UnknownJobError: `after` is no job.
         """
-        asked = select(JOBS).order_by(JOBS.c.number.desc()).limit(limit)
+        asked = select(JOBS).where(JOBS.c.kind == kind).order_by(JOBS.c.number.desc()).limit(limit)
         with self.engine.begin() as connection:
             if state is not None:
                 asked = asked.where(JOBS.c.state == state)

@@ -52,13 +52,13 @@ def check_rows(field: str, rows: SampleSet, settings: Settings) -> None:
             remedy=f"use at most {settings.most_rows}; `samples` draws some",
         )
     for number, sample in enumerate(rows):
-        for source in (*sample.images, *sample.videos):
-            path = getattr(source, "path", None)
-            if path is not None and not _is_inside(path.resolve(), settings):
+        frames = [frame for video in sample.videos for frame in video.frames]
+        for image in (*sample.images, *frames):
+            if image.path is not None and not _is_inside(image.path.resolve(), settings):
                 raise DataError(
                     f"row {number} names a file outside of the folders that this service reads",
                     field=field,
-                    value=path.name,
+                    value=image.path.name,
                     remedy="move it below one of them",
                 )
 

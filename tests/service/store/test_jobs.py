@@ -163,9 +163,9 @@ def test_only_what_has_ended_is_deleted_and_only_what_stopped_resumed(jobs: Jobs
 
 def test_pages(jobs: Jobs) -> None:
     ids = [submitted(jobs, f"s{i}").id for i in range(5)][::-1]
-    first = jobs.page(limit=2)
+    first = jobs.page("study", limit=2)
     assert [job.id for job in first] == ids[:2]
-    assert [job.id for job in jobs.page(limit=9, after=first[-1].id)] == ids[2:]
+    assert [job.id for job in jobs.page("study", limit=9, after=first[-1].id)] == ids[2:]
     claimed(jobs)
-    assert [job.id for job in jobs.page(state="running")] == ids[-1:]
+    assert [job.id for job in jobs.page("study", state="running")] == ids[-1:]
     assert jobs.counts() == {"queued": 4, "running": 1, "done": 0, "failed": 0, "cancelled": 0}
