@@ -8,12 +8,13 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from support.processes import processes_of, processes_with, start_calibrate, wait_until
+from support.processes import processes_of, processes_of_session, processes_with, start_calibrate, wait_until
 from support.trials import ended_twice, stored
 
 from autoprune.search.spec import StudySpec
@@ -90,6 +91,9 @@ class Driver:
 class Scene:
     """The study of one fault.
 
+    Attributes:
+        sessions: First processes of the sessions in which its programs run.
+
     Args:
         folder: Empty folder, with a short path: Ray makes sockets below it.
         workers: Worker processes; 0 = in the driver.
@@ -99,6 +103,7 @@ class Scene:
 
     def __init__(self, folder: Path, *, workers: int, storage: str | None = None, **sections: Any) -> None:
         self.folder = folder
+        self.sessions: list[int] = []
         self._drivers = 0
         for what, rows in _ROWS.items():
             lines = (MODEL_STUDY / f"{what}.jsonl").read_text().splitlines()[:rows]
@@ -144,7 +149,9 @@ class Scene:
             env=mark | environment,
             stdout=out,
             stderr=err,
+            start_new_session=True,
         )
+        self.sessions.append(process.pid)
         return Driver(process, self.folder, self._drivers, time.monotonic())
 
     def stopped(self) -> None:
@@ -198,23 +205,28 @@ class Scene:
 
     def processes(self) -> list[int]:
         """Processes that were started for this scene and live."""
-        return processes_with(MARK, str(self.folder))
+        marked = processes_with(MARK, str(self.folder))
+        return sorted({*marked, *(pid for session in self.sessions for pid in processes_of_session(session))})
 
     def finished(self) -> dict[int, Any]:
         """State and values of the trials that have ended, by number."""
-        spec = StudySpec.load(self.study)
-        if spec.storage is None and not (self.output / "study.db").exists():
-            return {}  # it had not begun
+        if not self._has_begun():
+            return {}
         try:
-            return {t.number: (t.state.name, t.values) for t in stored(spec) if t.state.is_finished()}
+            trials = stored(StudySpec.load(self.study))
         except KeyError:  # there is no such study yet
             return {}
+        return {t.number: (t.state.name, t.values) for t in trials if t.state.is_finished()}
 
     def doubled(self) -> list[str]:
         """Schedules that were finished twice."""
-        return ended_twice(StudySpec.load(self.study))
+        return ended_twice(StudySpec.load(self.study)) if self._has_begun() else []
+
+    def _has_begun(self) -> bool:
+        return StudySpec.load(self.study).storage is not None or (self.output / "study.db").exists()
 
     def close(self) -> None:
         """Ends what is left of it."""
         for process in self.processes():
-            os.kill(process, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)

@@ -1,9 +1,9 @@
 """The real engine, with faults: a backend that files in the folder of the study steer (see `support.steering`).
 
 Files of its own are taken once, by whichever worker comes first: ``nan`` (figures of a candidate become NaN) and
-``raises`` (a row raises). ``bulky`` makes results so large that Ray keeps them in its object store. The driver alone
-reads the inputs, so faults of the driver begin there: ``dies_writing`` (it is killed when half of ``front.json`` is
-written), ``loses`` (an object is removed from Ray's store before it is fetched).
+``raises`` (a row raises). The driver alone reads the inputs, so faults of the driver begin there: ``dies_writing`` (it
+is killed when half of ``front.json`` is written), ``loses`` (Ray says that a result is gone: it has no call any more
+that takes one out of its store, so its exception stands for that).
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import ray
+from ray.exceptions import ObjectLostError
 from support.steering import Steering
 
 from autoprune.evaluate.results import SampleResult
@@ -25,8 +28,6 @@ from autoprune.search.spec import StudySpec
 from autoprune.search.workers import engine
 from autoprune.search.workers.protocol import Engine, EngineFacts, Inputs, Split, Times
 from autoprune.search.workers.ray import RayExecutor
-
-_BULK = "x" * 10_000
 
 
 def read_inputs(spec: StudySpec) -> Inputs:
@@ -65,8 +66,6 @@ class SteeredEngine:
         found = self._real.evaluate(split, schedules, rows)
         if self._once("nan"):
             found = [[replace(r, correct=float("nan"), kl=float("nan")) for r in results] for results in found]
-        if (self._steering.folder / "bulky").exists():
-            found = [[replace(r, text=_BULK) for r in results] for results in found]
         return found
 
     def latency(self, schedules: Sequence[Schedule]) -> list[Times]:
@@ -93,13 +92,12 @@ def _die_writing() -> None:
 
 
 def _lose_results(steering: Steering) -> None:
-    from ray._private.internal_api import free
-
     def finish(executor: RayExecutor, worker: Any) -> Any:
-        if worker.task.rows and steering.words("loses"):
-            (steering.folder / "loses").unlink()
-            free([worker.running])
-        return real(executor, worker)
+        if not worker.task.rows or not steering.words("loses"):
+            return real(executor, worker)
+        (steering.folder / "loses").unlink()
+        with patch.object(ray, "get", side_effect=ObjectLostError(worker.running.hex(), None, "")):
+            return real(executor, worker)
 
     real = RayExecutor._finish
     RayExecutor._finish = finish  # type: ignore[method-assign]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 from kinds import kind
-from scene import HERE, Driver, Scene
+from scene import HERE, MARK, Driver, Scene
 from support.processes import HEAD, RAYLET, processes_of
 
 from autoprune import presets
@@ -65,9 +65,8 @@ def out_of_memory(scene: Scene) -> Iterator[Driver]:
     yield scene.start(RAY_memory_usage_threshold="0.001", RAY_memory_monitor_refresh_ms="100")
 
 
-@kind("result lost from Ray's object store", 0, workers=2)
+@kind("result lost from Ray's object store (its exception)", 0, workers=2)
 def lost_object(scene: Scene) -> Iterator[Driver]:
-    scene.steer("bulky")
     scene.steer("loses", "one")
     yield scene.start()
 
@@ -149,11 +148,13 @@ def _kill(driver: Driver, program: str) -> None:
 
 def _cluster(scene: Scene, head_cpus: int) -> subprocess.Popen[str]:
     """A Ray of two nodes that a person runs: a head, and a node with one CPU."""
-    return subprocess.Popen(
+    environment = {MARK: str(scene.folder), "RAY_TMPDIR": str(scene.folder), "PYTHONPATH": os.pathsep.join(sys.path)}
+    cluster = subprocess.Popen(
         [sys.executable, str(HERE / "cluster.py"), str(head_cpus)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env=os.environ | {"AUTOPRUNE_FAULTS": str(scene.folder), "RAY_TMPDIR": str(scene.folder)},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True, env=os.environ | environment,
     )  # fmt: skip
+    scene.sessions.append(cluster.pid)
+    return cluster
 
 
 def _tell(cluster: subprocess.Popen[str], order: str) -> str:

@@ -44,6 +44,14 @@ def processes_with(variable: str, value: str) -> list[int]:
     return [pid for pid in _processes() if wanted in _read(pid, "environ").split("\0") and _state(pid) != "Z"]
 
 
+def processes_of_session(session: int) -> list[int]:
+    """Living processes of a session: those that its first process started, and theirs.
+
+    Ray's agents are found by nothing else: they write over their command lines and environments.
+    """
+    return [pid for pid in _processes() if (_stat(pid) or ["Z"] * 4)[3] == str(session) and _state(pid) != "Z"]
+
+
 def wait_until(condition: Callable[[], object], process: subprocess.Popen[str], limit_s: float = 120) -> None:
     """Returns once something holds while a process runs."""
     end = time.monotonic() + limit_s

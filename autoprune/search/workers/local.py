@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from autoprune.errors import AutopruneError
+from autoprune.errors import AutopruneError, EvaluationError
+from autoprune.evaluate.results import SampleResult
 from autoprune.evaluate.sharing import Sharing
 from autoprune.search.workers.protocol import Backend, Engine, EngineFacts, Task, TaskResult
 
@@ -39,12 +42,24 @@ def run_task(engine: Engine, task: Task, worker: str) -> TaskResult:
             return TaskResult(task, value, worker=worker, peak_bytes=engine.peak_bytes())
         before = engine.sharing
         value = engine.evaluate(task.split, task.schedules, task.rows)
+        _check_finite(value)
         return TaskResult(task, value, worker=worker, sharing=engine.sharing - before, peak_bytes=engine.peak_bytes())
     except AutopruneError as error:
         reason = str(error)
     except (MemoryError, torch.OutOfMemoryError) as error:
         reason = f"out of memory: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
     return TaskResult(task, failure=reason, worker=worker)
+
+
+def _check_finite(value: Sequence[Sequence[SampleResult]]) -> None:
+    """Refuses figures that have no order: neither a policy nor a database can take them."""
+    rows = [row for results in value for row in results]
+    bad = [row.index for row in rows if not all(map(math.isfinite, (row.correct, row.agreement, row.kl)))]
+    if bad:
+        raise EvaluationError(
+            f"non-finite figures in {len(bad)} of {len(rows)} rows, first in row {bad[0]}",
+            remedy="use another dtype, such as bfloat16 or float32",
+        )
 
 
 class LocalExecutor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,7 @@ import ray
 from ray._private import ray_constants
 
 from autoprune.errors import ClusterError
+from autoprune.search.workers import cleaner
 
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _ROOT = "/tmp"  # the paths of Ray's sockets must not be longer than 107 characters
@@ -25,7 +27,7 @@ def ray_token() -> Path:
 
 
 class PrivateRay:
-    """Starts Ray, and ends it with `close`.
+    """Starts Ray, and ends it with `close`; when this process is killed, `cleaner` ends what is left of it.
 
     Args:
         options: Of `ray.init`.
@@ -37,6 +39,13 @@ class PrivateRay:
     def __init__(self, **options: Any) -> None:
         # Ray opens the folder that it is given to everybody; the one around it stays closed.
         self._folder = Path(tempfile.mkdtemp(prefix="autoprune-", dir=_ROOT if os.path.isdir(_ROOT) else None))
+        self._cleaner = subprocess.Popen(
+            [sys.executable, "-I", "-S", cleaner.__file__, str(self._folder), str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the driver alone
+        )
         try:
             with _on_loopback(), _owner_only():
                 ray.init(address="local", _temp_dir=str(self._folder / "ray"), **options)
@@ -55,7 +64,7 @@ class PrivateRay:
     def close(self) -> None:
         """Ends Ray's processes and removes their files."""
         ray.shutdown()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._cleaner.communicate()
 
 
 @contextmanager

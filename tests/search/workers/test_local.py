@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from support.studies import BACKEND, tiny_spec
 from autoprune import presets
 from autoprune.errors import EvaluationError
 from autoprune.evaluate.sharing import Sharing
-from autoprune.search.workers.local import LocalExecutor, run_task
+from autoprune.search.workers.local import LocalExecutor, open_engine, run_task
 from autoprune.search.workers.protocol import EngineFacts, Split, Task
 
 TASK = Task(1, "evaluate", (presets.vtw(3),), rows=(0, 1, 2, 3))
@@ -48,6 +50,20 @@ def test_a_candidate_is_to_blame_for_errors_of_the_evaluation_and_for_its_memory
     result = run_task(RaisingEngine(error), TASK, "worker-1")
     assert (result.failure, result.value, result.bug, result.lost) == (reason, None, None, None)
     assert (result.task, result.worker) == (TASK, "worker-1")
+
+
+@pytest.mark.parametrize("figure", ["correct", "agreement", "kl"])
+def test_figures_that_are_not_finite_are_a_failure_and_no_value(tmp_path: Any, figure: str) -> None:
+    class SpoiltEngine(RaisingEngine):
+        def evaluate(self, split: Split, schedules: Sequence[Any], rows: Sequence[int]) -> Any:
+            found = real.evaluate(split, schedules, rows)
+            return [[replace(r, **{figure: math.nan}) if r.index == 2 else r for r in results] for results in found]
+
+    real = open_engine(BACKEND, tiny_spec(tmp_path))
+    result = run_task(SpoiltEngine(AssertionError()), TASK, "worker-1")
+    assert (result.value, result.bug, result.lost) == (None, None, None)
+    assert result.failure is not None
+    assert result.failure.startswith("non-finite figures in 1 of 4 rows, first in row 2")
 
 
 def test_anything_else_is_a_bug(tmp_path: Any) -> None:

@@ -1,15 +1,18 @@
-"""A Ray that a study starts listens to this machine alone, and others cannot read or write its files."""
+"""A Ray that a study starts listens to this machine alone, others cannot use its files, and nothing of it stays."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from support.processes import processes_of_session, wait_until
 
 from autoprune.errors import ClusterError
 from autoprune.search.workers import private_ray
@@ -51,6 +54,15 @@ own.close()
 assert not folder.exists()
 """
 
+KILLED = """
+import logging, time
+from autoprune.search.workers.private_ray import PrivateRay
+
+own = PrivateRay(num_cpus=1, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+print(own._folder, flush=True)
+time.sleep(1000)
+"""
+
 
 def test_a_ray_that_does_not_start_is_told_and_leaves_nothing(monkeypatch, tmp_path):
     def fails(**options):
@@ -89,3 +101,35 @@ def test_its_files_are_its_owners_alone(seen):
     assert stat.S_IMODE(seen["token"]) == 0o600
     assert seen["umask"] == 0o022, "that of the program itself is as before"
     assert len(seen["folder"]) < 40, "the paths of Ray's sockets must stay short"
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs the processes of Linux")
+def test_nothing_is_left_of_it_when_its_driver_is_killed():
+    """Its agents would live for another minute, its files for ever."""
+
+    def agents():
+        names = [Path(f"/proc/{process}/comm") for process in left()]
+        return [name for name in names if name.exists() and name.read_text().startswith("ray::Dashboard")]
+
+    def left():
+        return processes_of_session(driver.pid)
+
+    variables = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    variables.pop("RAY_ADDRESS", None)
+    driver = subprocess.Popen(
+        [sys.executable, "-c", KILLED], env=variables, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        folder = Path(driver.stdout.readline().strip())
+        assert folder.is_dir()
+        wait_until(agents, driver)
+        driver.send_signal(signal.SIGKILL)
+        driver.communicate()
+        end = time.monotonic() + 40
+        while (left() or folder.exists()) and time.monotonic() < end:
+            time.sleep(0.2)
+        assert not left()
+        assert not folder.exists()
+    finally:
+        for process in left():
+            os.kill(process, signal.SIGKILL)
