@@ -7,13 +7,13 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from autoprune.errors import ScheduleError
 from autoprune.runtime.projector import projector_digest
 from autoprune.schedule import CodebookCriterion
+from autoprune.schedule.bundle import codebook_content
 from autoprune.schedule.files import write_whole
 
 FORMAT, VERSION = "autoprune.codebook", 1
@@ -48,26 +48,8 @@ def read_prototypes(criterion: CodebookCriterion, width: int, model: nn.Module) 
         ScheduleError: the file is missing, is another one than the schedule was made with, is of another format or
             version, holds other prototypes than the schedule says or no finite ones, or does not fit the model.
     """
-    path = Path(criterion.path)
-    if not path.is_file():
-        raise ScheduleError(
-            "there is no such codebook",
-            field="criterion.path",
-            value=criterion.path,
-            remedy="make one with `autoprune codebook`, or run where the path of the schedule leads to it",
-        )
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != criterion.sha256:
-        raise ScheduleError(
-            "this is another codebook than the one the schedule was made with",
-            field="criterion.sha256",
-            value=criterion.sha256,
-            remedy=f"use the file with that digest, or make the schedule anew with {criterion.path}",
-        )
-    try:
-        prototypes = load(content).get("prototypes")
-    except SafetensorError as error:
-        raise ScheduleError(f"is no safetensors file: {error}", field="criterion.path", value=criterion.path) from None
+    content = codebook_content(criterion)
+    prototypes = load(content).get("prototypes")
     _check_header(criterion, _header(content))
     found = None if prototypes is None else tuple(prototypes.shape)
     if prototypes is None or prototypes.ndim != 2 or prototypes.shape[1] != width or len(prototypes) == 0:

@@ -11,12 +11,14 @@ import itertools
 import json
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from autoprune.errors import ModelError, ScheduleError
+from autoprune.schedule.criteria import Criterion
 from autoprune.schedule.files import read_json, write_whole
 from autoprune.schedule.identity import ModelIdentity
 from autoprune.schedule.stage import Stage
@@ -101,7 +103,7 @@ class Schedule(Part):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a schedule file.
+        """Read a schedule file; a codebook is looked for from the working folder, then beside the file.
 
         Raises:
             ScheduleError: the file is missing, is no JSON, or is no valid schedule.
@@ -121,14 +123,17 @@ class Schedule(Part):
             )
         if type(obj.get("version")) is not int:
             raise ScheduleError("must be 1", field="version", value=obj.get("version"), remedy="export it again")
-        return cls.model_validate(obj)
+        folder = Path(path).parent
+        return cls.model_validate(obj).with_criteria(lambda criterion: criterion.found_in(folder))
 
-    def from_folder(self, folder: str | os.PathLike[str]) -> Schedule:
+    def from_folder(self, folder: str | os.PathLike[str]) -> Self:
         """The same schedule, with the relative paths of its criteria taken from a folder."""
+        return self.with_criteria(lambda criterion: criterion.from_folder(Path(folder)))
+
+    def with_criteria(self, change: Callable[[Criterion], Criterion]) -> Self:
+        """The same schedule, with each of its criteria changed."""
         stages = tuple(
-            stage
-            if stage.criterion is None
-            else stage.model_copy(update={"criterion": stage.criterion.from_folder(Path(folder))})
+            stage if stage.criterion is None else stage.model_copy(update={"criterion": change(stage.criterion)})
             for stage in self.stages
         )
         return self.model_copy(update={"stages": stages})

@@ -93,6 +93,10 @@ class Settings(BaseSettings):
         """Output folder of a job."""
         return self.folder.resolve() / "studies" / job_id
 
+    def codebook_file(self, sha256: str) -> Path:
+        """Where the codebook with a digest is kept for published schedules."""
+        return self.folder.resolve() / "codebooks" / f"{sha256}.safetensors"
+
     def environment(self) -> dict[str, str]:
         """Variables under which a process of ours reads the same settings; no secret stands on a command line."""
         plain = self.model_dump(mode="json", exclude={"database", "roots", "hub"})

@@ -62,3 +62,8 @@ class CodebookCriterion(Criterion):
     def from_folder(self, folder: Path) -> Self:
         """The codebook file taken from a folder."""
         return self.model_copy(update={"path": str(real_path(folder / os.path.expanduser(self.path)))})
+
+    def found_in(self, folder: Path) -> Self:
+        """The codebook file taken from a folder, if it is there and not where its path leads."""
+        moved = self.from_folder(folder)
+        return moved if not os.path.exists(self.path) and os.path.exists(moved.path) else self

@@ -133,6 +133,10 @@ class Criterion(Part):
         """The same criterion, with the paths among its options taken from a folder."""
         return self
 
+    def found_in(self, folder: Path) -> Self:
+        """The same criterion, with paths that lead nowhere taken from a folder if they lead somewhere there."""
+        return self
+
 
 def labelled(name: str, options: Mapping[str, Any]) -> str:
     """A name with options: ``text at=current``."""

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 import autoprune
-from autoprune.service.api import audit, operation, results, studies, verifications
+from autoprune.service.api import audit, operation, registry, results, studies, verifications
 from autoprune.service.api.border import Border
 from autoprune.service.api.context import ApiContext
 from autoprune.service.api.problems import documented, install
@@ -47,6 +47,6 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     install(app)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.most_bytes)
     app.add_middleware(Border, local_only=settings.is_loopback)
-    for room in (operation, studies, results, verifications, audit):
+    for room in (operation, studies, results, verifications, registry, audit):
         app.include_router(room.routes(context))
     return app

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from autoprune.service.api.context import ApiContext
 from autoprune.service.api.problems import documented
-
-
-class AuditView(BaseModel):
-    """A change that somebody made; `at` in seconds since 1970."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    number: int
-    at: float
-    who: str
-    what: str
-    on: str
-    detail: dict[str, Any]
+from autoprune.service.store.audit import AuditEntry
 
 
 class AuditPage(BaseModel):
     """Changes, the newest first; `after` of the next page is the last number of this one."""
 
-    entries: list[AuditView]
+    entries: list[AuditEntry]
     next: int | None
 
 
@@ -46,7 +34,6 @@ def routes(context: ApiContext) -> APIRouter:
     ) -> AuditPage:
         """Who changed what, the newest first."""
         found = context.audit.page(who, what, on, since, limit, after)
-        entries = [AuditView.model_validate(entry) for entry in found]
-        return AuditPage(entries=entries, next=found[-1].number if len(found) == limit else None)
+        return AuditPage(entries=list(found), next=found[-1].number if len(found) == limit else None)
 
     return router

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import Engine
 
 from autoprune.service.api.access import Permission, guarded_by
+from autoprune.service.api.problems import NotThereError
 from autoprune.service.settings import Settings
 from autoprune.service.store.audit import Audit
 from autoprune.service.store.events import Events
 from autoprune.service.store.jobs import Jobs
+from autoprune.service.store.registry import Registry
 from autoprune.service.store.tokens import Tokens
 
 
@@ -24,6 +27,7 @@ class ApiContext:
         jobs: The jobs in it.
         events: Their events.
         audit: Who changed what.
+        registry: Published schedules.
         may: Dependency of a route: that the caller has a role.
     """
 
@@ -32,10 +36,32 @@ class ApiContext:
     jobs: Jobs
     events: Events
     audit: Audit
+    registry: Registry
     may: Permission
 
     @classmethod
     def on(cls, engine: Engine, settings: Settings) -> ApiContext:
         """What the routes need, on a database."""
-        jobs = Jobs(engine, settings.lease_s)
-        return cls(settings, engine, jobs, Events(engine), Audit(engine), guarded_by(Tokens(engine)))
+        return cls(
+            settings=settings,
+            engine=engine,
+            jobs=Jobs(engine, settings.lease_s),
+            events=Events(engine),
+            audit=Audit(engine),
+            registry=Registry(engine),
+            may=guarded_by(Tokens(engine)),
+        )
+
+    def output_file(self, id: str, name: str) -> Path:
+        """A file that a study has left.
+
+        Raises:
+            UnknownJobError: there is no such study.
+            NotThereError: it has not come that far.
+        """
+        job = self.jobs.get(id, "study")
+        found = self.settings.output_of(job.id) / name
+        if not found.is_file():
+            remedy = f"it is {job.state}; wait until it is done"
+            raise NotThereError("has no front yet", field="id", value=id, remedy=remedy)
+        return found

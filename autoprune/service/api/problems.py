@@ -10,12 +10,13 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from autoprune.errors import AutopruneError
 from autoprune.report.export import NoPointError
 from autoprune.service.store.jobs import ConflictError, UnknownJobError
+from autoprune.service.store.registry import UnknownScheduleError
 
 log = logging.getLogger("autoprune.service.api")
 
@@ -53,6 +54,7 @@ class ProblemReply(BaseModel):
 
 _STATUS: Mapping[type[Exception], int] = {
     UnknownJobError: 404,
+    UnknownScheduleError: 404,
     NotThereError: 404,
     ConflictError: 409,
     NoPointError: 422,
@@ -89,6 +91,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> JSONResponse:
         return reply(error.status_code, AutopruneError(str(error.detail), value=request.url.path), error.headers)
+
+    @app.exception_handler(DataError)
+    def unfit(request: Request, error: DataError) -> JSONResponse:
+        return reply(400, AutopruneError("holds a value that no database takes", remedy="see /docs"))
 
     @app.exception_handler(SQLAlchemyError)
     def away(request: Request, error: SQLAlchemyError) -> JSONResponse:

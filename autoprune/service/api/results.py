@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Depends, Response
@@ -13,7 +12,7 @@ from autoprune.report.exported import claim_of, export_notes, exported
 from autoprune.report.wishes import Wish
 from autoprune.search.front import FrontFile
 from autoprune.service.api.context import ApiContext
-from autoprune.service.api.problems import NotThereError, documented
+from autoprune.service.api.problems import documented
 
 
 class Chosen(BaseModel):
@@ -30,19 +29,10 @@ def routes(context: ApiContext) -> APIRouter:
     """``/v1/studies/{id}/front``, ``/report`` and ``/schedule``."""
     router = APIRouter(prefix="/v1/studies/{id}", tags=["results"], dependencies=[Depends(context.may("read"))])
 
-    def file_of(id: str, name: str) -> Path:
-        job = context.jobs.get(id, "study")
-        found = context.settings.output_of(job.id) / name
-        if not found.is_file():
-            raise NotThereError(
-                "has no front yet", field="id", value=id, remedy=f"it is {job.state}; wait until it is done"
-            )
-        return found
-
     @router.get("/front", responses=documented(404))
     def front(id: str) -> Response:
         """The front, as the study wrote it (front.json)."""
-        return Response(file_of(id, "front.json").read_bytes(), media_type="application/json")
+        return Response(context.output_file(id, "front.json").read_bytes(), media_type="application/json")
 
     @router.get(
         "/report",
@@ -51,7 +41,7 @@ def routes(context: ApiContext) -> APIRouter:
     )
     def report(id: str) -> Response:
         """The report page."""
-        return HTMLResponse(file_of(id, "report.html").read_bytes())
+        return HTMLResponse(context.output_file(id, "report.html").read_bytes())
 
     @router.get("/schedule", responses=documented(400, 404, 422))
     def schedule(
@@ -64,7 +54,7 @@ def routes(context: ApiContext) -> APIRouter:
         confidence: float | None = None,
     ) -> Chosen:
         """One point as a schedule: the cheapest within a loss, the best within a budget, or a trial."""
-        folder = file_of(id, "front.json").parent
+        folder = context.output_file(id, "front.json").parent
         found = FrontFile.load(folder)
         wish = Wish.of(
             found,

@@ -1,4 +1,4 @@
-"""Tables of the service: jobs, their events, tokens, and the audit log; their history is in `migrations`."""
+"""Tables of the service: jobs and their events, tokens, audit log, and registry; their history is in `migrations`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from sqlalchemy import (
     Dialect,
     Float,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
     String,
     Table,
     Text,
+    UniqueConstraint,
     literal_column,
 )
 
@@ -74,6 +76,45 @@ AUDIT = Table(
     Column("what", String(32), nullable=False),
     Column("on", String(200), nullable=False),
     Column("detail", Text, nullable=False),
+)
+
+SCHEDULES = Table(
+    "autoprune_schedules",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("name", String(100), nullable=False, unique=True),
+    Column("created", Float, nullable=False),
+)
+
+VERSIONS = Table(
+    "autoprune_schedule_versions",
+    METADATA,
+    Column("schedule", Integer, ForeignKey(SCHEDULES.c.number), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("sha256", String(64), nullable=False),
+    Column("content", Text, nullable=False),
+    Column("lineage", Text, nullable=False),
+    Column("by", String(200), nullable=False),
+    Column("created", Float, nullable=False),
+    Column("verdict", Text),
+    UniqueConstraint("schedule", "sha256", name="autoprune_schedule_versions_content"),
+)
+
+ALIASES = Table(
+    "autoprune_schedule_aliases",
+    METADATA,
+    Column("schedule", Integer, primary_key=True),
+    Column("alias", String(50), primary_key=True),
+    Column("version", Integer, nullable=False),
+    ForeignKeyConstraint(("schedule", "version"), (VERSIONS.c.schedule, VERSIONS.c.version)),
+)
+
+TAGS = Table(
+    "autoprune_schedule_tags",
+    METADATA,
+    Column("schedule", Integer, ForeignKey(SCHEDULES.c.number), primary_key=True),
+    Column("tag", String(50), primary_key=True),
+    Column("value", String(500), nullable=False),
 )
 
 _CLOCKS = {
