@@ -21,7 +21,7 @@ Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
 Limit = Annotated[int, Query(ge=1, le=200)]
 
 
-class Codebook(BaseModel):
+class KeptCodebook(BaseModel):
     """A file that a schedule needs beside it; `…/codebooks/{sha256}` hands it out."""
 
     name: str
@@ -37,7 +37,7 @@ class PublishedSchedule(BaseModel):
     by: str
     created: float
     lineage: Lineage
-    codebooks: list[Codebook]
+    codebooks: list[KeptCodebook]
     schedule: dict[str, Any]
 
 
@@ -165,11 +165,11 @@ def routes(context: ApiContext) -> APIRouter:
     return router
 
 
-def _codebooks(schedule: dict[str, Any]) -> list[Codebook]:
+def _codebooks(schedule: dict[str, Any]) -> list[KeptCodebook]:
     """Codebooks of a schedule that was published, whose packages of criteria need not be installed any more."""
     criteria = [stage.get("criterion") or {} for stage in schedule["stages"]]
     books = {one["sha256"]: one["path"] for one in criteria if one.get("name") == "codebook"}
-    return [Codebook(name=name, sha256=sha256) for sha256, name in books.items()]
+    return [KeptCodebook(name=name, sha256=sha256) for sha256, name in books.items()]
 
 
 def _names(if_none_match: str, sha256: str) -> bool:
