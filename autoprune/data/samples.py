@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any, overload
 from datasets import Image, IterableDataset, load_dataset
 
 from autoprune.data.columns import check_columns
+from autoprune.data.lines import bad_line, check_bounds
 from autoprune.data.rows import RowError, Sample, parse_row
 from autoprune.errors import DataError
 from autoprune.sources import NOT_ASKED, hub_or_cache, is_path
@@ -138,13 +138,15 @@ def _file_rows(file: Path, kind: str, split: str) -> list[dict[str, Any]]:
         raise DataError("a file has only the split 'train'", field="data.split", value=split, remedy="leave split out")
     if not file.stat().st_size:
         raise DataError("is empty", field="data.path", value=str(file), remedy="give a file with at least one row")
+    if kind == "json":
+        check_bounds(file)
     try:
         # Streaming reads the file itself: no second copy in a cache that could be stale, or could not be written.
         with tempfile.TemporaryDirectory() as unused:
             return _rows(load_dataset(kind, data_files=str(file), split="train", streaming=True, cache_dir=unused))
     except Exception as error:  # the reader raises its own, pyarrow's and pandas' classes
         raise DataError(
-            f"cannot be read: {_bad_line(file) or _reason(error)}",
+            f"cannot be read: {bad_line(file) or _reason(error)}",
             field="data.path",
             value=str(file),
             remedy="write one JSON object per line, each field of the same type in every row"
@@ -185,22 +187,6 @@ def _rows(dataset: Any) -> list[dict[str, Any]]:
 
 def _reason(error: BaseException) -> str:
     return " ".join(str(error.__cause__ or error).split())[:200]
-
-
-def _bad_line(file: Path) -> str | None:
-    if file.suffix.lower() != ".jsonl":
-        return None
-    try:
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines()):
-            if line.strip() and not isinstance(json.loads(line), dict):
-                return f"row {number} is not a JSON object"
-    except json.JSONDecodeError as error:
-        return f"row {number} is not JSON ({error.msg} at column {error.colno})"
-    except UnicodeDecodeError:
-        return "it is not UTF-8 text"
-    except RecursionError:
-        return f"row {number} is nested too deeply"
-    return None
 
 
 def _draw(rows: int, samples: int | None, seed: int) -> list[int]:

@@ -1,7 +1,8 @@
 """Does every kind of harm to a small study, resumes it, and counts what was lost, doubled or hung.
 
     python studies/faults/run.py                    # all kinds: outcome.json, and the table of outcome.md
-    python studies/faults/run.py --only postgres    # those whose name holds a word; their rows are replaced
+    python studies/faults/run.py signals workers    # those of some files; their rows are replaced
+    python studies/faults/run.py --only postgres    # those whose name holds a word; likewise
 
 Exit 1 if any kind was not survived. Disks that are full need the right to mount one; PostgreSQL has to be installed.
 """
@@ -23,14 +24,15 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path += [str(HERE), str(HERE.parents[1]), str(HERE.parents[1] / "tests")]
 
-import databases  # noqa: E402, F401 - each adds its kinds to the table
-import files  # noqa: E402, F401
-import signals  # noqa: E402, F401
-import workers  # noqa: E402, F401
+import databases  # noqa: E402 - each adds its kinds to the table
+import files  # noqa: E402
+import signals  # noqa: E402
+import workers  # noqa: E402
 from kinds import KINDS, Kind  # noqa: E402
 from scene import Driver, Scene  # noqa: E402
 from support.postgres import Postgres, postgres_programs, running_postgres  # noqa: E402
 
+_FILES = tuple(module.__name__ for module in (databases, files, signals, workers))
 _RESUME_S, _LEFT_S = 300, 60
 _TABLE = "| fault |"
 
@@ -164,13 +166,17 @@ def _table(outcomes: list[Outcome]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", metavar="WORD", help="kinds whose name holds this word")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="kinds of databases, files, signals or workers")
+    parser.add_argument("--only", metavar="WORD", default="", help="kinds whose name holds this word")
     asked = parser.parse_args()
-    chosen = [kind for kind in KINDS if not asked.only or asked.only.lower() in kind.name.lower()]
+    if unknown := set(asked.files) - set(_FILES):
+        parser.error(f"no file {', '.join(sorted(unknown))}; there are {', '.join(_FILES)}")
+    of_files = [kind for kind in KINDS if not asked.files or kind.harm.__module__ in asked.files]
+    chosen = [kind for kind in of_files if asked.only.lower() in kind.name.lower()]
     if not chosen:
         parser.error(f"no kind has {asked.only!r} in its name")
     written = HERE / "outcome.json"
-    earlier = json.loads(written.read_text()) if asked.only and written.exists() else []
+    earlier = json.loads(written.read_text()) if len(chosen) < len(KINDS) and written.exists() else []
     outcomes = {one["kind"]: Outcome(**one) for one in earlier}
     survived = True
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # nothing is left running

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
 
 import numpy as np
 import pytest
 from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as Pillow
 
+from autoprune.data import samples
 from autoprune.data.samples import load_samples
 from autoprune.errors import DataError
 
@@ -195,6 +197,26 @@ def test_a_bad_file_is_one_line(folder, text, words):
     with pytest.raises(DataError, match=words) as caught:
         load_samples(folder / "bad.jsonl")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "size", "words"),
+    [
+        (b"", 3_000_000_000, "has 3,000,000,000 bytes"),
+        (b"{}\n", 100_000_010, "row 1 has more than 100,000,000 bytes"),
+        (b"{}\n" * 1_000_001, None, "has more than 1,000,000 rows"),
+    ],
+)
+def test_rows_beyond_all_measure_are_refused_before_they_are_read(folder, monkeypatch, content, size, words):
+    file = folder / "data.jsonl"
+    file.write_bytes(content)
+    if size:
+        os.truncate(file, size)  # a file with a hole takes no room
+    monkeypatch.setattr(samples, "load_dataset", None)
+    with pytest.raises(DataError, match=words) as caught:
+        load_samples(file)
+    assert (caught.value.field, caught.value.value) == ("data.path", str(file))
+    assert caught.value.remedy
 
 
 def test_bad_options(folder):
