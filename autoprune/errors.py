@@ -113,3 +113,7 @@ class StorageError(AutopruneError, RuntimeError):
 
 class ClusterError(AutopruneError, RuntimeError):
     """Ray's own processes died, or have no room for a worker any more."""
+
+
+class ClusterBusyError(ClusterError):
+    """A Ray cluster cannot take a study now, because it does not answer or others use it; later it may."""

@@ -347,8 +347,28 @@ class Search(StudySection):
 
 
 class Workers(StudySection):
-    """Worker processes; count 0 computes in the driver. `cpus` = torch threads of a worker."""
+    """Worker processes.
+
+    Attributes:
+        count: How many; 0 computes in the driver.
+        cpus: Torch threads of a worker, and the CPUs that it takes.
+        gpus: GPUs of a worker: a part of one, or whole ones.
+        wait: Seconds to wait for a cluster that has no room now.
+    """
 
     count: Annotated[Int, Field(ge=0)] = 2
     cpus: Annotated[Int, Field(ge=1)] = 1
     gpus: Annotated[Float, Field(ge=0)] = 0
+    wait: Annotated[Float, Field(ge=0)] = 60.0
+
+    @property
+    def each(self) -> dict[str, float]:
+        """What a worker takes, by Ray's names."""
+        return {"CPU": self.cpus, "GPU": self.gpus}
+
+    @field_validator("gpus")
+    @classmethod
+    def _part_or_whole(cls, gpus: float) -> float:
+        if gpus > 1 and gpus % 1:
+            raise StudyError("must be a part of one GPU or whole ones", remedy="use 0.5, 1, 2 …")
+        return gpus

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -172,6 +172,18 @@ class StudySpec(StudySection):
     def model_name(self) -> str:
         """Name of the model in schedules: its name on the hub, or the last two parts of its folder."""
         return "/".join(Path(self.model.path).parts[-2:])
+
+    def files(self) -> Iterator[tuple[str, str]]:
+        """Field and absolute path of every file and folder that a worker reads; names on the hub are none."""
+        named = {
+            "model": self.model,
+            "data.calibration": self.data.calibration,
+            "data.validation": self.data.validation,
+        }
+        named |= {f"space criterion {one.label}": one for one in self.space.named_criteria}
+        for field, section in named.items():
+            if os.path.isabs(path := getattr(section, "path", None) or ""):
+                yield f"{field}.path", path
 
     @property
     def storage_url(self) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import ray
 
 from autoprune.errors import ClusterError
+from autoprune.search.sections import Workers
 
 _RECHECK_S = 2.0
 _ANSWER_S = 5.0
@@ -25,12 +26,11 @@ class Cluster:
     """The Ray that this process is connected to.
 
     Args:
-        cpus: That each worker takes.
-        gpus: Likewise.
+        workers: What each worker takes.
     """
 
-    def __init__(self, cpus: float, gpus: float) -> None:
-        self._needs = {"CPU": cpus, "GPU": gpus}
+    def __init__(self, workers: Workers) -> None:
+        self._needs = workers.each
         self._head: str = ray.get_runtime_context().gcs_address
         self._checked = time.monotonic()
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="ray-nodes")
@@ -46,21 +46,37 @@ class Cluster:
         """
         if not now and time.monotonic() - self._checked < _RECHECK_S:
             return
-        nodes = self._nodes()
-        living = [node for node in nodes if node["Alive"]]
+        living = self._living()
         if not living:
             raise ClusterError("Ray has no living node: its raylet died (killed, or out of memory)", remedy=_REMEDY)
-        if not any(self._fits(node["Resources"]) for node in living):
+        if not any(self._holds(node["Resources"]) for node in living):
             each = ", ".join(f"{amount:g} {kind}s" for kind, amount in self._needs.items() if amount)
             raise ClusterError(f"no living node of Ray has room for a worker ({each}) any more", remedy=_REMEDY)
         self._checked = time.monotonic()
+
+    def room(self) -> int:
+        """Workers that all living nodes would hold if nobody else used them.
+
+        Raises:
+            ClusterError: the head is dead.
+        """
+        return sum(self._holds(node["Resources"]) for node in self._living())
 
     def close(self) -> None:
         """Gives the thread back."""
         self._asking.shutdown(wait=False, cancel_futures=True)
 
-    def _fits(self, resources: dict[str, float]) -> bool:
-        return all(resources.get(kind, 0) >= amount for kind, amount in self._needs.items())
+    def _holds(self, resources: dict[str, float]) -> int:
+        """Workers that a node of these resources holds; a part of a GPU is not taken from several of them."""
+        has = {kind: resources.get(kind, 0) for kind in self._needs}
+        return min(
+            int(has[kind]) * int(1 / amount) if kind == "GPU" and amount < 1 else int(has[kind] // amount)
+            for kind, amount in self._needs.items()
+            if amount
+        )
+
+    def _living(self) -> list[dict[str, Any]]:
+        return [node for node in self._nodes() if node["Alive"]]
 
     def _nodes(self) -> list[dict[str, Any]]:
         self._check_head()

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import signal
-import threading
+import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
-from autoprune.errors import EvaluationError, StudyError
+from autoprune.errors import EvaluationError, ModelError, StudyError
 from autoprune.evaluate.sharing import Sharing
 from autoprune.search.workers.cluster import Cluster
+from autoprune.search.workers.joining import join_ray, named_cluster
 from autoprune.search.workers.local import open_engine, run_task
-from autoprune.search.workers.private_ray import PrivateRay
+from autoprune.search.workers.placement import Placement
 from autoprune.search.workers.protocol import Engine, EngineFacts, Event, OnEvent, Task, TaskResult
 
 if TYPE_CHECKING:
     from autoprune.search.spec import StudySpec
 
 _DEATHS_AT_START = 3
-_OBJECT_STORE_BYTES = 128 * 1024**2
 _RECHECK_S = 2.0
 
 
@@ -38,9 +35,25 @@ class EngineActor:
         self._engine: Engine | None = None
 
     def load(self) -> EngineFacts:
-        """Loads the model."""
+        """Loads the model from the disk of this node, or from the hub.
+
+        Raises:
+            StudyError: a file of the study is not here.
+        """
+        for field, path in self._spec.files():
+            if not os.path.exists(path):
+                raise StudyError(
+                    f"is not on node {self.node()}",
+                    field=field,
+                    value=path,
+                    remedy="put it there under the same path; all nodes of the cluster need it",
+                )
         self._engine = open_engine(self._backend, self._spec)
         return self._engine.facts()
+
+    def node(self) -> str:
+        """Name and address of the node that this worker runs on."""
+        return f"{socket.gethostname()} ({ray.util.get_node_ip_address()})"
 
     def ping(self) -> None:
         """Returns if this worker is alive."""
@@ -86,13 +99,16 @@ class RayExecutor:
         self._peak_bytes = 0
         self._end_ray: Callable[[], None] | None = None
         self._cluster: Cluster | None = None
+        self._placement: Placement | None = None
         self._checked = 0.0
 
     def start(self) -> EngineFacts:
         """Starts Ray and the workers; returns when the first one has loaded the model."""
-        self._end_ray = _init_ray(self._spec)
-        _check_room(self._spec)
-        self._cluster = Cluster(self._spec.workers.cpus, self._spec.workers.gpus)
+        workers = self._spec.workers
+        self._end_ray = join_ray(workers)
+        self._cluster = Cluster(workers)
+        self._placement = Placement(workers, self._cluster, self._on_event)
+        self._placement.wait(patience_s=workers.wait if named_cluster() else 0.0)
         self._workers = [self._start_worker(f"worker-{i}") for i in range(self._spec.workers.count)]
         while self._facts is None:
             self._check_cluster()
@@ -146,14 +162,22 @@ class RayExecutor:
             self._cluster.close()
         if self._end_ray is not None:
             self._end_ray()
+        elif self._placement is not None:  # whoever connected this process to Ray goes on
+            self._placement.release()
 
     def _check_cluster(self, *, now: bool = False) -> None:
         if self._cluster is not None:
             self._cluster.check(now=now)
 
     def _start_worker(self, name: str) -> _Worker:
-        workers = self._spec.workers
-        decorate: Any = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus, max_restarts=0, max_task_retries=0)
+        assert self._placement is not None, "start() comes first"
+        decorate: Any = ray.remote(
+            num_cpus=self._spec.workers.cpus,
+            num_gpus=self._spec.workers.gpus,
+            max_restarts=0,
+            max_task_retries=0,
+            scheduling_strategy=self._placement.strategy,
+        )
         actor = decorate(EngineActor).remote(self._backend, self._spec, name)
         return _Worker(name, actor, actor.load.remote())
 
@@ -176,7 +200,7 @@ class RayExecutor:
         for ref in ready:
             worker = loading[ref]
             try:
-                self._facts = ray.get(ref)
+                self._take_facts(worker, ray.get(ref))
                 worker.loading = None
                 self._deaths_at_start = 0
             except RayTaskError as error:
@@ -190,6 +214,17 @@ class RayExecutor:
                     ) from error
                 self._on_event(Event("warning", f"{worker.name} died while it loaded the model: {_words(error)}"))
                 self._replace(worker)
+
+    def _take_facts(self, worker: _Worker, facts: EngineFacts) -> None:
+        """Refuses a worker that has loaded other files than the others, as where a node has another copy."""
+        if self._facts is not None and self._facts.fingerprint != facts.fingerprint:
+            raise ModelError(
+                f"differs on node {ray.get(worker.actor.node.remote())} from that of the other workers",
+                field="model.path",
+                value=self._spec.model.path,
+                remedy="put the same files under this path on all nodes",
+            )
+        self._facts = self._facts or facts
 
     def _replace_idle_dead(self) -> None:
         if time.monotonic() - self._checked < _RECHECK_S:
@@ -219,49 +254,6 @@ class RayExecutor:
         self._sharing += result.sharing
         self._peak_bytes = max(self._peak_bytes, result.peak_bytes)
         return result
-
-
-def _init_ray(spec: StudySpec) -> Callable[[], None] | None:
-    """Connects to Ray, starting one where no cluster is named; returns what ends that, None if it ran before."""
-    if ray.is_initialized():
-        return None
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    with _keeping_sigterm():
-        if os.environ.get("RAY_ADDRESS"):
-            ray.init(**quiet)
-            return ray.shutdown
-        return PrivateRay(
-            num_cpus=spec.workers.count * spec.workers.cpus,
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            **quiet,
-        ).close
-
-
-@contextmanager
-def _keeping_sigterm() -> Iterator[None]:
-    """Ray takes SIGTERM for itself, to end with a dump of its stacks; afterwards it is handled as before."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
-
-
-def _check_room(spec: StudySpec) -> None:
-    """Refuses workers that the machines have no room for; Ray would wait for them for ever."""
-    resources: Any = ray.cluster_resources  # untyped in Ray
-    there: dict[str, float] = resources()
-    for field, kind, each in (("cpus", "CPU", spec.workers.cpus), ("gpus", "GPU", spec.workers.gpus)):
-        wanted, has = spec.workers.count * each, there.get(kind, 0)
-        if wanted > has:
-            raise StudyError(
-                f"{spec.workers.count} workers want {wanted:g} {kind}s, Ray has {has:g}",
-                field=f"workers.{field}",
-                value=each,
-                remedy="lower workers.count or what each worker takes",
-            )
 
 
 def _cause(error: RayTaskError) -> BaseException:

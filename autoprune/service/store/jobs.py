@@ -54,7 +54,7 @@ class JobRecord:
         attempts: Runners that took it since it was submitted or resumed and did not give it back.
         runner: Who took it last.
         cancelling: Whether it is to end.
-        reason: Why it failed.
+        reason: Why it failed, or what it waits for.
         created: Seconds since 1970, as `started` and `ended`.
     """
 
@@ -178,7 +178,7 @@ class Jobs:
             UnknownJobError: there is none of this id.
             ConflictError: it has ended.
         """
-        waiting = {"state": "cancelled", "ended": self._now}
+        waiting = {"state": "cancelled", "ended": self._now, "reason": "", "lease_until": None}
         with self.engine.begin() as connection:
             job = self._known(connection, job_id)
             mine = JOBS.c.number == job.number
@@ -228,10 +228,11 @@ class Jobs:
     # -- runners --------------------------------------------------------------------------------------------------
 
     def claim(self, runner: str) -> JobRecord | None:
-        """Takes the job that waits longest, or one whose runner was lost; None if there is none."""
+        """Takes the job that was submitted first and may be taken, or whose runner was lost; None if there is none."""
         with self.engine.begin() as connection:
             self._end_lost(connection)
-            free = or_(JOBS.c.state == "queued", self._lost)
+            due = or_(JOBS.c.lease_until.is_(None), JOBS.c.lease_until < self._now)
+            free = or_(and_(JOBS.c.state == "queued", due), self._lost)
             first = select(JOBS.c.number).where(free).order_by(JOBS.c.number).limit(1).with_for_update(skip_locked=True)
             row = self._change(
                 connection,
@@ -240,6 +241,7 @@ class Jobs:
                 epoch=JOBS.c.epoch + 1,
                 attempts=JOBS.c.attempts + 1,
                 runner=runner,
+                reason="",
                 started=func.coalesce(JOBS.c.started, self._now),
                 lease_until=self._now + self.lease_s,
             )
@@ -261,13 +263,23 @@ class Jobs:
         """
         return self._held(job, state=state, reason=reason, ended=self._now, lease_until=None)
 
-    def give_back(self, job: JobRecord) -> JobRecord:
+    def give_back(
+        self, job: JobRecord, waits_for: str = "", after_s: float = 0.0, *, counted: bool = False
+    ) -> JobRecord:
         """Queues a job again whose runner ends in order.
+
+        Args:
+            job: The job.
+            waits_for: What it needs and cannot get now, for whoever looks at it.
+            after_s: Seconds in which nobody takes it, so that those behind it get their turn.
+            counted: Whether the attempt counts as one that lost its runner.
 
         Raises:
             LeaseLostError: another runner may have it.
         """
-        return self._held(job, state="queued", attempts=JOBS.c.attempts - 1, lease_until=None)
+        attempts = JOBS.c.attempts if counted else JOBS.c.attempts - 1
+        until = self._now + after_s if after_s else None
+        return self._held(job, state="queued", attempts=attempts, reason=waits_for, lease_until=until)
 
     @property
     def _lost(self) -> Any:
