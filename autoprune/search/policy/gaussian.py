@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -160,10 +161,31 @@ class Posterior:
         self.mean = self.mean + row * self._whitened[size]
         self.variance = self.variance - row * row
 
+    def suppose(self, places: Sequence[int], noise: float) -> None:
+        """Lowers the variances as if these candidates had been observed, each with the loss that is expected of it.
+
+        The same as `add` one by one with the means, which then change nothing else; all at once it is a product of
+        matrices, which at 64 candidates takes a fraction of the time.
+
+        Args:
+            places: Places in the pool, each at most once; of one that was observed, an independent observation.
+            noise: Variance of what is not known of each.
+        """
+        if not len(places):
+            return
+        at = np.asarray(places, dtype=np.intp)
+        rows, alone = self._rows[: self._size], np.arange(len(at))
+        covariances = self._kernel.between(self._scaled[at], self._scaled)
+        covariances[alone, at] += self._kernel.nugget
+        covariances -= rows[:, at].T @ rows
+        factor = _factor(covariances[:, at] + noise * np.eye(len(at)))
+        new = solve_triangular(factor, covariances, lower=True)
+        self.variance = self.variance - np.einsum("ij,ij->j", new, new)
+
     def copy_state(self) -> tuple[int, Floats, Floats]:
         """What `rewind` goes back to."""
         return self._size, self.mean, self.variance
 
     def rewind(self, state: tuple[int, Floats, Floats]) -> None:
-        """Takes back what was added since `copy_state`."""
+        """Takes back what was added or supposed since `copy_state`."""
         self._size, self.mean, self.variance = state

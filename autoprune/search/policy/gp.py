@@ -165,7 +165,7 @@ class GpPolicy:
             if place is None or (self._problem.max_drop and self._records.violation(record).loss > 0):
                 continue
             costs.append(float(pool.costs[name].mean[place]))
-            losses.append(float(record.losses[:, quality].mean()))
+            losses.append(self._records.loss(record, quality).loss)
         for place in expected:
             costs.append(float(pool.costs[name].mean[place]))
             losses.append(float(self._surfaces[quality].mean[place]))
@@ -205,15 +205,15 @@ class GpPolicy:
                 surface.forget(state)
 
     def _suppose_running(self, pool: Pool) -> None:
-        for place in self._places(pool, self._records.running):
-            for surface in self._surfaces:
-                surface.suppose(place, 0.0)
+        places = self._places(pool, self._records.running)
+        for surface in self._surfaces:
+            surface.suppose(places)
 
     def _scores(self, pool: Pool, places: np.ndarray) -> Floats:
         """FloatArray[places]: expected growth of the front for the pair of objectives whose turn it is."""
         near, name, quality = self._turns[self._turn % len(self._turns)]
         self._turn += 1
-        largest = max((float(r.losses[:, quality].mean()) for r in self._records.whole()), default=1.0)
+        largest = max((self._records.loss(record, quality).loss for record in self._records.whole()), default=1.0)
         within, running = self._problem.within, self._places(pool, self._records.running)
         front = self._front(pool, name, quality, within if near else max(largest, within), running)
         surface, cost = self._surfaces[quality], pool.costs[name]

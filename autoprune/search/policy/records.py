@@ -43,12 +43,14 @@ class CandidateRecord:
         key: Of the schedule.
         losses: FloatArray[rows, qualities], NaN where it was not measured.
         running: Rows that were proposed and not told yet.
+        known: How many rows were measured; counted, because every ask looks at all candidates.
     """
 
     schedule: Schedule
     key: str
     losses: Floats
     running: set[int]
+    known: int = 0
 
     @property
     def seen(self) -> NDArray[np.bool_]:
@@ -58,12 +60,12 @@ class CandidateRecord:
     @property
     def is_begun(self) -> bool:
         """Whether any row was measured."""
-        return bool(self.seen.any())
+        return self.known > 0
 
     @property
     def is_whole(self) -> bool:
         """Whether all rows were measured."""
-        return bool(self.seen.all())
+        return self.known == len(self.losses)
 
 
 class CandidateRecords:
@@ -88,6 +90,7 @@ class CandidateRecords:
         record = self._of(schedule)
         rows = list(losses)
         record.losses[rows] = np.array(list(losses.values()), dtype=float).reshape(len(rows), -1)
+        record.known = int(record.seen.sum())
         record.running.difference_update(rows)
         for quality in (None, *range(record.losses.shape[1])):
             self._known.pop((record.key, quality), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -89,10 +89,10 @@ class Surface:
                 continue
             self._inside[place] = now
 
-    def suppose(self, place: int, noise: float) -> None:
-        """Adds a candidate that runs, as if its loss came out as expected; `forget` takes it back."""
+    def suppose(self, places: Sequence[int]) -> None:
+        """Takes candidates that run as if their losses came out as expected; `forget` takes it back."""
         assert self._posterior is not None, "update() comes first"
-        self._posterior.add(place, float(self._posterior.mean[place]), noise + _EXACT)
+        self._posterior.suppose(places, _EXACT)
 
     def state(self) -> tuple[int, Floats, Floats]:
         """What `forget` goes back to."""

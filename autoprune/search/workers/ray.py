@@ -53,7 +53,8 @@ class EngineActor:
 
     def node(self) -> str:
         """Name and address of the node that this worker runs on."""
-        return f"{socket.gethostname()} ({ray.util.get_node_ip_address()})"
+        address: Any = ray.util.get_node_ip_address  # untyped in Ray
+        return f"{socket.gethostname()} ({address()})"
 
     def ping(self) -> None:
         """Returns if this worker is alive."""

@@ -11,18 +11,19 @@ from types import FrameType
 
 from transformers.utils import logging as transformers_logging
 
-from autoprune.errors import AutopruneError
+from autoprune.errors import AutopruneError, ClusterBusyError, ClusterError
 from autoprune.search.stopping import StoppedBySignal
 from autoprune.search.workers.protocol import OnEvent
 from autoprune.service.settings import LOG_FORMAT, Settings
 from autoprune.service.store.database import open_engine
-from autoprune.service.store.jobs import JobRecord, Jobs, Kind, LeaseLostError
+from autoprune.service.store.jobs import MOST_ATTEMPTS, JobRecord, Jobs, Kind, LeaseLostError
 from autoprune.service.work.heartbeat import FENCED, Heartbeat
 from autoprune.service.work.study import work_on_study
 from autoprune.service.work.verification import work_on_verification
 
 log = logging.getLogger("autoprune.service.work.driver")
-
+_AGAIN_S = 15.0
+"""Seconds for which a job that the cluster could not take lets others go first."""
 
 WORK: Mapping[Kind, Callable[[JobRecord, Settings, OnEvent], bool]] = {
     "study": work_on_study,
@@ -34,18 +35,24 @@ WORK: Mapping[Kind, Callable[[JobRecord, Settings, OnEvent], bool]] = {
 def run_job(jobs: Jobs, job: JobRecord, settings: Settings) -> None:
     """Works on a job until it ends; one that was asked to stop but not to end is given back.
 
+    So is one that waited in vain for room on the cluster, without counting that as an attempt, and one under which the
+    cluster died, which may be what killed it.
+
     Raises:
         LeaseLostError: another runner may have the job.
     """
     beat = Heartbeat(jobs, job)
     signal.signal(signal.SIGTERM, _end)
     problem: str | None = None
+    cluster: ClusterError | None = None
     complete = False
     try:
         with beat:
             complete = WORK[job.kind](job, settings, beat.note)
     except KeyboardInterrupt:  # a signal; what it asks for stands below
         pass
+    except ClusterError as error:
+        cluster = error
     except AutopruneError as error:
         problem = str(error)
     except Exception as error:  # the border of the job: whatever it is becomes its reason
@@ -55,10 +62,20 @@ def run_job(jobs: Jobs, job: JobRecord, settings: Settings) -> None:
         jobs.finish(job, "failed", problem)
     elif beat.cancelled:
         jobs.finish(job, "cancelled")
+    elif cluster is not None:
+        _let_others_go_first(jobs, job, cluster)
     elif not complete:
         jobs.give_back(job)
     else:
         jobs.finish(job, "done")
+
+
+def _let_others_go_first(jobs: Jobs, job: JobRecord, error: ClusterError) -> None:
+    counted = not isinstance(error, ClusterBusyError)
+    if counted and job.attempts >= MOST_ATTEMPTS:
+        jobs.finish(job, "failed", str(error))
+    else:
+        jobs.give_back(job, error.message, _AGAIN_S, counted=counted)
 
 
 def _end(signum: int, frame: FrameType | None) -> None:

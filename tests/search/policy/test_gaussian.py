@@ -109,3 +109,19 @@ def test_the_fit_is_more_probable_than_what_made_the_data() -> None:
 
     assert likelihood(found.kernel, found.mean) > likelihood(truth, 0.2) - 3
     assert found.kernel.signal == pytest.approx(truth.signal, rel=2)
+
+
+def test_supposing_candidates_at_once_is_adding_them_one_by_one_as_expected() -> None:
+    kernel, x = Matern(PROFILES, PARAMETERS), points(40)
+    y, noise = np.random.default_rng(1).normal(size=12), np.linspace(0, 0.1, 12) + 1e-6
+    at_once, single = (Posterior(ProcessFit(kernel, 0.2), x, np.arange(12), y, noise) for _ in range(2))
+    running = [30, 5, 20, 33]  # one of them was observed in part
+    state = at_once.copy_state()
+    at_once.suppose(running, 1e-6)
+    for place in running:
+        single.add(place, float(single.mean[place]), 1e-6)
+    assert at_once.mean == pytest.approx(single.mean, abs=1e-6)
+    assert at_once.variance == pytest.approx(single.variance, abs=1e-6)
+    assert at_once.sd[30] < 0.1 * np.sqrt(state[2][30])
+    at_once.rewind(state)
+    assert at_once.variance is state[2]

@@ -125,6 +125,20 @@ def test_what_is_given_back_counts_no_attempt(jobs: Jobs) -> None:
     assert claimed(jobs).attempts == 1
 
 
+def test_what_cannot_run_now_says_why_and_lets_others_go_first(jobs: Jobs) -> None:
+    large, small = submitted(jobs, "large"), submitted(jobs, "small")
+    jobs.give_back(claimed(jobs), "waits for 2 GPUs; 1 is free", 60)
+    waiting = jobs.get(large.id)
+    assert (waiting.state, waiting.reason, waiting.attempts) == ("queued", "waits for 2 GPUs; 1 is free", 0)
+    assert [claimed(jobs).id, jobs.claim("r1")] == [small.id, None]
+    lose(jobs, large)  # its pause is over
+    again = claimed(jobs)
+    assert (again.id, again.reason, again.attempts) == (large.id, "", 1)
+    assert jobs.give_back(again, "the head died", 0, counted=True).attempts == 1
+    ended = jobs.cancel(large.id)
+    assert (ended.state, ended.reason) == ("cancelled", "")
+
+
 def test_cancelling(jobs: Jobs) -> None:
     waiting, running = submitted(jobs, "a"), submitted(jobs, "b")
     assert jobs.cancel(waiting.id).state == "cancelled"
