@@ -175,7 +175,7 @@ class StudySpec(StudySection):
 
     def files(self) -> Iterator[tuple[str, str]]:
         """Field and absolute path of every file and folder that a worker reads; names on the hub are none."""
-        named = {
+        named: dict[str, Any] = {
             "model": self.model,
             "data.calibration": self.data.calibration,
             "data.validation": self.data.validation,

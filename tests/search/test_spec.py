@@ -37,7 +37,7 @@ def test_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
         "racing": True,
     }  # fmt: skip
     assert spec.constraints.model_dump() == {"max_drop": {}, "max_flops": None}
-    assert spec.workers.model_dump() == {"count": 2, "cpus": 1, "gpus": 0}
+    assert spec.workers.model_dump() == {"count": 2, "cpus": 1, "gpus": 0, "wait": 60}
     assert spec.data.calibration.model_dump(exclude={"path"}) == {
         "split": "train", "config": None, "samples": None, "seed": 0, "columns": {},
     }  # fmt: skip
