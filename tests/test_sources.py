@@ -8,6 +8,8 @@ import subprocess
 import sys
 
 import pytest
+from huggingface_hub import constants
+from support.hub import TOKEN, fake_hub
 
 from autoprune import sources
 from autoprune.data.samples import load_samples
@@ -96,3 +98,48 @@ def test_what_the_cache_holds_needs_no_hub(tmp_path, monkeypatch):
     with sources.hub_or_cache("org/name"):
         assert constants.HF_HUB_OFFLINE
     assert not constants.HF_HUB_OFFLINE
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    with fake_hub(tmp_path / "cache", monkeypatch) as hub:
+        hub.repos["org/name"] = [{}, {"a.json": b"{}"}]
+        yield hub
+
+
+def test_a_file_of_the_hub_and_what_the_cache_knows_of_a_commit(hub, monkeypatch):
+    file = sources.hub_file("org/name", "a.json")
+    assert file.read_bytes() == b"{}"
+    commit = file.parent.name
+    with pytest.raises(sources.RepositoryError, match=r"does not hold b\.json"):
+        sources.hub_file("org/name", "b.json", commit)
+    before = len(hub.asked)
+    assert sources.hub_file("org/name", "a.json", commit) == file
+    with pytest.raises(sources.RepositoryError, match=r"does not hold b\.json"):
+        sources.hub_file("org/name", "b.json", commit)
+    assert len(hub.asked) == before
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert sources.hub_file("org/name", "a.json") == file
+
+
+@pytest.mark.parametrize(
+    ("repo", "revision", "said"),
+    [
+        ("org/other", None, "none on the hub, or no access"),
+        ("org/name", "branch", "no such revision"),
+        ("org/name", None, r"does not hold b\.json"),
+        ("org//name", None, "no name of a repository"),
+    ],
+)
+def test_what_the_hub_does_not_have(hub, repo, revision, said):
+    with pytest.raises(sources.RepositoryError, match=said) as told:
+        sources.hub_file(repo, "b.json", revision)
+    assert TOKEN not in str(told.value)
+
+
+def test_a_hub_that_is_not_there_is_told(hub, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    before = len(hub.asked)
+    with pytest.raises(sources.HubError, match="not in the local cache"):
+        sources.hub_file("org/name", "a.json")
+    assert len(hub.asked) == before

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Self
 import torch
 from torch import Tensor, nn
 
-from autoprune.errors import PatchError, ScheduleError
+from autoprune.errors import PatchError
 from autoprune.runtime.cache import check_cache, past_length
 from autoprune.runtime.call import (
     Calls,
@@ -47,6 +47,7 @@ from autoprune.runtime.refusals import (
 from autoprune.runtime.replay import guarded, shadowed
 from autoprune.runtime.report import PassNotes, Report
 from autoprune.runtime.running import Running, forget_compiled, is_called
+from autoprune.runtime.source import schedule_of
 from autoprune.runtime.standing import Standing
 from autoprune.schedule import Schedule
 
@@ -67,33 +68,22 @@ def apply(
     Args:
         model: The model; its weights and code are not touched.
         schedule: What to prune: a schedule, the path of a schedule file, or its JSON object; None = the file
-            ``pruning_schedule.json`` beside the weights.
+            ``pruning_schedule.json`` beside the weights, in their folder or in their repository on the hub; the handle
+            says which file that was (`Patch.source`), and so does the logger ``autoprune``.
         visual_mask: BoolTensor[batch, seq] or a callable ``(input_ids, inputs_embeds) -> mask``; needed where neither
             placeholder ids nor the model itself tell which positions are visual.
 
     Raises:
-        ScheduleError: the schedule cannot be read.
+        ScheduleError: the schedule cannot be read, or none is given and none is beside the weights.
         ModelError: the model is not supported or not the one that the schedule was made for.
         PatchError: the patch would be inactive, a criterion cannot be computed, or another thread is running the model
             with the patch that would be replaced.
     """
-    decoder, wanted = find_decoder(model), _schedule_of(model, schedule)
+    decoder, (wanted, source) = find_decoder(model), schedule_of(model, schedule)
     wanted.check_model(model.config)
-    return Patch(model, wanted, visual_mask, make_plan(model, decoder, wanted, {}))
-
-
-def _schedule_of(model: Any, given: Schedule | str | os.PathLike[str] | Mapping[str, Any] | None) -> Schedule:
-    if isinstance(given, Schedule):
-        return given
-    if isinstance(given, Mapping):
-        return Schedule.model_validate(dict(given))
-    if given is None:
-        given = Path(getattr(model, "name_or_path", "") or "", "pruning_schedule.json")
-    if isinstance(given, str | os.PathLike):
-        return Schedule.load(given)
-    raise ScheduleError(
-        "must be a schedule, the path of its file, or its JSON object", field="schedule", value=type(given).__name__
-    )
+    patch = Patch(model, wanted, visual_mask, make_plan(model, decoder, wanted, {}))
+    patch.source = source
+    return patch
 
 
 def active_patch(model: nn.Module) -> Patch | None:
@@ -107,6 +97,7 @@ class Patch:
 
     Attributes:
         schedule: What is applied.
+        source: The file that it was read from; None if it was given as an object.
         scores: Scores {(stage layer, criterion): FloatTensor[batch, seq]} that the last prefill observed.
         visual: BoolTensor[batch, seq], visual tokens of the last prefill; None before the first.
         standing: Tokens that the last prefill left alive; None before the first.
@@ -114,6 +105,7 @@ class Patch:
 
     def __init__(self, model: nn.Module, schedule: Schedule, visual_mask: VisualMask | None, plan: Plan) -> None:
         self.schedule = schedule
+        self.source: Path | None = None
         self._noted: PassNotes | None = None
         self._model, self._decoder = model, plan.decoder
         self._layers = decoder_layers(self._decoder)

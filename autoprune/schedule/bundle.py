@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from safetensors import SafetensorError, deserialize
 
@@ -91,6 +92,24 @@ def codebook_content(criterion: CodebookCriterion) -> bytes:
     except SafetensorError as error:
         raise ScheduleError(f"is no safetensors file: {error}", field="criterion.path", value=criterion.path) from None
     return content
+
+
+def files_beside(schedule: Schedule) -> tuple[str, ...]:
+    """Names of the codebooks that a schedule expects in its own folder and that were not found yet.
+
+    Raises:
+        ScheduleError: one of them would lie elsewhere.
+    """
+    names = dict.fromkeys(one.path for one in codebooks_of(schedule) if not os.path.isabs(one.path))
+    for name in names:
+        if PurePosixPath(name).name != name or name == "..":
+            raise ScheduleError(
+                "lies outside of the folder of its schedule",
+                field="criterion.path",
+                value=name,
+                remedy="put the codebook beside the schedule, and write its file name alone",
+            )
+    return tuple(names)
 
 
 def relocated(schedule: Schedule) -> Schedule:
