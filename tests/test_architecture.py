@@ -11,7 +11,8 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "autoprune"
 FLOORS = [
-    {"errors", "sources"},
+    {"errors"},
+    {"sources"},
     {"schedule"},
     {"presets"},
     {"runtime"},
