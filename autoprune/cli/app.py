@@ -28,6 +28,7 @@ from autoprune.cli.groups import with_groups, with_option
 from autoprune.cli.options import Quiet
 from autoprune.cli.output import note, quietly
 from autoprune.cli.presets import presets
+from autoprune.cli.remote import remote
 from autoprune.cli.report import report
 from autoprune.cli.service import db, runner, serve, token
 from autoprune.cli.sweep import sweep
@@ -76,6 +77,7 @@ def _entered(command: Callable[..., Any]) -> Callable[..., Any]:
 
 for _name, _command in COMMANDS.items():
     app.command(_name, epilog=examples_of(_name))(_entered(with_groups(_command)))
+app.add_typer(remote, name="remote")
 app.add_typer(token, name="token")
 app.add_typer(db, name="db")
 

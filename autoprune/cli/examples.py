@@ -30,6 +30,8 @@ EXAMPLES: Final = {
 
 _VARIABLES: Final = {
     "AUTOPRUNE_STORAGE": "database of calibrate, so that a password stands in no command line",
+    "AUTOPRUNE_SERVER": "URL of the service that remote speaks to; default: this machine's",
+    "AUTOPRUNE_TOKEN": "its token, so that it stands in no command line",
     "AUTOPRUNE_SERVICE_…": "settings of serve, runner, token and db: see autoprune/service/README.md",
     "RAY_ADDRESS": "Ray cluster that calibrate's workers run on; default: one of its own on this machine",
     "HF_HUB_OFFLINE": "1 = the hub is never asked",

@@ -13,6 +13,7 @@ import typer.main
 import autoprune
 from autoprune.cli.app import COMMANDS, app
 from autoprune.cli.examples import ENVIRONMENT, EXAMPLES
+from autoprune.service.client import TOKEN_VARIABLE as TOKEN
 from autoprune.service.settings import PREFIX as SERVICE
 
 PROGRAM = typer.main.get_command(app)
@@ -39,8 +40,9 @@ def test_every_command_has_an_example():
 
 
 def test_our_own_environment_variables_are_in_the_help():
-    declared = {p.envvar for command in PROGRAM.commands.values() for p in command.params if p.envvar}
-    assert declared | {SERVICE} == set(re.findall(r"AUTOPRUNE_\w+", ENVIRONMENT))
+    groups = [PROGRAM, *(command for command in PROGRAM.commands.values() if hasattr(command, "commands"))]
+    declared = {p.envvar for group in groups for one in group.commands.values() for p in one.params if p.envvar}
+    assert declared | {SERVICE, TOKEN} == set(re.findall(r"AUTOPRUNE_\w+", ENVIRONMENT))
 
 
 def test_defaults_are_shown(cli, monkeypatch):

@@ -12,8 +12,10 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 
 from autoprune.search.ledger import forget_study
+from autoprune.search.spec import StudySpec
 from autoprune.service.api.context import ApiContext
 from autoprune.service.api.problems import documented
+from autoprune.service.store.events import StoredEvent
 from autoprune.service.store.jobs import ENDED, JobRecord, Kind, State
 from autoprune.service.work.submission import checked
 
@@ -32,6 +34,7 @@ class StudyStatus(BaseModel):
     """A study as it stands.
 
     Attributes:
+        objectives: What its trials are judged by, in the order of their values.
         progress: The last step of its driver: phase or progress, with `done` and `total`.
     """
 
@@ -45,6 +48,7 @@ class StudyStatus(BaseModel):
     created: float
     started: float | None
     ended: float | None
+    objectives: list[str]
     progress: dict[str, Any] | None = None
 
 
@@ -65,9 +69,7 @@ def routes(context: ApiContext) -> APIRouter:
 
     def views(found: Sequence[JobRecord]) -> list[StudyStatus]:
         last = events.latest(found, "progress", "phase")
-        names = StudyStatus.model_fields.keys() - {"progress"}
-        known = [({name: getattr(job, name) for name in names}, last.get(job.id)) for job in found]
-        return [StudyStatus(**fields, progress=event and event.content) for fields, event in known]
+        return [_status(job, last.get(job.id)) for job in found]
 
     def view(job: JobRecord) -> StudyStatus:
         return views([job])[0]
@@ -151,3 +153,9 @@ def routes(context: ApiContext) -> APIRouter:
             await asyncio.sleep(_POLL_S)
 
     return router
+
+
+def _status(job: JobRecord, last: StoredEvent | None) -> StudyStatus:
+    known = {name: getattr(job, name) for name in StudyStatus.model_fields if hasattr(job, name)}
+    objectives = job.request.get("objectives") or StudySpec.model_fields["objectives"].default
+    return StudyStatus(**known, objectives=list(objectives), progress=last and last.content)

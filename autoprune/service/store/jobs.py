@@ -137,10 +137,7 @@ class Jobs:
             UnknownJobError: there is none of this id, or it is of another kind.
         """
         with self.engine.begin() as connection:
-            job = self._known(connection, job_id)
-        if kind not in (None, job.kind):
-            raise UnknownJobError(f"no such {kind}", field="id", value=job_id)
-        return job
+            return self._known(connection, job_id, kind)
 
     def page(
         self, kind: Kind, state: State | None = None, limit: int = 50, after: str | None = None
@@ -161,7 +158,7 @@ class Jobs:
             if state is not None:
                 asked = asked.where(JOBS.c.state == state)
             if after is not None:
-                asked = asked.where(JOBS.c.number < self._known(connection, after).number)
+                asked = asked.where(JOBS.c.number < self._known(connection, after, kind).number)
             return [_job(row) for row in connection.execute(asked)]
 
     def counts(self) -> dict[str, int]:
@@ -300,10 +297,10 @@ class Jobs:
             raise LeaseLostError("is not held any more", field="job", value=job.id)
         return _job(row)
 
-    def _known(self, connection: Connection, job_id: str) -> JobRecord:
+    def _known(self, connection: Connection, job_id: str, kind: Kind | None = None) -> JobRecord:
         row = self._one(connection, JOBS.c.id == job_id)
-        if row is None:
-            raise UnknownJobError("no such job", field="id", value=job_id)
+        if row is None or kind not in (None, row.kind):
+            raise UnknownJobError(f"no such {kind or 'job'}", field="id", value=job_id)
         return _job(row)
 
     @staticmethod

@@ -108,7 +108,7 @@ def test_cancel_resume_and_delete(client: TestClient, study: dict[str, Any], set
     assert client.delete(path).status_code == 204
     assert not output.exists()
     for reply in (client.get(path), client.delete(path), client.post(f"{path}/cancel"), client.get(f"{path}/front")):
-        assert problem(reply, 404)["message"] == "no such job"
+        assert problem(reply, 404)["message"] == "no such study"
 
 
 def test_a_name_is_free_again_once_its_study_is_deleted(

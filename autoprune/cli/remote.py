@@ -1,0 +1,181 @@
+"""``autoprune remote``: studies on a service, from the command line."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autoprune.cli.failures import FAILED
+from autoprune.cli.options import Debug, Force, Json, output
+from autoprune.cli.output import emit, note, stdout, table
+from autoprune.cli.progress import StudyView
+from autoprune.cli.prologue import STDOUT, Target, check_targets
+
+if TYPE_CHECKING:
+    from autoprune.service.client import Client
+
+remote = typer.Typer(
+    help="Studies on a service; its token is read from AUTOPRUNE_TOKEN.",
+    no_args_is_help=True,
+)
+Server = Annotated[
+    str | None,
+    typer.Option("--server", metavar="URL", envvar="AUTOPRUNE_SERVER", help="The service; default: this machine's."),
+]
+Id = Annotated[str, typer.Argument(metavar="ID", help="Id of a study.")]
+_STATES = "queued, running, done, failed or cancelled"
+
+
+@remote.command("submit")
+def submit(
+    study: Annotated[str, typer.Argument(metavar="STUDY.yaml", help="Study file; its paths are the service's.")],
+    watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended.")] = False,
+    server: Server = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Queue a study; prints its id."""
+    with _client(server) as client:
+        id = client.submit(study)
+        if watch:
+            note(f"queued: {id}")
+            return _watched(client, id, as_json)
+    if as_json:
+        emit({"id": id})
+    else:
+        stdout().print(id)
+    return 0
+
+
+@remote.command("list")
+def listed(
+    state: Annotated[str | None, typer.Option("--state", metavar="S", help=f"Only those: {_STATES}.")] = None,
+    server: Server = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the studies, the newest first."""
+    with _client(server) as client:
+        found = list(client.studies(state))
+    if as_json:
+        emit({"studies": found})
+        return
+    rows = table("studies", "id")
+    for column in ("name", "state", "progress"):
+        rows.add_column(column)
+    for one in found:
+        rows.add_row(one["id"], one["name"], one["state"], _progress(one))
+    stdout().print(rows)
+
+
+@remote.command("status")
+def status(id: Id, server: Server = None, as_json: Json = False, debug: Debug = False) -> None:
+    """Show a study as it stands."""
+    with _client(server) as client:
+        found = client.study(id)
+    if as_json:
+        emit(found)
+        return
+    _say(found)
+
+
+@remote.command("watch")
+def watch(id: Id, server: Server = None, as_json: Json = False, debug: Debug = False) -> int:
+    """Follow a study until it has ended; exit 1 unless it is done."""
+    with _client(server) as client:
+        return _watched(client, id, as_json)
+
+
+@remote.command("cancel")
+def cancel(id: Id, server: Server = None, as_json: Json = False, debug: Debug = False) -> None:
+    """End a study; what was found is kept."""
+    with _client(server) as client:
+        found = client.cancel(id)
+    if as_json:
+        emit(found)
+    else:
+        note("what runs is finished first" if found["state"] == "running" else "cancelled")
+
+
+@remote.command("schedule")
+def schedule(
+    id: Id,
+    file: Annotated[str, output("Schedule file to write; - = stdout.")],
+    max_drop: Annotated[
+        float | None, typer.Option("--max-drop", metavar="X", help="Cheapest point that loses at most X.")
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option("--confidence", metavar="P", help="With --max-drop: how sure the bound must be.")
+    ] = None,
+    max_flops: Annotated[
+        float | None, typer.Option("--max-flops", metavar="X", help="Best point with at most this share of the FLOPs.")
+    ] = None,
+    max_latency_ms: Annotated[
+        float | None, typer.Option("--max-latency-ms", metavar="X", help="Best point with at most this prefill time.")
+    ] = None,
+    max_kv: Annotated[
+        float | None, typer.Option("--max-kv", metavar="X", help="Best point with at most this share of the KV cache.")
+    ] = None,
+    trial: Annotated[int | None, typer.Option("--trial", metavar="N", help="The point of this trial.")] = None,
+    server: Server = None,
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """Save one point of a study's front as a schedule file."""
+    if file != STDOUT:
+        check_targets(force, Target("--output", file))
+    with _client(server) as client:
+        found = client.schedule(
+            id,
+            max_drop=max_drop,
+            confidence=confidence,
+            max_flops=max_flops,
+            max_latency_ms=max_latency_ms,
+            max_kv=max_kv,
+            trial=trial,
+        )
+    if file == STDOUT:
+        sys.stdout.write(found.to_json())
+    else:
+        found.save(file)
+        stdout().print(f"written: {file}")
+
+
+def _client(server: str | None) -> Client:
+    from autoprune.service.client import Client
+
+    return Client(server)
+
+
+def _watched(client: Client, id: str, as_json: bool) -> int:
+    from autoprune.search.workers.protocol import Event
+
+    found = client.study(id)
+    with StudyView(found["objectives"]) as view:
+        for event in client.watch(id):
+            if event.kind != "end":
+                view.listen(Event(**event.content))
+    found = client.study(id)
+    if as_json:
+        emit(found)
+    else:
+        _say(found)
+    return 0 if found["state"] == "done" else FAILED
+
+
+def _say(study: dict[str, Any]) -> None:
+    console = stdout()
+    console.print(f"{study['name']} ({study['id']}): {study['state']}")
+    if study["reason"]:
+        console.print(study["reason"])
+    if study["state"] == "running":
+        console.print(_progress(study))
+
+
+def _progress(study: dict[str, Any]) -> str:
+    last = study["progress"]
+    if study["state"] != "running" or last is None:
+        return ""
+    return f"{last['done']}/{last['total']}" if last["total"] else last["message"]

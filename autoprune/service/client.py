@@ -1,0 +1,256 @@
+"""A client of the service: submits studies, watches them, and brings their schedules."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import httpx2 as httpx
+
+from autoprune.errors import AutopruneError
+from autoprune.schedule import Schedule
+from autoprune.search.study_file import read_study
+
+DEFAULT_SERVER: Final = "http://127.0.0.1:8321"
+TOKEN_VARIABLE: Final = "AUTOPRUNE_TOKEN"
+_AGAIN: Final = frozenset({429, 502, 503, 504})
+_TRIES: Final = 5
+_LONGEST_WAIT_S: Final = 30.0
+
+
+class RemoteError(AutopruneError, RuntimeError):
+    """The service refused, failed, or cannot be reached.
+
+    Args:
+        status: HTTP status; None where no reply came.
+    """
+
+    def __init__(self, message: str, status: int | None = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class RemoteEvent:
+    """An event of a study.
+
+    Attributes:
+        id: Its place; `Client.watch` goes on behind it.
+        kind: As of `Event`; ``end`` closes the study.
+        content: `Event` as JSON values; of ``end``: state and reason.
+    """
+
+    id: int
+    kind: str
+    content: dict[str, Any]
+
+
+class Client:
+    """A connection to a service; a context manager.
+
+    What can be asked twice without harm is asked again where the service is away or busy for a moment.
+
+    Args:
+        server: Its URL; None = ``AUTOPRUNE_SERVER``, or the address that `autoprune serve` has by default.
+        token: Who calls; None = ``AUTOPRUNE_TOKEN``, or nobody.
+        timeout_s: Seconds that a reply may take.
+
+    Raises:
+        RemoteError: the server is no URL.
+    """
+
+    def __init__(self, server: str | None = None, token: str | None = None, timeout_s: float = 30.0) -> None:
+        self.server = (server or os.environ.get("AUTOPRUNE_SERVER") or DEFAULT_SERVER).rstrip("/")
+        token = token or os.environ.get(TOKEN_VARIABLE)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if not _is_server(self.server):
+            remedy = f"give one such as {DEFAULT_SERVER}"
+            raise RemoteError("is no URL of a service", field="server", value=self.server, remedy=remedy)
+        self._http = httpx.Client(base_url=self.server, headers=headers, timeout=timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._http.close()
+
+    def submit(self, study: str | os.PathLike[str] | Mapping[str, Any], key: str | None = None) -> str:
+        """Queues a study.
+
+        Args:
+            study: A study file, or its content; paths in it are those of the service's machines.
+            key: Idempotency key: the same key and study are the same job. None = a new one.
+
+        Returns:
+            The id of the study.
+
+        Raises:
+            StudyError: the file is no study file.
+            RemoteError: the service refuses it.
+        """
+        content = dict(study) if isinstance(study, Mapping) else read_study(Path(study))
+        reply = self._ask("POST", "/v1/studies", json=content, headers={"Idempotency-Key": key or uuid.uuid4().hex})
+        return str(reply.json()["id"])
+
+    def studies(self, state: str | None = None) -> Iterator[dict[str, Any]]:
+        """All studies, the newest first; only those in a state, if one is given."""
+        after: str | None = None
+        while True:
+            wanted = {"state": state, "after": after}
+            page = self._ask("GET", "/v1/studies", params={k: v for k, v in wanted.items() if v is not None}).json()
+            yield from page["studies"]
+            if (after := page["next"]) is None:
+                return
+
+    def study(self, id: str) -> dict[str, Any]:
+        """A study as it stands."""
+        return self._json("GET", f"/v1/studies/{id}")
+
+    def cancel(self, id: str) -> dict[str, Any]:
+        """Ends a study; what was found is kept."""
+        return self._json("POST", f"/v1/studies/{id}/cancel")
+
+    def resume(self, id: str) -> dict[str, Any]:
+        """Queues a study again that failed or was cancelled."""
+        return self._json("POST", f"/v1/studies/{id}/resume")
+
+    def delete(self, id: str) -> None:
+        """Removes a study that has ended, with its files."""
+        self._ask("DELETE", f"/v1/studies/{id}")
+
+    def watch(self, id: str, after: int = 0) -> Iterator[RemoteEvent]:
+        """Events of a study as they come, until it has ended; goes on where a connection broke.
+
+        Args:
+            id: The study.
+            after: Id of the last event that is known already.
+
+        Raises:
+            RemoteError: there is no such study, or the service stays away.
+        """
+        failures = 0
+        while True:
+            headers = {"Last-Event-ID": str(after)}
+            try:
+                with self._http.sse(f"/v1/studies/{id}/events", headers=headers) as source:
+                    _refused(source.response)
+                    for event in source:
+                        failures, after = 0, int(event.id or after)
+                        content = event.json()
+                        assert isinstance(content, dict), "an event is a JSON object"
+                        yield RemoteEvent(after, event.event, content)
+                        if event.event == "end":
+                            return
+            except httpx.TransportError as error:
+                failures += 1
+                if failures == _TRIES:
+                    raise self._away(error) from None
+            time.sleep(min(2.0**failures / 2, _LONGEST_WAIT_S))
+
+    def front(self, id: str) -> dict[str, Any]:
+        """The front of a study (front.json)."""
+        return self._json("GET", f"/v1/studies/{id}/front")
+
+    def report(self, id: str) -> bytes:
+        """The report page of a study, HTML."""
+        return self._ask("GET", f"/v1/studies/{id}/report").content
+
+    def schedule(self, id: str, **wish: float | None) -> Schedule:
+        """One point of a front as a schedule.
+
+        Args:
+            id: The study.
+            wish: One of `max_drop` (with `confidence`), `max_flops`, `max_latency_ms`, `max_kv`, `trial`.
+
+        Raises:
+            RemoteError: no point qualifies; it names the nearest.
+        """
+        given = {name: value for name, value in wish.items() if value is not None}
+        chosen = self._ask("GET", f"/v1/studies/{id}/schedule", params=given).json()
+        return Schedule.model_validate(chosen["schedule"])
+
+    def verify(self, schedule: Schedule, model: Mapping[str, Any], data: Mapping[str, Any], **more: int) -> str:
+        """Queues the verification of a schedule on held-out rows.
+
+        Args:
+            schedule: The schedule.
+            model: The model, as in a study file.
+            data: The rows, as a data set of a study file.
+            more: `batch_size`, `max_new_tokens`.
+
+        Returns:
+            The id of the verification.
+        """
+        content = {"schedule": schedule.to_json_dict(), "model": dict(model), "data": dict(data), **more}
+        key = {"Idempotency-Key": uuid.uuid4().hex}
+        return str(self._ask("POST", "/v1/verifications", json=content, headers=key).json()["id"])
+
+    def verification(self, id: str) -> dict[str, Any]:
+        """A verification as it stands, with what was found."""
+        return self._json("GET", f"/v1/verifications/{id}")
+
+    def _json(self, method: str, path: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._ask(method, path).json()
+        return found
+
+    def _ask(self, method: str, path: str, **given: Any) -> httpx.Response:
+        """A reply that is a success; what failed for a moment is asked again where that does no harm."""
+        harmless = method == "GET" or "Idempotency-Key" in given.get("headers", {})
+        for tried in range(1, _TRIES + 1):
+            last = tried == _TRIES or not harmless
+            wait = 2.0**tried / 4
+            try:
+                reply = self._http.request(method, path, **given)
+            except httpx.TransportError as error:
+                if last and not (tried < _TRIES and isinstance(error, httpx.ConnectError)):
+                    raise self._away(error) from None
+            else:
+                if last or reply.status_code not in _AGAIN:
+                    _refused(reply)
+                    return reply
+                wait = float(reply.headers.get("Retry-After") or wait)
+            time.sleep(min(wait, _LONGEST_WAIT_S))
+        raise AssertionError("the last try returns or raises")
+
+    def _away(self, error: Exception) -> RemoteError:
+        return RemoteError(
+            f"cannot be reached: {str(error) or type(error).__name__}",
+            field="server",
+            value=self.server,
+            remedy="check the URL, and that `autoprune serve` runs there",
+        )
+
+
+def _is_server(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def _refused(reply: httpx.Response) -> None:
+    """Raises what a reply that is no success says."""
+    if reply.is_success:
+        return
+    reply.read()
+    try:
+        problem = reply.json()["error"]
+        message = problem["message"]
+    except (ValueError, KeyError, TypeError):  # not of our service: a proxy between, or something else on this port
+        problem, message = {}, f"HTTP {reply.status_code} without a word of autoprune's"
+    details = {name: problem.get(name) for name in ("field", "value", "remedy")}
+    raise RemoteError(message, reply.status_code, **details)

@@ -1,0 +1,94 @@
+"""``autoprune remote`` against a service on a real socket."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+from support.fronts import save_front
+from support.service import listening
+from support.studies import write_study
+
+from autoprune.schedule import Schedule
+from autoprune.search.workers.protocol import Event
+from autoprune.service.api.app import create_app
+from autoprune.service.settings import Settings
+from autoprune.service.store.database import ensure_schema, open_engine
+from autoprune.service.store.events import Events
+from autoprune.service.store.jobs import Jobs, State
+
+
+@dataclass
+class Remote:
+    """A service in this process whose runner is the test."""
+
+    settings: Settings
+    engine: Engine
+    study: Path
+
+    def ends(self, id: str, state: State, reason: str = "", *events: Event) -> None:
+        """The study is run by somebody, and ends."""
+        job = Jobs(self.engine).claim("a runner")
+        assert job is not None
+        assert job.id == id
+        Events(self.engine).add(job, events)
+        save_front(self.settings.output_of(id))
+        Jobs(self.engine).finish(job, state, reason)
+
+
+@pytest.fixture
+def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
+    settings = Settings(folder=tmp_path / "service", roots=(tmp_path / "data",))
+    engine = open_engine(settings.database_url)
+    ensure_schema(engine)
+    with listening(create_app(settings, engine)) as server:
+        monkeypatch.setenv("AUTOPRUNE_SERVER", server)
+        yield Remote(settings, engine, write_study(settings.roots[0], output=None))
+    engine.dispose()
+
+
+def test_a_study_from_its_submission_to_its_schedule(cli, remote, tmp_path):
+    id = cli("remote", "submit", remote.study).out.strip()
+    assert cli("remote", "status", id).out == f"tiny ({id}): queued\n"
+    assert id in cli("remote", "list").out
+    assert id not in cli("remote", "list", "--state", "done").out
+    trial = {"trial": 1, "state": "COMPLETE", "name": "vtw", "values": [0.4, 0.9]}
+    remote.ends(id, "done", "", Event("phase", "searching", 0, 9), Event("trial", "", 1, 9, trial))
+    watched = cli("remote", "watch", id)
+    assert watched.code == 0
+    assert "searching" in watched.err
+    assert watched.out == f"tiny ({id}): done\n"
+    file = tmp_path / "schedule.json"
+    assert cli("remote", "schedule", id, "--max-drop", "0.5", "-o", file).code == 0
+    assert Schedule.load(file).evidence
+    assert "exists" in cli("remote", "schedule", id, "-o", file).err
+    assert json.loads(cli("remote", "schedule", id, "-o", "-").out)["format"] == "autoprune.schedule"
+
+
+def test_programs_get_one_object(cli, remote):
+    id = cli("remote", "submit", remote.study, "--json").json["id"]
+    assert cli("remote", "list", "--json").json["studies"][0]["id"] == id
+    assert cli("remote", "status", id, "--json").json["state"] == "queued"
+    assert cli("remote", "cancel", id, "--json").json["state"] == "cancelled"
+    refused = cli("remote", "cancel", id, "--json")
+    assert (refused.code, refused.json["error"]["value"]) == (1, id)
+
+
+def test_a_study_that_fails_is_an_exit_code(cli, remote):
+    id = cli("remote", "submit", remote.study).out.strip()
+    remote.ends(id, "failed", "no memory")
+    watched = cli("remote", "watch", id)
+    assert watched.code == 1
+    assert watched.out == f"tiny ({id}): failed\nno memory\n"
+
+
+def test_a_service_that_is_not_there_is_one_line(cli, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    asked = cli("remote", "list", "--server", "http://127.0.0.1:9")
+    assert asked.code == 1
+    assert "cannot be reached" in asked.err
+    assert asked.err.count("\n") == 1
