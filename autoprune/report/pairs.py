@@ -24,7 +24,7 @@ from autoprune.report.words import percent
 from autoprune.search.front import FrontFile, Point
 
 _BOUNDS = (0.0, 0.01, 0.02, 0.05)
-_LOOKS = (("front", "circle"), ("preset", "diamond"))
+_LOOKS = (("front", "circle", "star"), ("preset", "diamond", "star-diamond"))
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class BudgetRow:
 def paired_chart(fronts: tuple[FrontFile, FrontFile]) -> dict[str, Any]:
     """Traces and layout of two fronts that are judged by the same quality."""
     traces, lows, highs = [], [], []
-    for front, (colour, symbol) in zip(fronts, _LOOKS, strict=True):
+    for front, (colour, symbol, star) in zip(fronts, _LOOKS, strict=True):
         near = [p for p in pruned_points(front) if not lacks_held_out(front, p)]
         looks = {"marker": {"symbol": symbol, "size": 10}}
         line = points_trace(front, "front", near, front.study.name) | LINE | looks
         dense = points_trace(front, "dense", [front.dense], f"{front.study.name}: dense")
-        dense |= {"marker": {"symbol": "star" if colour == "front" else "star-diamond", "size": 15}}
+        dense |= {"showlegend": False, "marker": {"symbol": star, "size": 15}}
         for trace in (line, dense):
             traces.append(trace | {"meta": {**trace["meta"], "colour": colour}})
         low, high, _ = visible_range(front, [*near, front.dense])
@@ -109,9 +109,9 @@ def _rows(front: FrontFile) -> str | None:
 
 
 def front_rows(front: FrontFile) -> list[tuple[Point, str, str, str]]:
-    """Points of a front, the cheapest first: the point, its cost, its quality and its loss."""
+    """Points of a front, the dearest first, which lose least: the point, its cost, its quality and its loss."""
     row = quality_of(front)
     return [
         (p, percent(flops_of(p)), row.unit.value(height_of(front, p)), row.unit.loss(drop_of(front, p)))
-        for p in pruned_points(front)
+        for p in reversed(pruned_points(front))
     ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autoprune.evaluate.objectives import COSTS, FLOPS, OBJECTIVES, quality_of
+from autoprune.evaluate.objectives import OBJECTIVES, quality_of
 from autoprune.report.chart import BELOW, LINE, explored_trace, front_layout
 from autoprune.search.pareto import non_dominated
 
@@ -28,11 +28,11 @@ def running_chart(objectives: Sequence[str], trials: Sequence[MeasuredTrial]) ->
     """Traces, layout and a note of what the search has measured so far.
 
     Args:
-        objectives: Names of the study's objectives.
+        objectives: Names of the study's objectives; at least a cost and a quality.
         trials: In any order.
     """
     rows = [OBJECTIVES[name] for name in objectives]
-    cost = next((row for row in rows if row.name in COSTS), FLOPS)
+    cost = next(row for row in rows if row.kind == "cost")
     quality = quality_of(objectives)
     across, up = rows.index(cost), rows.index(quality)
     best = non_dominated([[r.minimised(v) for r, v in zip(rows, t.values, strict=True)] for t in trials])
@@ -59,11 +59,11 @@ def running_chart(objectives: Sequence[str], trials: Sequence[MeasuredTrial]) ->
     low, high = max(0.0, max(heights, default=1.0) - BELOW) - 0.035, max(heights, default=1.0) + 0.015
     if not quality.more_is_better:
         low, high = -0.02, max([trial.values[up] for trial in trials], default=1.0) * 1.1
-    return {
-        "traces": [trace for trace in (explored, line) if trace["x"]],
-        "layout": front_layout(cost, quality, low, high),
-        "note": (
+    note = "No schedule has been measured on all calibration rows yet."
+    if trials:
+        note = (
             f"Provisional: {len(trials)} schedules on the calibration rows that the search chooses by, which flatter "
             "what it chose. Held-out figures, intervals and controls come when the search has ended."
-        ),
-    }
+        )
+    traces = [trace for trace in (explored, line) if trace["x"]]
+    return {"traces": traces, "layout": front_layout(cost, quality, low, high), "note": note}

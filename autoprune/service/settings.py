@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+import limits
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from autoprune.errors import StudyError
@@ -20,6 +21,14 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 def _listed(given: Any) -> Any:
     """Parts of a variable that holds several, as in ``PATH``."""
     return tuple(part for part in given.split(os.pathsep) if part) if isinstance(given, str) else given
+
+
+def _rate(given: str) -> str:
+    try:
+        limits.parse(given)
+    except ValueError:
+        raise ValueError("must be a number of requests and a time, such as 600/minute") from None
+    return given
 
 
 class Settings(BaseSettings):
@@ -38,6 +47,7 @@ class Settings(BaseSettings):
         most_bytes: Largest body of a request.
         most_trials: Most trials of a study.
         most_workers: Most workers of a study.
+        rate: Requests of one caller, which is a token, or an address where there is none.
         most_rows: Most rows of a data set.
     """
 
@@ -55,6 +65,7 @@ class Settings(BaseSettings):
     most_bytes: Annotated[int, Field(ge=1)] = 1_000_000
     most_trials: Annotated[int, Field(ge=1)] = 5_000
     most_workers: Annotated[int, Field(ge=0)] = 64
+    rate: Annotated[str, AfterValidator(_rate)] = "600/minute"
     most_rows: Annotated[int, Field(ge=1)] = 20_000
 
     @classmethod

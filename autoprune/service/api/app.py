@@ -14,6 +14,7 @@ from autoprune.service.api import audit, operation, registry, results, studies, 
 from autoprune.service.api.border import Border
 from autoprune.service.api.context import ApiContext
 from autoprune.service.api.problems import documented, install
+from autoprune.service.pages import routing
 from autoprune.service.settings import Settings
 from autoprune.service.store.database import ensure_schema, open_engine
 
@@ -42,11 +43,12 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         version=autoprune.__version__,
         description="Studies of visual-token pruning: submitted, watched, and exported as schedules.",
         lifespan=life,
-        responses=documented(401, 403, 503),
+        responses=documented(401, 403, 429, 503),
     )
     install(app)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.most_bytes)
     app.add_middleware(Border, local_only=settings.is_loopback)
     for room in (operation, studies, results, verifications, registry, audit):
         app.include_router(room.routes(context))
+    app.include_router(routing.routes(context))
     return app

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from autoprune.errors import AutopruneError
+from autoprune.service.api.access import SAFE_METHODS
 from autoprune.service.api.problems import reply
 
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
@@ -21,7 +23,7 @@ _HEADERS = {
 
 
 class Border:
-    """Refuses names that this machine does not have, and adds headers for browsers.
+    """Refuses names that this machine does not have and changes that pages of other sites ask for; adds headers.
 
     Args:
         app: The app.
@@ -42,6 +44,10 @@ class Border:
             refused = AutopruneError("is no name of this machine", field="Host", value=host)
             await reply(421, refused)(scope, receive, send)
             return
+        if scope["method"] not in SAFE_METHODS and _is_foreign(Headers(scope=scope)):
+            refused = AutopruneError("comes from a page of another site", field="Origin")
+            await reply(403, refused)(scope, receive, send)
+            return
 
         too_large = False
 
@@ -59,3 +65,17 @@ class Border:
                 await send(message)
 
         await self._app(scope, receive, adding)
+
+
+def _is_foreign(headers: Headers) -> bool:
+    """Whether a browser asks on behalf of a page of another site; a page cannot send a bearer token of its own accord.
+
+    Browsers say so by Sec-Fetch-Site where the connection is secure or local, and else by Origin, which they send with
+    everything that is not safe. What is no browser sends neither.
+    """
+    if headers.get("authorization", "").lower().startswith("bearer "):
+        return False
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    return origin is not None and urlsplit(origin).netloc != headers.get("host")

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from autoprune.service.api.access import Permission, guarded_by
+from autoprune.service.api.access import Access, Permission
 from autoprune.service.api.problems import NotThereError
 from autoprune.service.settings import Settings
 from autoprune.service.store.audit import Audit
 from autoprune.service.store.events import Events
 from autoprune.service.store.jobs import Jobs
 from autoprune.service.store.registry import Registry
-from autoprune.service.store.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class ApiContext:
         events: Their events.
         audit: Who changed what.
         registry: Published schedules.
-        may: Dependency of a route: that the caller has a role.
+        access: Who asks, and what they may.
     """
 
     settings: Settings
@@ -37,7 +36,7 @@ class ApiContext:
     events: Events
     audit: Audit
     registry: Registry
-    may: Permission
+    access: Access
 
     @classmethod
     def on(cls, engine: Engine, settings: Settings) -> ApiContext:
@@ -49,8 +48,13 @@ class ApiContext:
             events=Events(engine),
             audit=Audit(engine),
             registry=Registry(engine),
-            may=guarded_by(Tokens(engine)),
+            access=Access(engine, settings.rate),
         )
+
+    @property
+    def may(self) -> Permission:
+        """Dependency of a route: that the caller has a role."""
+        return self.access.may
 
     def output_file(self, id: str, name: str) -> Path:
         """A file that a study has left.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -26,15 +27,16 @@ class NotThereError(AutopruneError, KeyError):
 
 
 class DeniedError(AutopruneError, PermissionError):
-    """The caller is not known, or may not do this.
+    """The caller is not known, may not do this, or does it too often.
 
     Args:
-        status: 401 or 403.
+        status: 401, 403 or 429.
+        headers: Of the reply.
     """
 
-    def __init__(self, message: str, status: int, **details: Any) -> None:
+    def __init__(self, message: str, status: int, headers: Mapping[str, str] | None = None, **details: Any) -> None:
         super().__init__(message, **details)
-        self.status = status
+        self.status, self.headers = status, headers
 
 
 class Problem(BaseModel):
@@ -71,33 +73,64 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ProblemReply} for status in statuses}
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """An error as a reply tells it."""
+
+    status: int
+    error: AutopruneError
+    headers: Mapping[str, str] | None = None
+
+
+def _known(error: AutopruneError, path: str) -> Refusal:
+    if isinstance(error, DeniedError):
+        return Refusal(error.status, error, error.headers)
+    by_kind = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), None)
+    return Refusal(by_kind or (400 if isinstance(error, ValueError) else 422), error)
+
+
+def _malformed(error: RequestValidationError, path: str) -> Refusal:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+    return Refusal(400, AutopruneError(str(first["msg"]), field=where, remedy="see /docs"))
+
+
+def _refused(error: HTTPException, path: str) -> Refusal:
+    return Refusal(error.status_code, AutopruneError(str(error.detail), value=path), error.headers)
+
+
+def _unfit(error: DataError, path: str) -> Refusal:
+    return Refusal(400, AutopruneError("holds a value that no database takes", remedy="see /docs"))
+
+
+def _away(error: SQLAlchemyError, path: str) -> Refusal:
+    log.warning("the database is away: %s", str(error).splitlines()[0])
+    problem = AutopruneError("the database is away", remedy="try again in a while")
+    return Refusal(503, problem, {"Retry-After": "5"})
+
+
+_REFUSALS: Mapping[type[Exception], Callable[[Any, str], Refusal]] = {
+    AutopruneError: _known,
+    RequestValidationError: _malformed,
+    HTTPException: _refused,
+    DataError: _unfit,
+    SQLAlchemyError: _away,
+}
+TOLD = tuple(_REFUSALS)
+"""Errors that are told; all others are bugs."""
+
+
+def refusal_of(error: Exception, request: Request) -> Refusal:
+    """How an error of one of the kinds in `TOLD` is told."""
+    return next(told(error, request.url.path) for kind, told in _REFUSALS.items() if isinstance(error, kind))
+
+
 def install(app: FastAPI) -> None:
     """Lets an app tell all of its errors in this shape."""
 
-    @app.exception_handler(AutopruneError)
-    def known(request: Request, error: AutopruneError) -> JSONResponse:
-        if isinstance(error, DeniedError):
-            headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
-            return reply(error.status, error, headers)
-        by_kind = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), None)
-        return reply(by_kind or (400 if isinstance(error, ValueError) else 422), error)
+    def tell(request: Request, error: Exception) -> JSONResponse:
+        refusal = refusal_of(error, request)
+        return reply(refusal.status, refusal.error, refusal.headers)
 
-    @app.exception_handler(RequestValidationError)
-    def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
-        return reply(400, AutopruneError(str(first["msg"]), field=where, remedy="see /docs"))
-
-    @app.exception_handler(HTTPException)
-    def refused(request: Request, error: HTTPException) -> JSONResponse:
-        return reply(error.status_code, AutopruneError(str(error.detail), value=request.url.path), error.headers)
-
-    @app.exception_handler(DataError)
-    def unfit(request: Request, error: DataError) -> JSONResponse:
-        return reply(400, AutopruneError("holds a value that no database takes", remedy="see /docs"))
-
-    @app.exception_handler(SQLAlchemyError)
-    def away(request: Request, error: SQLAlchemyError) -> JSONResponse:
-        log.warning("the database is away: %s", str(error).splitlines()[0])
-        problem = AutopruneError("the database is away", remedy="try again in a while")
-        return reply(503, problem, {"Retry-After": "5"})
+    for kind in TOLD:
+        app.add_exception_handler(kind, tell)

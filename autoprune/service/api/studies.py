@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
@@ -11,12 +10,12 @@ from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 
-from autoprune.search.ledger import forget_study
 from autoprune.search.spec import StudySpec
 from autoprune.service.api.context import ApiContext
 from autoprune.service.api.problems import documented
 from autoprune.service.store.events import StoredEvent
 from autoprune.service.store.jobs import ENDED, JobRecord, Kind, State
+from autoprune.service.work.study import remove_study
 from autoprune.service.work.submission import checked
 
 _POLL_S = 0.5
@@ -121,10 +120,7 @@ def routes(context: ApiContext) -> APIRouter:
     @router.delete("/{id}", status_code=204, dependencies=of_one, responses=documented(404, 409))
     def delete(id: str, caller: str = Depends(may("write"))) -> None:
         """Removes a study that has ended, with its files and trials."""
-        job = jobs.delete(id, caller)
-        shutil.rmtree(settings.output_of(job.id), ignore_errors=True)
-        if settings.on_server:
-            forget_study(settings.database_url, job.name)
+        remove_study(jobs, settings, id, caller)
 
     @router.get(
         "/{id}/events",

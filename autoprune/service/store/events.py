@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Engine, func, insert, select
+from sqlalchemy import Engine, Row, func, insert, select
 
 from autoprune.search.workers.protocol import Event
 from autoprune.service.store.jobs import JobRecord
@@ -47,12 +47,23 @@ class Events:
                     insert(EVENTS).values(job=job.number, kind=event.kind, content=content, at=self._now)
                 )
 
-    def after(self, job: JobRecord, number: int = 0, limit: int = 1000) -> list[StoredEvent]:
-        """Events of a job behind one of them."""
+    def after(
+        self, job: JobRecord, number: int = 0, limit: int = 1000, *, kind: str | None = None
+    ) -> list[StoredEvent]:
+        """Events of a job behind one of them, of one kind or of all."""
         asked = select(EVENTS).where(EVENTS.c.job == job.number, EVENTS.c.number > number)
+        if kind is not None:
+            asked = asked.where(EVENTS.c.kind == kind)
         with self._engine.begin() as connection:
             rows = connection.execute(asked.order_by(EVENTS.c.number).limit(limit)).all()
-        return [StoredEvent(row.number, row.kind, json.loads(row.content), row.at) for row in rows]
+        return [_stored(row) for row in rows]
+
+    def newest(self, job: JobRecord, kind: str, limit: int) -> list[StoredEvent]:
+        """The last events of a kind, in their order."""
+        asked = select(EVENTS).where(EVENTS.c.job == job.number, EVENTS.c.kind == kind)
+        with self._engine.begin() as connection:
+            rows = connection.execute(asked.order_by(EVENTS.c.number.desc()).limit(limit)).all()
+        return [_stored(row) for row in reversed(rows)]
 
     def latest(self, jobs: Sequence[JobRecord], *kinds: str) -> dict[str, StoredEvent]:
         """The last event of these kinds of each job that has one, by the job's id."""
@@ -61,4 +72,8 @@ class Events:
         asked = select(EVENTS).where(EVENTS.c.number.in_(newest.group_by(EVENTS.c.job)))
         with self._engine.begin() as connection:
             rows = connection.execute(asked).all()
-        return {ids[row.job]: StoredEvent(row.number, row.kind, json.loads(row.content), row.at) for row in rows}
+        return {ids[row.job]: _stored(row) for row in rows}
+
+
+def _stored(row: Row[Any]) -> StoredEvent:
+    return StoredEvent(row.number, row.kind, json.loads(row.content), row.at)

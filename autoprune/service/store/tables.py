@@ -117,6 +117,14 @@ TAGS = Table(
     Column("value", String(500), nullable=False),
 )
 
+SESSIONS = Table(
+    "autoprune_sessions",
+    METADATA,
+    Column("digest", String(64), primary_key=True),
+    Column("token", Integer, ForeignKey(TOKENS.c.number, ondelete="CASCADE"), nullable=False),
+    Column("expires", Float, nullable=False),
+)
+
 _CLOCKS = {
     "postgresql": "extract(epoch from clock_timestamp())",
     "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",

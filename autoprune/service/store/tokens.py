@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import Engine, insert, or_, select, update
+from sqlalchemy import ColumnElement, Engine, and_, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from autoprune.service.store.audit import LOCAL, OPERATOR, record
@@ -63,7 +63,7 @@ class Tokens:
             raise ConflictError("has another meaning in the audit log", field="name", value=name, remedy="use another")
         secret = secrets.token_urlsafe(32)
         expires = None if days is None else self._now + days * 86400
-        row = {"name": name, "digest": _digest(secret), "role": role, "created": self._now, "expires": expires}
+        row = {"name": name, "digest": digest_of(secret), "role": role, "created": self._now, "expires": expires}
         try:
             with self._engine.begin() as connection:
                 connection.execute(insert(TOKENS).values(**row))
@@ -74,10 +74,10 @@ class Tokens:
 
     def holder(self, secret: str) -> Token | None:
         """Whose token this is; None if it is nobody's, has expired or was revoked."""
-        valid = (TOKENS.c.revoked.is_(None), or_(TOKENS.c.expires.is_(None), TOKENS.c.expires > self._now))
+        mine = select(TOKENS).where(TOKENS.c.digest == digest_of(secret), is_valid(self._now))
         with self._engine.begin() as connection:
-            row = connection.execute(select(TOKENS).where(TOKENS.c.digest == _digest(secret), *valid)).first()
-        return None if row is None else _token(row)
+            row = connection.execute(mine).first()
+        return None if row is None else token_of(row)
 
     @property
     def exist(self) -> bool:
@@ -88,7 +88,7 @@ class Tokens:
     def all(self) -> Sequence[Token]:
         """All tokens, in the order of their making."""
         with self._engine.begin() as connection:
-            return [_token(row) for row in connection.execute(select(TOKENS).order_by(TOKENS.c.number))]
+            return [token_of(row) for row in connection.execute(select(TOKENS).order_by(TOKENS.c.number))]
 
     def revoke(self, name: str, by: str = OPERATOR) -> bool:
         """Ends a token; whether there was one to end."""
@@ -100,9 +100,16 @@ class Tokens:
             return True
 
 
-def _digest(secret: str) -> str:
+def digest_of(secret: str) -> str:
+    """What the database holds of a secret; one with 256 random bits needs no slow hash."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _token(row: object) -> Token:
+def is_valid(at: ColumnElement[float]) -> ColumnElement[bool]:
+    """Of a row of tokens: it is neither revoked nor expired."""
+    return and_(TOKENS.c.revoked.is_(None), or_(TOKENS.c.expires.is_(None), TOKENS.c.expires > at))
+
+
+def token_of(row: object) -> Token:
+    """The token in a row."""
     return Token(**{name: getattr(row, name) for name in Token.__dataclass_fields__})

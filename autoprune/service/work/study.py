@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 from autoprune.data.samples import load_samples
 from autoprune.report.page import write_report
 from autoprune.search.driver import run_study
+from autoprune.search.ledger import forget_study
 from autoprune.search.workers.protocol import OnEvent
 from autoprune.service.settings import Settings
-from autoprune.service.store.jobs import JobRecord
+from autoprune.service.store.jobs import JobRecord, Jobs
 from autoprune.service.work.places import check_rows
 from autoprune.service.work.submission import checked
 
@@ -29,3 +32,16 @@ def work_on_study(job: JobRecord, settings: Settings, on_event: OnEvent) -> bool
     outcome = run_study(spec, on_event=on_event)
     write_report(outcome.front, outcome.output)
     return not outcome.interrupted
+
+
+def remove_study(jobs: Jobs, settings: Settings, job_id: str, by: str) -> None:
+    """Removes a study that has ended, with its files and its trials on a server.
+
+    Raises:
+        UnknownJobError: there is none of this id.
+        ConflictError: it has not ended.
+    """
+    job = jobs.delete(job_id, by)
+    shutil.rmtree(settings.output_of(job.id), ignore_errors=True)
+    if settings.on_server:
+        forget_study(settings.database_url, job.name)

@@ -1,0 +1,93 @@
+"""Charts of the pages: one study, while it runs and afterwards, and two studies side by side."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from autoprune.errors import StudyError
+from autoprune.evaluate.objectives import OBJECTIVES
+from autoprune.report.chart import chart_data
+from autoprune.report.pairs import are_comparable, budget_rows, doubts, pair_facts, paired_chart
+from autoprune.report.running import running_chart
+from autoprune.search.front import FrontFile
+from autoprune.search.spec import StudySpec
+from autoprune.service.api.context import ApiContext
+from autoprune.service.api.problems import NotThereError
+from autoprune.service.pages.fronts import front_of
+from autoprune.service.pages.live import LiveTrials
+from autoprune.service.pages.rendering import PageRoute, page
+from autoprune.service.store.jobs import JobRecord
+
+_OBJECTIVES: tuple[str, ...] = StudySpec.model_fields["objectives"].default
+_MOST = 200
+
+
+def routes(context: ApiContext) -> APIRouter:
+    """``/studies/{id}/chart.json``, ``/compare`` and ``/compare/chart.json``."""
+    router = APIRouter(route_class=PageRoute, dependencies=[Depends(context.may("read"))])
+    jobs, settings, live = context.jobs, context.settings, LiveTrials(context.events)
+
+    def pair(a: str, b: str) -> tuple[FrontFile, FrontFile]:
+        found = []
+        for id in (a, b):
+            job = jobs.get(id, "study")
+            front = front_of(job, settings)
+            if front is None:
+                raise NotThereError("has no front yet", field="id", value=id, remedy=f"it is {job.state}")
+            found.append(front)
+        return found[0], found[1]
+
+    @router.get("/studies/{id}/chart.json")
+    def chart(request: Request, id: str) -> Response:
+        """The front of a study; of one that runs, or left none, what it has measured so far."""
+        job = jobs.get(id, "study")
+        front = None if job.state == "running" else front_of(job, settings)
+        if front is not None:
+            made = chart_data(front)
+            return _sent({name: made[name] for name in ("traces", "layout", "below", "note")})
+        last, trials = live.of(job)
+        tag = f'"{job.state}-{last}"'
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers={"ETag": tag})
+        made = running_chart(_objectives(job), trials) | {"goes_on": job.state in ("queued", "running")}
+        return _sent(made, {"ETag": tag, "Cache-Control": "private, no-cache"})
+
+    @router.get("/compare")
+    def compare(request: Request, a: str = "", b: str = "") -> Response:
+        """Two studies on one chart."""
+        values: dict[str, Any] = {"pair": None}
+        if a and b:
+            fronts = pair(a, b)
+            values = {
+                "pair": fronts,
+                "ids": (a, b),
+                "comparable": are_comparable(fronts),
+                "doubts": doubts(fronts),
+                "facts": [pair_facts(front) for front in fronts],
+                "budgets": budget_rows(fronts),
+            }
+        ended = [job for state in ("done", "cancelled") for job in jobs.page("study", state, _MOST)]
+        return page(request, "compare.html.j2", studies=ended, a=a, b=b, **values)
+
+    @router.get("/compare/chart.json")
+    def both(a: str, b: str) -> Response:
+        """The chart of two fronts."""
+        fronts = pair(a, b)
+        if not are_comparable(fronts):
+            raise StudyError("are judged by different qualities", field="b", value=b, remedy="compare their reports")
+        return _sent(paired_chart(fronts))
+
+    return router
+
+
+def _objectives(job: JobRecord) -> tuple[str, ...]:
+    """Objectives of a study as it was submitted, which was checked then."""
+    named = job.request.get("objectives")
+    return tuple(named) if isinstance(named, list) and all(name in OBJECTIVES for name in named) else _OBJECTIVES
+
+
+def _sent(made: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    return Response(json.dumps(made), headers=headers, media_type="application/json")

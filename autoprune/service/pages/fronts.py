@@ -1,0 +1,35 @@
+"""The fronts that studies left, read once for as long as their files stay the same."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from autoprune.report.reading import quality_of
+from autoprune.search.front import FrontFile
+from autoprune.service.settings import Settings
+from autoprune.service.store.jobs import JobRecord
+
+
+def front_of(job: JobRecord, settings: Settings) -> FrontFile | None:
+    """The front of a study; None as long as there is none.
+
+    Raises:
+        StudyError: the file is no front.
+    """
+    folder = settings.output_of(job.id)
+    try:
+        stat = (folder / "front.json").stat()
+    except FileNotFoundError:
+        return None
+    return _loaded(folder, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=16)
+def _loaded(folder: Path, mtime_ns: int, size: int) -> FrontFile:
+    return FrontFile.load(folder)
+
+
+def short_quality(front: FrontFile) -> str:
+    """Name of the quality that a front is judged by, as the head of a column."""
+    return quality_of(front).short

@@ -1,0 +1,147 @@
+"""Taking a schedule out of a front: the point that a budget leads to, and commands that fetch it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from autoprune.errors import AutopruneError
+from autoprune.report.export import select_point
+from autoprune.report.exported import claim_of, exported
+from autoprune.report.reading import drop_of, flops_of, point_name, quality_of
+from autoprune.report.wishes import Wish
+from autoprune.report.words import percent, stage_words
+from autoprune.search.front import FrontFile
+from autoprune.service.api.context import ApiContext
+from autoprune.service.api.problems import NotThereError
+from autoprune.service.pages.fronts import front_of
+from autoprune.service.pages.rendering import PageRoute, page
+from autoprune.service.settings import Settings
+from autoprune.service.store.jobs import JobRecord
+
+
+@dataclass(frozen=True)
+class Way:
+    """A budget by which a point is taken.
+
+    Attributes:
+        by: Of the api's selector.
+        words: For people.
+        usual: A value to begin with.
+        step: Between values that make sense.
+    """
+
+    by: str
+    words: str
+    usual: float
+    step: float
+
+
+WAYS = (
+    Way("max_drop", "cheapest that loses at most, as a share", 0.01, 0.005),
+    Way("max_flops", "best within a share of the prefill FLOPs", 0.5, 0.05),
+    Way("max_latency_ms", "best within milliseconds of prefill", 50.0, 1.0),
+    Way("max_kv", "best within a share of the KV cache", 0.5, 0.05),
+    Way("trial", "the trial of this number", 0, 1),
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The point that a budget leads to, and how to get its schedule.
+
+    Attributes:
+        problem: Why there is none, and what to do; empty where there is one.
+        name: Of the point.
+        figures: Its cost and loss, in words.
+        stages: Its stages, in words.
+        snippets: Commands with what each is for.
+    """
+
+    way: Way
+    value: float
+    problem: str = ""
+    name: str = ""
+    figures: str = ""
+    stages: Sequence[str] = ()
+    snippets: Sequence[tuple[str, str]] = ()
+
+
+def way_of(by: str) -> Way:
+    """The budget of a name.
+
+    Raises:
+        NotThereError: there is none of this name.
+    """
+    for way in WAYS:
+        if way.by == by:
+            return way
+    raise NotThereError("is no budget", field="by", value=by, remedy=f"use one of {', '.join(w.by for w in WAYS)}")
+
+
+def wished(way: Way, value: float) -> dict[str, Any]:
+    """The selector of a budget."""
+    return {way.by: int(value) if way.by == "trial" else value}
+
+
+def choice_of(request: Request, settings: Settings, job: JobRecord, front: FrontFile, way: Way, value: float) -> Choice:
+    """The point of a front within a budget."""
+    try:
+        point = select_point(front, **wished(way, value))
+    except AutopruneError as error:
+        return Choice(way, value, problem=str(error))
+    loss, written = quality_of(front).unit.loss(drop_of(front, point)), f"{value:g}"
+    option = f"--{way.by.replace('_', '-')} {written}"
+    folder, url = shlex.quote(str(settings.output_of(job.id))), f"{request.url.scheme}://{request.url.netloc}"
+    key = '-H "Authorization: Bearer $TOKEN" ' if request.state.caller.csrf else ""
+    fetch = f"curl -sSf {key}'{url}/v1/studies/{job.id}/schedule?{urlencode({way.by: written})}'"
+    python = 'import autoprune\n\npatch = autoprune.apply(model, "schedule.json")   # the stock transformers model'
+    return Choice(
+        way,
+        value,
+        name=point_name(point),
+        figures=f"{percent(flops_of(point))} of the prefill FLOPs, loses {loss}",
+        stages=[stage_words(stage) for stage in point.schedule.stages],
+        snippets=(
+            ("Over HTTP", f"{fetch} | jq .schedule > schedule.json"),
+            ("Where the service runs", f"autoprune export {folder} {option} -o schedule.json"),
+            ("In Python", python),
+        ),
+    )
+
+
+def routes(context: ApiContext) -> APIRouter:
+    """``/studies/{id}/take`` and ``/studies/{id}/schedule.json``."""
+    router = APIRouter(prefix="/studies/{id}", route_class=PageRoute, dependencies=[Depends(context.may("read"))])
+    settings = context.settings
+
+    def found(id: str) -> tuple[JobRecord, FrontFile]:
+        job = context.jobs.get(id, "study")
+        front = front_of(job, settings)
+        if front is None:
+            raise NotThereError("has no front yet", field="id", value=id, remedy=f"it is {job.state}")
+        return job, front
+
+    @router.get("/take")
+    def take(request: Request, id: str, by: str, value: float) -> Response:
+        """The part of a study's page that shows what a budget leads to."""
+        job, front = found(id)
+        choice = choice_of(request, settings, job, front, way_of(by), value)
+        return page(request, "choice.html.j2", job=job, choice=choice)
+
+    @router.get("/schedule.json")
+    def schedule(id: str, by: str, value: float) -> Response:
+        """The schedule as a file."""
+        _, front = found(id)
+        wish = Wish.of(front, **wished(way_of(by), value))
+        taken = exported(front, claim_of(front, wish)).to_json_dict()
+        named = {"Content-Disposition": 'attachment; filename="schedule.json"'}
+        return Response(json.dumps(taken, indent=1) + "\n", headers=named, media_type="application/json")
+
+    return router
