@@ -11,7 +11,7 @@ from autoprune.service.store.jobs import ENDED, JobRecord
 
 
 @dataclass(frozen=True)
-class StudyView:
+class ShownStudy:
     """A study on a page.
 
     Attributes:
@@ -34,19 +34,19 @@ class StudyView:
         return self.job.state in ENDED
 
 
-def study_views(jobs: Sequence[JobRecord], events: Events) -> list[StudyView]:
+def study_views(jobs: Sequence[JobRecord], events: Events) -> list[ShownStudy]:
     """Studies as they stand now."""
     running = [job for job in jobs if job.state == "running"]
     phases, steps = events.latest(running, "phase"), events.latest(running, "progress", "trial")
     return [_view(job, phases.get(job.id), steps.get(job.id)) for job in jobs]
 
 
-def _view(job: JobRecord, phase: StoredEvent | None, step: StoredEvent | None) -> StudyView:
+def _view(job: JobRecord, phase: StoredEvent | None, step: StoredEvent | None) -> ShownStudy:
     seconds = None if job.started is None else max(0.0, (job.ended or time.time()) - job.started)
     if job.state != "running":
-        return StudyView(job, "waits for a runner" if job.state == "queued" else "", seconds=seconds)
+        return ShownStudy(job, "waits for a runner" if job.state == "queued" else "", seconds=seconds)
     said = "ending: what runs is finished" if job.cancelling else phase.content["message"] if phase else "starting"
     newest = step if step is not None and (phase is None or step.number > phase.number) else phase
     if newest is None:
-        return StudyView(job, said, seconds=seconds)
-    return StudyView(job, said, newest.content["done"], newest.content["total"], seconds)
+        return ShownStudy(job, said, seconds=seconds)
+    return ShownStudy(job, said, newest.content["done"], newest.content["total"], seconds)

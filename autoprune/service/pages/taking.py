@@ -53,7 +53,7 @@ WAYS = (
 
 
 @dataclass(frozen=True)
-class Choice:
+class TakenPoint:
     """The point that a budget leads to, and how to get its schedule.
 
     Attributes:
@@ -90,19 +90,21 @@ def wished(way: Way, value: float) -> dict[str, Any]:
     return {way.by: int(value) if way.by == "trial" else value}
 
 
-def choice_of(request: Request, settings: Settings, job: JobRecord, front: FrontFile, way: Way, value: float) -> Choice:
+def choice_of(
+    request: Request, settings: Settings, job: JobRecord, front: FrontFile, way: Way, value: float
+) -> TakenPoint:
     """The point of a front within a budget."""
     try:
         point = select_point(front, **wished(way, value))
     except AutopruneError as error:
-        return Choice(way, value, problem=str(error))
+        return TakenPoint(way, value, problem=str(error))
     loss, written = quality_of(front).unit.loss(drop_of(front, point)), f"{value:g}"
     option = f"--{way.by.replace('_', '-')} {written}"
     folder, url = shlex.quote(str(settings.output_of(job.id))), f"{request.url.scheme}://{request.url.netloc}"
     key = '-H "Authorization: Bearer $TOKEN" ' if request.state.caller.csrf else ""
     fetch = f"curl -sSf {key}'{url}/v1/studies/{job.id}/schedule?{urlencode({way.by: written})}'"
     python = 'import autoprune\n\npatch = autoprune.apply(model, "schedule.json")   # the stock transformers model'
-    return Choice(
+    return TakenPoint(
         way,
         value,
         name=point_name(point),
