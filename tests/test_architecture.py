@@ -22,7 +22,7 @@ FLOORS = [
     {"analysis"},
     {"search"},
     {"report"},
-    {"service", "engines"},
+    {"service", "engines", "hub"},
     {"cli"},
     {"entry"},
     {"__main__"},

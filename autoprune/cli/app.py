@@ -25,6 +25,7 @@ from autoprune.cli.failures import Interrupted, report_failure
 from autoprune.cli.fitprune import fitprune
 from autoprune.cli.flow import flow
 from autoprune.cli.groups import with_groups, with_option
+from autoprune.cli.hub import pull, push
 from autoprune.cli.options import Quiet
 from autoprune.cli.output import note, quietly
 from autoprune.cli.presets import presets
@@ -77,6 +78,10 @@ def _entered(command: Callable[..., Any]) -> Callable[..., Any]:
 
 for _name, _command in COMMANDS.items():
     app.command(_name, epilog=examples_of(_name))(_entered(with_groups(_command)))
+_hub = typer.Typer(help="Publish and fetch schedules: repositories on the hub, or folders.", no_args_is_help=True)
+_hub.command("push")(_entered(with_groups(push)))
+_hub.command("pull")(_entered(with_groups(pull)))
+app.add_typer(_hub, name="hub")
 app.add_typer(remote, name="remote")
 app.add_typer(token, name="token")
 app.add_typer(db, name="db")

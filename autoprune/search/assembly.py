@@ -147,11 +147,13 @@ def _evidence(
         data=split,
         data_digest=study.splits[split].digest,
         samples=best.samples,
+        calibration_samples=figures.samples,
         model_fingerprint=study.facts.fingerprint,
         versions=run.versions,
         study=study.spec.name,
         trial=trial,
         max_new_tokens=study.spec.evaluation.max_new_tokens,
+        **_model_revision(study),
         **_measured_in(study),
         **{name: value for name, value in best.model_dump(mode="json").items() if name in names},
         **{k: v for k, v in study.facts.details.items() if k == "metric"},
@@ -162,6 +164,12 @@ def _measured_in(study: Study) -> dict[str, str]:
     """Number type, kind of device and what prepared the pixels, as `LoadedModel.measured_in` has them."""
     known = {name: study.facts.details.get(name) for name in ("dtype", "device", "pixels")}
     return {name: str(value).partition(":")[0] for name, value in known.items() if value is not None}
+
+
+def _model_revision(study: Study) -> dict[str, str]:
+    """The commit of a model from the hub, or the revision that was asked for."""
+    found = getattr(study.inputs.config, "_commit_hash", None) or study.spec.model.revision
+    return {"model_revision": found} if found else {}
 
 
 def _study(study: Study, trials: Sequence[FrozenTrial]) -> dict[str, Any]:

@@ -122,6 +122,7 @@ def test_schedules_carry_the_model_and_their_evidence(finished: Finished) -> Non
         for name in ("flops_ratio", "accuracy", "drop", "drop_se", "samples"):
             assert schedule.evidence[name] == getattr(figures, name)
         assert (schedule.evidence["study"], schedule.evidence["trial"]) == ("tiny", point.trial)
+        assert schedule.evidence["calibration_samples"] == fake_backend.SIZES["calibration"]
 
 
 def test_every_selecting_point_near_dense_has_its_four_controls(finished: Finished) -> None:

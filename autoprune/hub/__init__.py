@@ -1,0 +1,1 @@
+"""Schedules in repositories: on the hub, or folders of the same layout."""
