@@ -1,14 +1,20 @@
-"""The databases of the service: every test runs on SQLite and on a real PostgreSQL."""
+"""The service in tests: its databases, SQLite and a real PostgreSQL, its app on them, and a study that it takes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 from support.postgres import Postgres
+from support.studies import write_study
 
+from autoprune.service.api.app import create_app
+from autoprune.service.settings import Settings
 from autoprune.service.store.database import ensure_schema, open_engine
 
 
@@ -27,3 +33,21 @@ def engine(url: str) -> Iterator[Engine]:
     ensure_schema(engine)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, url: str) -> Settings:
+    return Settings(folder=tmp_path / "service", roots=(tmp_path / "data",), database=url, most_bytes=50_000)
+
+
+@pytest.fixture
+def client(settings: Settings, engine: Engine) -> Iterator[TestClient]:
+    with TestClient(create_app(settings, engine), base_url="http://localhost") as client:
+        yield client
+
+
+@pytest.fixture
+def study(settings: Settings) -> dict[str, Any]:
+    file = write_study(settings.roots[0], output=None)
+    loaded: dict[str, Any] = yaml.safe_load(file.read_text())
+    return loaded
