@@ -60,9 +60,6 @@ def routes(context: ApiContext) -> APIRouter:
     may, registry, settings = context.may, context.registry, context.settings
     router = APIRouter(prefix="/v1/schedules", tags=["registry"], dependencies=[Depends(may("read"))])
 
-    def found(name: str, wanted: str) -> Version:
-        return registry.version(name, int(wanted) if wanted.isdecimal() else wanted)
-
     @router.get("", responses=documented(400))
     def names(limit: Limit = 50, after: str = "") -> SchedulePage:
         """Names of published schedules."""
@@ -111,7 +108,7 @@ def routes(context: ApiContext) -> APIRouter:
         name: Name, version: NumberOrAlias, response: Response, if_none_match: Annotated[str, Header()] = ""
     ) -> PublishedSchedule | Response:
         """A version by its number or an alias; its ETag is the SHA-256 of the schedule's canonical JSON."""
-        wanted = found(name, version)
+        wanted = registry.version(name, version)
         headers = {"etag": f'"{wanted.sha256}"', "cache-control": "private, no-cache"}
         if _names(if_none_match, wanted.sha256):
             return Response(status_code=304, headers=headers)
@@ -125,7 +122,7 @@ def routes(context: ApiContext) -> APIRouter:
     )
     def codebook(name: Name, version: NumberOrAlias, sha256: Digest) -> FileResponse:
         """A codebook of a version (safetensors)."""
-        books = {book.sha256: book for book in _codebooks(registry.content(found(name, version)))}
+        books = {book.sha256: book for book in _codebooks(registry.content(registry.version(name, version)))}
         file = settings.codebook_file(sha256)
         if sha256 not in books or not file.is_file():
             raise NotThereError("the version has no such codebook", field="sha256", value=sha256)

@@ -52,19 +52,24 @@ def routes(context: ApiContext) -> APIRouter:
     @router.post(
         "",
         status_code=201,
-        responses={200: {"model": VerificationStatus}, **documented(400, 409, 413)},
+        responses={200: {"model": VerificationStatus}, **documented(400, 404, 409, 413)},
     )
     def submit(
         verification: Annotated[
             dict[str, Any],
-            Body(description="`schedule`, as exported; `model` and `data`, as in a study file; `batch_size` and more."),
+            Body(
+                description="`schedule`, as exported, or `published` with `name` and `version`, which then keeps the "
+                "verdict; `model` and `data`, as in a study file; `batch_size` and more."
+            ),
         ],
         response: Response,
         idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
         caller: str = Depends(may("write")),
     ) -> VerificationStatus:
         """Queues a verification, once for each Idempotency-Key."""
-        checked_verification(verification, settings)
+        found = checked_verification(verification, settings, context.registry)
+        if found.published is not None:  # an alias may lead elsewhere by the time that it runs
+            verification = {**verification, "published": found.published.model_dump()}
         job, new = jobs.submit(_KIND, None, verification, idempotency_key, caller)
         response.status_code = 201 if new else 200
         return view(job)

@@ -265,8 +265,8 @@ class Registry:
         """
         number = self._number(connection, name)
         led: int | None
-        if isinstance(wanted, int):
-            led = wanted
+        if isinstance(wanted, int) or (wanted.isdecimal() and len(wanted) < 10):
+            led = int(wanted)
         else:
             mine = and_(ALIASES.c.schedule == number, ALIASES.c.alias == wanted)
             led = connection.execute(select(ALIASES.c.version).where(mine)).scalar()

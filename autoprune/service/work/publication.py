@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from autoprune.errors import StudyError
 from autoprune.report.exported import claim_of, exported
 from autoprune.report.wishes import Wish
-from autoprune.schedule import Schedule
+from autoprune.schedule import CodebookCriterion, Schedule
 from autoprune.schedule.bundle import codebook_content, codebook_name, codebooks_of, relocated
 from autoprune.schedule.files import write_whole
 from autoprune.search.front import FrontFile
@@ -87,3 +87,14 @@ def keep_codebooks(schedule: Schedule, settings: Settings) -> Schedule:
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_whole(kept, codebook_content(criterion))
     return relocated(schedule)
+
+
+def with_kept_codebooks(schedule: Schedule, settings: Settings) -> Schedule:
+    """A published schedule, its codebooks named where the service keeps them."""
+    return schedule.with_criteria(
+        lambda criterion: (
+            criterion.model_copy(update={"path": str(settings.codebook_file(criterion.sha256))})
+            if isinstance(criterion, CodebookCriterion)
+            else criterion
+        )
+    )

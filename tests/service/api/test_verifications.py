@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
+from support.codebooks import with_codebook
 from support.service import problem, with_tokens
 
+from autoprune.schedule import Schedule
+from autoprune.schedule.bundle import codebook_content, codebooks_of
 from autoprune.schedule.files import write_whole
 from autoprune.search.workers.protocol import Event
 from autoprune.service.settings import Settings
 from autoprune.service.store.events import Events
 from autoprune.service.store.jobs import Jobs
+from autoprune.service.store.registry import Registry
+from autoprune.service.work import verification
 from autoprune.service.work.verification import RESULT
 
 
@@ -72,6 +78,72 @@ def test_a_schedule_must_fit_and_stay_inside(client: TestClient, request_body: d
     stages[0] = {"layer": 0, "keep": {"ratio": 0.5}, "criterion": book}
     found = problem(client.post("/v1/verifications", json=request_body), 400)
     assert found["field"] == "schedule.stages[0].criterion.path"
+
+
+def test_a_published_schedule_is_verified_and_keeps_the_verdict(
+    client: TestClient,
+    request_body: dict[str, Any],
+    settings: Settings,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    versions = "/v1/schedules/digits/versions"
+    for layer in (3, 4):
+        stages = [{"layer": layer, "keep": {"ratio": 0.0}}]
+        client.post(versions, json={"schedule": {**request_body["schedule"], "stages": stages}})
+    client.put("/v1/schedules/digits/aliases/champion", json={"version": 1})
+    rest = {"model": request_body["model"], "data": request_body["data"]}
+    by_alias = {**rest, "published": {"name": "digits", "version": "champion"}}
+    id = client.post("/v1/verifications", json=by_alias).json()["id"]
+    client.put("/v1/schedules/digits/aliases/champion", json={"version": 2})
+    seen: list[Schedule] = []
+
+    def verified(loaded: Any, schedule: Schedule, *_: Any, **__: Any) -> Any:
+        seen.append(schedule)
+        return SimpleNamespace(to_dict=lambda: {"holds": True})
+
+    for name in ("load_model", "check_lengths", "load_samples", "check_rows"):
+        monkeypatch.setattr(verification, name, lambda *_, **__: None)
+    monkeypatch.setattr(verification, "verify_schedule", verified)
+    job = Jobs(engine).claim("a runner")
+    assert job is not None
+    settings.output_of(job.id).mkdir(parents=True)
+    assert verification.work_on_verification(job, settings, lambda event: None)
+    assert [stage.layer for stage in seen[0].stages] == [3]
+    told = {one["version"]: one["verdict"] for one in client.get(versions).json()["versions"]}
+    assert told == {1: {"verification": id, "holds": True}, 2: None}
+    entry = client.get("/v1/audit", params={"what": "schedule.verdict"}).json()["entries"][0]
+    assert (entry["who"], entry["on"]) == (f"verification {id}", "digits")
+
+
+def test_a_published_codebook_is_taken_from_where_it_is_kept(
+    client: TestClient, request_body: dict[str, Any], settings: Settings, engine: Engine
+) -> None:
+    file = settings.roots[0] / "book.safetensors"
+    schedule = with_codebook(file)
+    client.post("/v1/schedules/digits/versions", json={"schedule": schedule.to_json_dict()})
+    file.unlink()
+    request = {"model": request_body["model"], "data": request_body["data"]}
+    request["published"] = {"name": "digits", "version": 1}
+    found = verification.checked_verification(request, settings, Registry(engine))
+    (criterion,) = codebooks_of(found.schedule)
+    assert codebook_content(criterion)
+
+
+def test_what_is_not_published_is_not_verified(client: TestClient, request_body: dict[str, Any]) -> None:
+    client.post("/v1/schedules/digits/versions", json={"schedule": request_body["schedule"]})
+    both = {**request_body, "published": {"name": "digits", "version": 1}}
+    assert "beside another" in problem(client.post("/v1/verifications", json=both), 400)["message"]
+    del request_body["schedule"]
+    for published, status in (
+        ({"name": "digits", "version": 2}, 404),
+        ({"name": "digits", "version": "champion"}, 404),
+        ({"name": "nobody", "version": 1}, 404),
+        ({"name": "digits", "version": 0}, 400),
+        ({"name": "digits"}, 400),
+        ("digits", 400),
+    ):
+        problem(client.post("/v1/verifications", json={**request_body, "published": published}), status)
 
 
 def test_a_study_is_no_verification(client: TestClient, study: dict[str, Any], request_body: dict[str, Any]) -> None:
