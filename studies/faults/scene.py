@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from support.processes import processes_of, processes_of_session, processes_with, start_calibrate, wait_until
+from support.processes import actors_of, processes_of_session, processes_with, start_calibrate, wait_until
 from support.trials import ended_twice, stored
 
 from autoprune.search.spec import StudySpec
@@ -188,16 +188,8 @@ class Scene:
 
     def loading(self, driver: Driver) -> int:
         """Process of a worker that loads the model."""
-        found: list[int] = []
-
-        def look() -> list[int]:
-            found[:] = [
-                p for raylet in processes_of(driver.pid, "raylet/raylet") for p in processes_of(raylet, "EngineActor")
-            ]
-            return found
-
-        wait_until(look, driver.process)
-        return found[0]
+        wait_until(lambda: actors_of(driver.pid), driver.process)
+        return actors_of(driver.pid)[0]
 
     def _tasks(self, split: str) -> list[str]:
         log = self.folder / "tasks.log"

@@ -52,6 +52,11 @@ def processes_of_session(session: int) -> list[int]:
     return [pid for pid in _processes() if (_stat(pid) or ["Z"] * 4)[3] == str(session) and _state(pid) != "Z"]
 
 
+def actors_of(driver: int) -> list[int]:
+    """Worker processes of a driver that has a Ray of its own; a worker loads its model for as long as it is new."""
+    return [actor for raylet in processes_of(driver, RAYLET) for actor in processes_of(raylet, "EngineActor")]
+
+
 def wait_until(condition: Callable[[], object], process: subprocess.Popen[str], limit_s: float = 120) -> None:
     """Returns once something holds while a process runs."""
     end = time.monotonic() + limit_s
