@@ -13,6 +13,7 @@ import autoprune
 from autoprune.service.api import audit, operation, registry, results, studies, verifications
 from autoprune.service.api.border import Border
 from autoprune.service.api.context import ApiContext
+from autoprune.service.api.metrics import install_metrics
 from autoprune.service.api.problems import documented, install
 from autoprune.service.pages import routing
 from autoprune.service.settings import Settings
@@ -51,4 +52,5 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     for room in (operation, studies, results, verifications, registry, audit):
         app.include_router(room.routes(context))
     app.include_router(routing.routes(context))
+    install_metrics(app, database)
     return app

@@ -1,17 +1,17 @@
-"""Routes for operators: health, readiness and metrics."""
+"""Routes for operators: health and readiness."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 from sqlalchemy import text
 
 from autoprune.service.api.context import ApiContext
 
 
 def routes(context: ApiContext) -> APIRouter:
-    """``/healthz``, ``/readyz``, ``/metrics``."""
+    """``/healthz`` and ``/readyz``."""
     router = APIRouter(tags=["operation"])
 
     @router.get("/healthz")
@@ -25,12 +25,5 @@ def routes(context: ApiContext) -> APIRouter:
         with context.engine.connect() as connection:
             connection.execute(text("SELECT 1"))
         return {"status": "ok"}
-
-    @router.get("/metrics")
-    def metrics() -> Response:
-        """Jobs by state, for Prometheus."""
-        lines = ["# HELP autoprune_jobs Jobs by state.", "# TYPE autoprune_jobs gauge"]
-        lines += [f'autoprune_jobs{{state="{state}"}} {count}' for state, count in context.jobs.counts().items()]
-        return Response("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return router

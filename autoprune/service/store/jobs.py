@@ -161,16 +161,6 @@ class Jobs:
                 asked = asked.where(JOBS.c.number < self._known(connection, after, kind).number)
             return [_job(row) for row in connection.execute(asked)]
 
-    def counts(self, kind: Kind | None = None) -> dict[str, int]:
-        """Jobs by state, of one kind or of all."""
-        asked = select(JOBS.c.state, func.count()).group_by(JOBS.c.state)
-        if kind is not None:
-            asked = asked.where(JOBS.c.kind == kind)
-        with self.engine.begin() as connection:
-            rows = connection.execute(asked)
-            found: dict[str, int] = {row[0]: row[1] for row in rows}
-        return {state: found.get(state, 0) for state in STATES}
-
     def cancel(self, job_id: str, by: str = OPERATOR) -> JobRecord:
         """Ends a job that waits; lets one that runs finish what it is at, and end.
 

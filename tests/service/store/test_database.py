@@ -40,7 +40,7 @@ def test_again_changes_nothing(engine: Engine) -> None:
     Jobs(engine).submit("study", "a", {})
     assert ensure_schema(engine) is None
     upgrade(engine)
-    assert Jobs(engine).counts()["queued"] == 1
+    assert len(Jobs(engine).page("study", "queued")) == 1
 
 
 def test_an_older_file_is_migrated_after_a_copy(tmp_path: Path) -> None:

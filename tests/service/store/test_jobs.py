@@ -182,4 +182,5 @@ def test_pages(jobs: Jobs) -> None:
     assert [job.id for job in jobs.page("study", limit=9, after=first[-1].id)] == ids[2:]
     claimed(jobs)
     assert [job.id for job in jobs.page("study", state="running")] == ids[-1:]
-    assert jobs.counts() == {"queued": 4, "running": 1, "done": 0, "failed": 0, "cancelled": 0}
+    jobs.submit("verification", None, {})
+    assert len(jobs.page("study")) == 5
