@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,10 +23,11 @@ def serve(
     debug: Debug = False,
 ) -> None:
     """Serve studies over HTTP; settings are variables AUTOPRUNE_SERVICE_…."""
+    from autoprune.service.logs import configure_logs
     from autoprune.service.serving import serve as run
-    from autoprune.service.settings import LOG_FORMAT, Settings
+    from autoprune.service.settings import Settings
 
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    configure_logs()
     run(Settings.read(host=host, port=port, runners=runners))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import subprocess
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import structlog
 import uvicorn
 
 from autoprune.errors import StudyError
@@ -21,7 +21,7 @@ from autoprune.service.store.database import ensure_schema, open_engine
 from autoprune.service.store.tokens import Tokens
 from autoprune.service.work.runner import ending_with
 
-log = logging.getLogger("autoprune.service")
+log = structlog.get_logger(__name__)
 _LOOK_S, _DRAIN_S = 1.0, 60.0
 
 
@@ -34,7 +34,7 @@ def serve(settings: Settings) -> None:
     """
     engine = open_engine(settings.database_url)
     if (copy := ensure_schema(engine)) is not None:
-        log.info("the database was migrated; as it was before: %s", copy)
+        log.info("the database was migrated", copy=str(copy))
     if not settings.is_loopback and not Tokens(engine).exist:
         raise StudyError(
             "would let everybody in",
@@ -44,7 +44,9 @@ def serve(settings: Settings) -> None:
         )
     app = create_app(settings, engine)
     server = uvicorn.Server(
-        uvicorn.Config(app, settings.host, settings.port, server_header=False, timeout_graceful_shutdown=5)
+        uvicorn.Config(
+            app, settings.host, settings.port, server_header=False, timeout_graceful_shutdown=5, log_config=None
+        )
     )
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises again what ended it, once it has shut down
         signal.signal(number, _ignore)
@@ -75,7 +77,7 @@ def runners(settings: Settings) -> Iterator[None]:
         while not ended.wait(_LOOK_S):
             for place, process in enumerate(working):
                 if (code := process.poll()) is not None and not ended.is_set():
-                    log.warning("a runner ended with exit code %d; it is started again", code)
+                    log.warning("a runner ended and is started again", exit_code=code)
                     working[place] = start()
 
     watcher = threading.Thread(target=watch, name="runners", daemon=True)

@@ -15,7 +15,6 @@ from autoprune.errors import StudyError
 from autoprune.schedule.validation import explained
 
 PREFIX = "AUTOPRUNE_SERVICE_"
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 def _listed(given: Any) -> Any:

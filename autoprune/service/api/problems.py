@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -19,7 +19,7 @@ from autoprune.report.export import NoPointError
 from autoprune.service.store.jobs import ConflictError, UnknownJobError
 from autoprune.service.store.registry import UnknownScheduleError
 
-log = logging.getLogger("autoprune.service.api")
+log = structlog.get_logger(__name__)
 
 
 class NotThereError(AutopruneError, KeyError):
@@ -104,7 +104,7 @@ def _unfit(error: DataError, path: str) -> Refusal:
 
 
 def _away(error: SQLAlchemyError, path: str) -> Refusal:
-    log.warning("the database is away: %s", str(error).splitlines()[0])
+    log.warning("the database is away", error=str(error).splitlines()[0])
     problem = AutopruneError("the database is away", remedy="try again in a while")
     return Refusal(503, problem, {"Retry-After": "5"})
 

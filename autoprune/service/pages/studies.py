@@ -15,8 +15,8 @@ from autoprune.service.pages.fronts import front_of, short_quality
 from autoprune.service.pages.progress import study_views
 from autoprune.service.pages.rendering import PageRoute, is_part, page
 from autoprune.service.pages.taking import WAYS, choice_of, way_of
-from autoprune.service.store.survey import survey
 from autoprune.service.store.jobs import State
+from autoprune.service.store.survey import survey
 from autoprune.service.work.study import remove_study
 
 _PAGE, _WARNINGS = 25, 20
@@ -38,7 +38,13 @@ def routes(context: ApiContext) -> APIRouter:
         further = found[_PAGE - 1].id if len(found) > _PAGE else None
         template = "studies_part.html.j2" if is_part(request) else "studies.html.j2"
         return page(
-            request, template, studies=shown, counts=survey(context.engine).of("study"), state=state, after=after, further=further
+            request,
+            template,
+            studies=shown,
+            counts=survey(context.engine).of("study"),
+            state=state,
+            after=after,
+            further=further,
         )
 
     @router.get("/studies/{id}", dependencies=[Depends(may("read"))])

@@ -45,8 +45,6 @@ def survey(engine: Engine) -> Survey:
         oldest = connection.execute(select(clock - func.min(JOBS.c.created)).where(JOBS.c.state == "queued")).scalar()
         runners = connection.execute(select(func.count(distinct(JOBS.c.runner))).where(held)).scalar_one()
         overdue = connection.execute(select(func.count()).where(lost)).scalar_one()
-    known = {(kind, state): count for kind, state, count in counted}
-    every: dict[tuple[str, str], int] = {
-        (kind, state): known.get((kind, state), 0) for kind in get_args(Kind) for state in STATES
-    }
-    return Survey(every, max(oldest or 0.0, 0.0), runners, overdue)
+    jobs: dict[tuple[str, str], int] = {(kind, state): 0 for kind in get_args(Kind) for state in STATES}
+    jobs |= {(kind, state): count for kind, state, count in counted}
+    return Survey(jobs, max(oldest or 0.0, 0.0), runners, overdue)

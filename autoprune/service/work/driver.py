@@ -9,19 +9,21 @@ import traceback
 from collections.abc import Callable, Mapping
 from types import FrameType
 
+import structlog
 from transformers.utils import logging as transformers_logging
 
 from autoprune.errors import AutopruneError, ClusterBusyError, ClusterError
 from autoprune.search.stopping import StoppedBySignal
-from autoprune.search.workers.protocol import OnEvent
-from autoprune.service.settings import LOG_FORMAT, Settings
+from autoprune.search.workers.protocol import Event, OnEvent
+from autoprune.service.logs import configure_logs
+from autoprune.service.settings import Settings
 from autoprune.service.store.database import open_engine
 from autoprune.service.store.jobs import MOST_ATTEMPTS, JobRecord, Jobs, Kind, LeaseLostError
 from autoprune.service.work.heartbeat import FENCED, Heartbeat
 from autoprune.service.work.study import work_on_study
 from autoprune.service.work.verification import work_on_verification
 
-log = logging.getLogger("autoprune.service.work.driver")
+log = structlog.get_logger(__name__)
 _AGAIN_S = 15.0
 """Seconds for which a job that the cluster could not take lets others go first."""
 
@@ -48,7 +50,7 @@ def run_job(jobs: Jobs, job: JobRecord, settings: Settings) -> None:
     complete = False
     try:
         with beat:
-            complete = WORK[job.kind](job, settings, beat.note)
+            complete = WORK[job.kind](job, settings, told(beat.note))
     except KeyboardInterrupt:  # a signal; what it asks for stands below
         pass
     except ClusterError as error:
@@ -56,7 +58,7 @@ def run_job(jobs: Jobs, job: JobRecord, settings: Settings) -> None:
     except AutopruneError as error:
         problem = str(error)
     except Exception as error:  # the border of the job: whatever it is becomes its reason
-        log.exception("job %s", job.id)
+        log.exception("the job failed")
         problem = f"{type(error).__name__}: {error}; this is a bug in autoprune: {_place(error)}"
     if problem is not None:
         jobs.finish(job, "failed", problem)
@@ -68,6 +70,19 @@ def run_job(jobs: Jobs, job: JobRecord, settings: Settings) -> None:
         jobs.give_back(job)
     else:
         jobs.finish(job, "done")
+
+
+def told(on_event: OnEvent) -> OnEvent:
+    """A listener that also writes each event but progress into the log; of a trial its number and how it ended."""
+
+    def listen(event: Event) -> None:
+        if event.kind == "trial":
+            log.info("a trial ended", **event.data)
+        elif event.kind != "progress":
+            log.log(logging.WARNING if event.kind == "warning" else logging.INFO, event.message)
+        on_event(event)
+
+    return listen
 
 
 def _let_others_go_first(jobs: Jobs, job: JobRecord, error: ClusterError) -> None:
@@ -89,7 +104,7 @@ def _place(error: BaseException) -> str:
 
 def main() -> int:
     """Runs the job that the command line names."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    configure_logs()
     transformers_logging.disable_progress_bar()
     job_id, epoch = sys.argv[1], int(sys.argv[2])
     settings = Settings.read()
@@ -97,6 +112,7 @@ def main() -> int:
     job = jobs.get(job_id)
     if job.epoch != epoch or job.state != "running":
         return FENCED
+    structlog.contextvars.bind_contextvars(**{job.kind: job.id}, name=job.name)
     try:
         run_job(jobs, job, settings)
     except LeaseLostError:

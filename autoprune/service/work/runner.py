@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import secrets
 import signal
@@ -14,13 +13,15 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
+import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from autoprune.service.settings import LOG_FORMAT, Settings
+from autoprune.service.logs import configure_logs
+from autoprune.service.settings import Settings
 from autoprune.service.store.database import ensure_schema, open_engine
 from autoprune.service.store.jobs import JobRecord, Jobs
 
-log = logging.getLogger("autoprune.service.work.runner")
+log = structlog.get_logger(__name__)
 _IDLE_S, _AWAY_S = 1.0, 5.0
 _PR_SET_PDEATHSIG = 1
 
@@ -53,12 +54,12 @@ class Runner:
         engine = open_engine(self._settings.database_url)
         ensure_schema(engine)
         jobs = Jobs(engine, self._settings.lease_s)
-        log.info("runner %s waits for jobs", self.name)
+        log.info("a runner waits for jobs", runner=self.name)
         while not self._stop.is_set():
             try:
                 job = jobs.claim(self.name)
             except SQLAlchemyError as error:
-                log.warning("the database is away: %s", str(error).splitlines()[0])
+                log.warning("the database is away", error=str(error).splitlines()[0])
                 self._stop.wait(_AWAY_S)
                 continue
             if job is None:
@@ -68,7 +69,8 @@ class Runner:
         engine.dispose()
 
     def _drive(self, job: JobRecord) -> None:
-        log.info("job %s (%s): attempt %d", job.id, job.name, job.attempts)
+        known = log.bind(runner=self.name, **{job.kind: job.id}, name=job.name)
+        known.info("a job begins", attempt=job.attempts)
         output = self._settings.output_of(job.id)
         output.mkdir(parents=True, exist_ok=True)
         with open(output / "driver.log", "ab") as printed:
@@ -77,14 +79,13 @@ class Runner:
                 env=self._settings.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=printed,
-                stderr=printed,
                 preexec_fn=ending_with(os.getpid()),
             )
         if self._stop.is_set():
             self._driver.terminate()
         code = self._driver.wait()
         self._driver = None
-        log.info("job %s: its driver ended with exit code %d", job.id, code)
+        known.info("its driver ended", exit_code=code)
 
 
 def ending_with(parent: int) -> Callable[[], None] | None:
@@ -103,7 +104,7 @@ def ending_with(parent: int) -> Callable[[], None] | None:
 
 def main() -> int:
     """Works until SIGTERM or Ctrl-C."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    configure_logs()
     runner = Runner(Settings.read())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, runner.stop)

@@ -1,0 +1,40 @@
+"""Logs of the service: one line per event, as JSON where nobody sits at a terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Final
+
+import structlog
+
+_SHARED: Final = (
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.PositionalArgumentsFormatter(),
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+)
+
+
+def configure_logs() -> None:
+    """Sends what this process logs, libraries included, to stderr.
+
+    Who is at work stands in every line: names bound by `structlog.contextvars.bind_contextvars`, such as ``study``.
+    """
+    to_people = sys.stderr.isatty()
+    traces = [] if to_people else [structlog.processors.format_exc_info]  # a console draws them itself
+    rendered = structlog.dev.ConsoleRenderer() if to_people else structlog.processors.JSONRenderer()
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_SHARED,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *traces, rendered],
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    structlog.configure(
+        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
