@@ -14,8 +14,10 @@ from autoprune.service.store.lineage import Lineage
 from autoprune.service.store.registry import ScheduleName, Version
 from autoprune.service.work.publication import Publication, keep_codebooks
 
-Name = Annotated[str, Path(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Word = Annotated[str, Path(pattern="^[A-Za-z][A-Za-z0-9._-]{0,49}$")]
+NAME, WORD = "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", "^[A-Za-z][A-Za-z0-9._-]{0,49}$"
+"""Names of schedules; names of aliases and tags."""
+Name = Annotated[str, Path(pattern=NAME)]
+Word = Annotated[str, Path(pattern=WORD)]
 NumberOrAlias = Annotated[str, Path(pattern="^([0-9]{1,9}|[A-Za-z][A-Za-z0-9._-]{0,49})$")]
 Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
 Limit = Annotated[int, Query(ge=1, le=200)]

@@ -46,6 +46,11 @@ def is_part(request: Request) -> bool:
     return request.headers.get("hx-request") == "true"
 
 
+def base_of(request: Request) -> str:
+    """Where this service is, as the browser came to it."""
+    return f"{request.url.scheme}://{request.url.netloc}"
+
+
 class PageRoute(APIRoute):
     """A route whose errors are pages; who is not known is led to the login."""
 

@@ -21,7 +21,7 @@ from autoprune.search.front import FrontFile
 from autoprune.service.api.context import ApiContext
 from autoprune.service.api.problems import NotThereError
 from autoprune.service.pages.fronts import front_of
-from autoprune.service.pages.rendering import PageRoute, page
+from autoprune.service.pages.rendering import PageRoute, base_of, page
 from autoprune.service.settings import Settings
 from autoprune.service.store.jobs import JobRecord
 
@@ -99,9 +99,9 @@ def choice_of(
     except AutopruneError as error:
         return TakenPoint(way, value, problem=str(error))
     loss, written = quality_of(front).unit.loss(drop_of(front, point)), f"{value:g}"
-    option = f"--{way.by.replace('_', '-')} {written}"
-    folder, url = shlex.quote(str(settings.output_of(job.id))), f"{request.url.scheme}://{request.url.netloc}"
-    key = '-H "Authorization: Bearer $TOKEN" ' if request.state.caller.csrf else ""
+    url, folder = base_of(request), shlex.quote(str(settings.output_of(job.id)))
+    option = f"--{way.by.replace('_', '-')} {written} -o schedule.json"
+    key = '-H "Authorization: Bearer $AUTOPRUNE_TOKEN" ' if request.state.caller.csrf else ""
     fetch = f"curl -sSf {key}'{url}/v1/studies/{job.id}/schedule?{urlencode({way.by: written})}'"
     python = 'import autoprune\n\npatch = autoprune.apply(model, "schedule.json")   # the stock transformers model'
     return TakenPoint(
@@ -111,8 +111,9 @@ def choice_of(
         figures=f"{percent(flops_of(point))} of the prefill FLOPs, loses {loss}",
         stages=[stage_words(stage) for stage in point.schedule.stages],
         snippets=(
-            ("Over HTTP", f"{fetch} | jq .schedule > schedule.json"),
-            ("Where the service runs", f"autoprune export {folder} {option} -o schedule.json"),
+            ("From anywhere", f"autoprune remote schedule {job.id} --server {url} {option}"),
+            ("Without autoprune", f"{fetch} | jq .schedule > schedule.json"),
+            ("Where the service runs", f"autoprune export {folder} {option}"),
             ("In Python", python),
         ),
     )

@@ -23,7 +23,9 @@ from autoprune.service.settings import Settings
 from autoprune.service.store.database import ensure_schema, open_engine
 from autoprune.service.store.events import Events
 from autoprune.service.store.jobs import JobRecord, Jobs
+from autoprune.service.store.registry import Registry
 from autoprune.service.store.tokens import Tokens
+from autoprune.service.work.publication import Publication
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")
@@ -49,6 +51,7 @@ class Served:
     jobs: Jobs
     events: Events
     tokens: Tokens
+    registry: Registry
 
     def add(self, name: str, **request: Any) -> JobRecord:
         self.jobs.submit("study", name, {"name": name, **request})
@@ -77,7 +80,7 @@ def served(folder: Path) -> Iterator[Served]:
         assert thread.is_alive()
         time.sleep(0.02)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    yield Served(url, settings, Jobs(engine, 3600), Events(engine), Tokens(engine))
+    yield Served(url, settings, Jobs(engine, 3600), Events(engine), Tokens(engine), Registry(engine))
     server.should_exit = True
     thread.join(20)
 
@@ -161,6 +164,10 @@ def test_a_study_is_watched_from_the_list_to_its_schedule(
     with page.expect_download() as saved:
         page.get_by_role("link", name="Save schedule.json").click()
     assert '"autoprune.schedule"' in saved.value.path().read_text()
+    page.get_by_label("Publish as").fill("small")
+    page.get_by_role("button", name="Publish").click()
+    page.get_by_role("heading", name="Versions").wait_for()
+    page.get_by_role("link", name="watched").click()
     page.get_by_label("Compare with").select_option(label="earlier")
     page.get_by_role("button", name="Compare").click()
     page.get_by_role("heading", name="Within the same loss").wait_for()
@@ -259,9 +266,21 @@ def test_every_page_fits_and_is_silent(
     service.jobs.finish(failed, "failed", "/no/such/folder" * 20)
     running = service.add(f"running {tag}")
     service.events.add(running, [Event("phase", "searching", 0, 20), trial(0, 0.5, 0.9)])
+    front = service.settings.output_of(done.id)
+    schedule, lineage = Publication(study=done.id, max_drop=0.5).of_study(front)
+    name = f"n{tag}-{'y' * 80}"
+    service.registry.publish(name, schedule, lineage)
+    service.registry.set_tag(name, "team", "z" * 200)
     page, heard = visit(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
     ids = [job.id for job in (done, failed, running)]
-    for path in ("/studies", *(f"/studies/{id}" for id in ids), f"/compare?a={ids[0]}&b={ids[0]}", "/compare"):
+    for path in (
+        "/studies",
+        *(f"/studies/{id}" for id in ids),
+        f"/compare?a={ids[0]}&b={ids[0]}",
+        "/compare",
+        "/schedules",
+        f"/schedules/n{tag}-{'y' * 80}",
+    ):
         page.goto(path)
         if page.locator("[data-chart]").count():
             page.locator(".plot .point").first.wait_for()

@@ -24,6 +24,7 @@ from autoprune.service.pages.assets import address_of
 from autoprune.service.settings import Settings
 from autoprune.service.store.events import Events
 from autoprune.service.store.jobs import JobRecord, Jobs, State
+from autoprune.service.store.registry import Registry
 from autoprune.service.store.tokens import Tokens
 
 HOSTILE = """</script><script>window.ran=1</script><img src=x onerror="window.ran=2">"'&amp;{{7*7}}"""
@@ -173,6 +174,31 @@ def test_two_studies_on_one_chart(client: TestClient, add: Add) -> None:
     assert "Within the same loss" in shown
     assert f'value="{a.id}" selected' in shown
     assert len(client.get("/compare/chart.json", params=both).json()["traces"]) == 4
+
+
+def test_a_point_is_published_and_an_alias_moved(client: TestClient, add: Add, engine: Engine) -> None:
+    job = add("first", "done")
+    assert "Nothing is published yet" in client.get("/schedules").text
+
+    def published(**wish: Any) -> Any:
+        return client.post(f"/studies/{job.id}/publish", data={"name": "ocr.small", **wish}, follow_redirects=False)
+
+    assert published(by="max_drop", value="0.05").headers["location"] == "/schedules/ocr.small"
+    published(by="max_drop", value="0.5")
+    assert published(by="max_drop", value="0.5", name="../x").status_code == 400
+    assert published(by="max_flops", value="0.0001").status_code == 422
+    client.post("/schedules/ocr.small/alias", data={"alias": "champion", "version": "1"})
+    client.put("/v1/schedules/ocr.small/tags/team", json={"value": HOSTILE})
+    Registry(engine).record_verdict("ocr.small", 1, {"holds": False})
+    shown = client.get("/schedules/ocr.small").text
+    assert "versions/champion | jq .schedule" in shown
+    assert "does not hold" in shown
+    assert f'<a href="/studies/{job.id}">' in shown
+    assert client.get("/v1/schedules/ocr.small/versions/champion").json()["version"] == 1
+    for page in (shown, client.get("/schedules").text):
+        assert "<script>" not in page
+        assert "champion" in page
+    assert client.get("/schedules/nothing").status_code == 404
 
 
 def test_who_is_not_known_is_led_to_the_login_and_back(client: TestClient, add: Add, engine: Engine) -> None:
