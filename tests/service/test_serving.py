@@ -7,8 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import psutil
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
-from support.scenes import save_answered_rows, save_tiny
+from support.service import save_root, study_in, waited
 
 from autoprune.schedule import Schedule
 from autoprune.service.settings import PREFIX
@@ -30,33 +29,7 @@ LEASE_S = 4
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small model and rows for it."""
-    folder = tmp_path_factory.mktemp("root")
-    save_tiny(folder / "model", eos_bias=2.5)
-    for name, count, seed in (("calibration", 12, 0), ("validation", 14, 1)):
-        (folder / name).mkdir()
-        save_answered_rows(folder / name, folder / "model", count=count, seed=seed)
-    return folder
-
-
-def study(root: Path, name: str = "tiny", trials: int = 8) -> dict[str, Any]:
-    rows = {
-        part: {"path": f"{part}/{next((root / part).glob('*.jsonl')).name}"} for part in ("calibration", "validation")
-    }
-    return {
-        "name": name,
-        "model": {"path": "model"},
-        "data": rows,
-        "search": {"trials": trials},
-        "workers": {"count": 0},
-    }
-
-
-def waited(condition: Callable[[], Any], seconds: float = 120) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited for too long"
-        time.sleep(0.2)
-    return found
+    return save_root(tmp_path_factory.mktemp("root"))
 
 
 class Service:
@@ -150,7 +123,7 @@ def serving(root: Path, folder: Path, database: str, **settings: Any) -> Iterato
 @pytest.mark.parametrize("url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
 def test_a_study_from_its_submission_to_its_schedule(root: Path, tmp_path: Path, url: str) -> None:
     with serving(root, tmp_path / "service", url) as service:
-        id = service.submitted(study(root))
+        id = service.submitted(study_in(root))
         with service.http.stream("GET", f"/v1/studies/{id}/events", timeout=120) as watched:
             kinds = [line.split(": ", 1)[1] for line in watched.iter_lines() if line.startswith("event: ")]
         assert kinds[-1] == "end"
@@ -165,13 +138,13 @@ def test_a_study_from_its_submission_to_its_schedule(root: Path, tmp_path: Path,
         claim = {
             "schedule": chosen["schedule"],
             "model": {"path": "model"},
-            "data": study(root)["data"]["validation"],
+            "data": study_in(root)["data"]["validation"],
         }
         verified = service.verified(claim)
         point = next(point for point in front["points"] if point["trial"] == chosen["trial"])
         assert verified["result"]["samples"] == 14
         assert verified["result"]["drop"] == pytest.approx(point["validation"]["drop"])
-        broken = study(root, "broken")
+        broken = study_in(root, "broken")
         (root / "bad.jsonl").write_text('{"prompt": 5}\n')
         broken["data"]["calibration"]["path"] = "bad.jsonl"
         failed = service.ended(service.submitted(broken))
@@ -184,7 +157,7 @@ def test_a_study_from_its_submission_to_its_schedule(root: Path, tmp_path: Path,
 @pytest.mark.parametrize("victim", ["driver", "runner"])
 def test_what_dies_is_taken_over_and_no_trial_is_lost(root: Path, tmp_path: Path, victim: str) -> None:
     with serving(root, tmp_path / "service", f"sqlite:///{tmp_path}/service.db") as service:
-        id = service.submitted(study(root, trials=60))
+        id = service.submitted(study_in(root, trials=60))
         service.searching(id)
         before = service.trials(id)
         (process,) = service.children(victim)
@@ -200,7 +173,7 @@ def test_what_dies_is_taken_over_and_no_trial_is_lost(root: Path, tmp_path: Path
 @pytest.mark.slow
 def test_a_study_is_cancelled_in_its_middle_and_resumed(root: Path, tmp_path: Path) -> None:
     with serving(root, tmp_path / "service", f"sqlite:///{tmp_path}/service.db") as service:
-        id = service.submitted(study(root, trials=60))
+        id = service.submitted(study_in(root, trials=60))
         service.searching(id)
         assert service.http.post(f"/v1/studies/{id}/cancel").status_code == 200
         assert service.ended(id)["state"] == "cancelled"
@@ -214,7 +187,7 @@ def test_a_study_is_cancelled_in_its_middle_and_resumed(root: Path, tmp_path: Pa
 def test_a_service_that_is_stopped_gives_its_job_back(root: Path, tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path}/service.db"
     with serving(root, tmp_path / "service", database) as service:
-        id = service.submitted(study(root, trials=60))
+        id = service.submitted(study_in(root, trials=60))
         service.searching(id)
         before = service.trials(id)
     with serving(root, tmp_path / "service", database) as service:
@@ -226,7 +199,7 @@ def test_a_service_that_is_stopped_gives_its_job_back(root: Path, tmp_path: Path
 @pytest.mark.slow
 def test_two_runners_and_twenty_studies(root: Path, tmp_path: Path, url: str) -> None:
     with serving(root, tmp_path / "service", url, runners=2) as service:
-        ids = [service.submitted(study(root, f"s{i}", trials=4)) for i in range(20)]
+        ids = [service.submitted(study_in(root, f"s{i}", trials=4)) for i in range(20)]
         waited(lambda: service.http.get("/v1/studies", params={"state": "done"}).json()["studies"], 300)
         service.children("runner")[0].send_signal(signal.SIGKILL)
         waited(lambda: not service.http.get("/v1/studies", params={"state": "queued"}).json()["studies"], 900)

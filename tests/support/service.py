@@ -1,15 +1,17 @@
-"""The service's api in tests: replies, callers, and an app behind a real socket."""
+"""The service in tests: replies, callers, an app behind a real socket, and a folder with a small study."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 from sqlalchemy import Engine
+from support.scenes import save_answered_rows, save_tiny
 from uvicorn._types import ASGIApplication
 
 from autoprune.service.store.tokens import ROLES, Tokens
@@ -44,3 +46,33 @@ def listening(app: ASGIApplication) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+def save_root(folder: Path) -> Path:
+    """A folder with a small model and rows for it."""
+    save_tiny(folder / "model", eos_bias=2.5)
+    for name, count, seed in (("calibration", 12, 0), ("validation", 14, 1)):
+        (folder / name).mkdir()
+        save_answered_rows(folder / name, folder / "model", count=count, seed=seed)
+    return folder
+
+
+def study_in(root: Path, name: str = "tiny", trials: int = 8, **workers: Any) -> dict[str, Any]:
+    """A request for a study of what `save_root` made."""
+    parts = ("calibration", "validation")
+    return {
+        "name": name,
+        "model": {"path": "model"},
+        "data": {part: {"path": f"{part}/{next((root / part).glob('*.jsonl')).name}"} for part in parts},
+        "search": {"trials": trials},
+        "workers": {"count": 0, **workers},
+    }
+
+
+def waited(condition: Callable[[], Any], seconds: float = 120) -> Any:
+    """What a condition returns once it holds."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited for too long"
+        time.sleep(0.2)
+    return found

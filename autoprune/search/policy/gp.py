@@ -22,6 +22,8 @@ _BEGUN = 3.0
 _NOTHING = 1e-9
 _LEADING, _RENEWAL = 12, 6
 _FIRST_DRAWS = 200
+_LARGEST = 12_500
+"""Pool of a large space from which on it is drawn anew: every proposal is compared with all of it."""
 
 
 class GpPolicy:
@@ -96,34 +98,36 @@ class GpPolicy:
         if self._pool is not None:
             known = self._known(self._pool)
             if not any(surface.is_due(seen) for surface, seen in zip(self._surfaces, known, strict=True)):
-                self._moved(self._pool, known)
-                return self._pool
+                return self._moved(self._pool, known)
         self._records.learn_rows()
         self._pool = pool = self._renewed()
         known = self._known(pool)
         distance = self._distance(pool, known[0])
         for surface, seen in zip(self._surfaces, known, strict=True):
             surface.refit(pool.x, seen, distance)
-        self._follow(pool, distance)
-        return pool
+        return self._follow(pool, distance)
 
-    def _moved(self, pool: Pool, known: Sequence[Known]) -> None:
+    def _moved(self, pool: Pool, known: Sequence[Known]) -> Pool:
         """Tells the surfaces what is new; the pool of a large space follows the front every few proposals."""
         self._asked += 1
         if self._asked % _RENEWAL == 0 and not self._holds_all:
-            self._follow(pool, self._distance(pool, known[0]))
-            return
+            return self._follow(pool, self._distance(pool, known[0]))
         for surface, seen in zip(self._surfaces, known, strict=True):
             surface.update(seen)
+        return pool
 
-    def _follow(self, pool: Pool, distance: Mapping[int, float]) -> None:
+    def _follow(self, pool: Pool, distance: Mapping[int, float]) -> Pool:
         """Takes neighbours of what leads into the pool of a large space: of the front, and of the last best scores."""
         if self._holds_all:
-            return
+            return pool
+        if len(pool) > _LARGEST:
+            self._pool = pool = self._renewed()
+            distance = self._distance(pool, self._known(pool)[0])
         front = [pool.schedules[place] for place, behind in distance.items() if behind <= 0]
         pool.add(around(self._problem, [*front, *self._leading], self._rng))
         for surface, seen in zip(self._surfaces, self._known(pool), strict=True):
             surface.solve(pool.x, seen, distance)
+        return pool
 
     @property
     def _holds_all(self) -> bool:
