@@ -57,9 +57,17 @@ def main() -> None:
 
 def _search(given: argparse.Namespace, folder: Path, url: str | None) -> None:
     spec = study(folder, given.trials, given.workers, given.sampler, url)
-    print(
-        "| trials | trials/s | ask ms | asks per trial | tell ms | driver's CPU ms per trial | memory MB | database MB |"
+    columns = (
+        "trials",
+        "trials/s",
+        "ask ms",
+        "asks per trial",
+        "tell ms",
+        "CPU ms per trial",
+        "memory MB",
+        "database MB",
     )
+    print(f"| {' | '.join(columns)} |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     watch = Watch(given.every, database_size(spec), _show)
     begun, profile = time.monotonic(), cProfile.Profile()

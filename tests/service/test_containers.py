@@ -133,6 +133,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_container_as_a_process_and_a_study_from_its_submission_to_its_schedule(
     postgres: Postgres, root: Path, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from support.toy_space import GROUPS, PRICES, ROWS, TASKS, ToySpace, initial, losses_of, problem
 
 from autoprune.schedule import Schedule
+from autoprune.search.policy import gp
 from autoprune.search.policy.gp import GpPolicy
 from autoprune.search.policy.protocol import Policy, Proposal
 from autoprune.search.policy.records import FIRST, CandidateRecords
@@ -269,3 +270,16 @@ def test_ten_times_as_many_candidates_cost_little_more_time_each() -> None:
         return time.process_time() - start
 
     assert seconds(600) < 6 * seconds(60)
+
+
+@pytest.mark.parametrize("too_large", [True, False])
+def test_the_pool_of_a_large_space_is_drawn_anew_once_it_is_too_large(
+    monkeypatch: pytest.MonkeyPatch, too_large: bool
+) -> None:
+    policy = GpPolicy(problem(ToySpace(size=10**6)))
+    list(played(policy, len(initial()) + 18))  # the parameters are fitted again much later
+    before = policy._pool
+    assert before is not None
+    monkeypatch.setattr(gp, "_LARGEST", len(before) - too_large)
+    list(played(policy, 6))
+    assert (policy._pool is not before) == too_large
