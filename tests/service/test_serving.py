@@ -135,12 +135,17 @@ def test_a_study_from_its_submission_to_its_schedule(root: Path, tmp_path: Path,
         assert "<html" in service.http.get(f"/v1/studies/{id}/report").text
         chosen = service.http.get(f"/v1/studies/{id}/schedule", params={"max_drop": 1}).json()
         assert Schedule.model_validate(chosen["schedule"]).evidence["samples"] == 14
+        published = service.http.post("/v1/schedules/tiny/versions", json={"study": id, "max_drop": 1}).json()
+        assert service.http.get("/v1/schedules/tiny/versions/1").json()["schedule"] == chosen["schedule"]
+        assert published["lineage"]["model_fingerprint"] == front["model"]["fingerprint"]
         claim = {
-            "schedule": chosen["schedule"],
+            "published": {"name": "tiny", "version": 1},
             "model": {"path": "model"},
             "data": study_in(root)["data"]["validation"],
         }
         verified = service.verified(claim)
+        (version,) = service.http.get("/v1/schedules/tiny/versions").json()["versions"]
+        assert version["verdict"] == {"verification": verified["id"], **verified["result"]}
         point = next(point for point in front["points"] if point["trial"] == chosen["trial"])
         assert verified["result"]["samples"] == 14
         assert verified["result"]["drop"] == pytest.approx(point["validation"]["drop"])
