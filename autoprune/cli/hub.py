@@ -27,8 +27,9 @@ def push(
     debug: Debug = False,
 ) -> None:
     """Publish a schedule with its codebooks and a card."""
-    from autoprune.hub.repository import base_of, is_folder
-    from autoprune.hub.repository import push as run
+    from autoprune.hub.pushing import base_of
+    from autoprune.hub.pushing import push as run
+    from autoprune.hub.repository import is_folder
     from autoprune.schedule import Schedule
     from autoprune.schedule.bundle import SCHEDULE_FILE
 
@@ -56,7 +57,7 @@ def pull(
     debug: Debug = False,
 ) -> None:
     """Fetch a schedule and its codebooks, checked by their digests."""
-    from autoprune.hub.repository import pull as run
+    from autoprune.hub.pulling import pull as run
     from autoprune.schedule.bundle import SCHEDULE_FILE
 
     folder = Path(output).expanduser()

@@ -15,7 +15,6 @@ from autoprune.schedule import Schedule
 from autoprune.schedule.bundle import SCHEDULE_FILE
 from autoprune.sources import is_path
 
-CARD_FILE = "README.md"
 _LIBRARY = "autoprune"
 _TASK = "image-text-to-text"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")

@@ -75,6 +75,7 @@ def apply(
 
     Raises:
         ScheduleError: the schedule cannot be read, or none is given and none is beside the weights.
+        RepositoryError, HubError: the schedule of a repository needs a codebook that the hub does not give.
         ModelError: the model is not supported or not the one that the schedule was made for.
         PatchError: the patch would be inactive, a criterion cannot be computed, or another thread is running the model
             with the patch that would be replaced.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,8 @@ from support.hub import TOKEN, FakeHub, fake_hub
 
 from autoprune import presets
 from autoprune.errors import AutopruneError, ScheduleError
-from autoprune.hub.repository import pull, push
+from autoprune.hub.pulling import pull
+from autoprune.hub.pushing import push
 from autoprune.schedule import Schedule
 from autoprune.schedule.bundle import bundled, codebooks_of
 from autoprune.sources import HubError, RepositoryError
@@ -49,6 +52,8 @@ def test_a_folder_works_the_same(tmp_path: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"weights")
     files = pull(str(folder), tmp_path / "pulled")
     assert set(files) == set(pushed.files) - {"README.md"} == {file.name for file in (tmp_path / "pulled").iterdir()}
+    with pytest.raises(RepositoryError, match="cannot be made private"):
+        push(presets.vtw(3), str(tmp_path / "secret"), private=True)
     with pytest.raises(RepositoryError, match="no revisions"):
         pull(str(folder), tmp_path / "again", revision="main")
 
@@ -141,3 +146,11 @@ def test_what_cannot_be_pulled(hub: FakeHub, tmp_path: Path, monkeypatch: pytest
         pull("me/other", tmp_path / "pulled")
     assert not (tmp_path / "pulled").exists()
     assert TOKEN not in str([path.read_bytes() for path in tmp_path.glob("*.json")])
+
+
+def test_a_pull_needs_nothing_of_a_search() -> None:
+    program = (
+        "import sys; sys.modules.update(dict.fromkeys(('scipy', 'optuna', 'sqlalchemy', 'datasets')));"
+        "import autoprune.hub.pulling"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

@@ -47,7 +47,8 @@ def tasks(folder: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudySpec, RunOutcome, list[Event]]:
     """One study of 40 trials that several tests look at."""
-    spec = tiny_spec(tmp_path_factory.mktemp("study"), search={"trials": 40})
+    model = {"path": "model", "revision": "v1"}
+    spec = tiny_spec(tmp_path_factory.mktemp("study"), search={"trials": 40}, model=model)
     events: list[Event] = []
     return spec, run(spec, events), events
 
@@ -123,6 +124,7 @@ def test_schedules_carry_the_model_and_their_evidence(finished: Finished) -> Non
             assert schedule.evidence[name] == getattr(figures, name)
         assert (schedule.evidence["study"], schedule.evidence["trial"]) == ("tiny", point.trial)
         assert schedule.evidence["calibration_samples"] == fake_backend.SIZES["calibration"]
+        assert schedule.evidence["model_revision"] == "v1"
 
 
 def test_every_selecting_point_near_dense_has_its_four_controls(finished: Finished) -> None:
