@@ -108,6 +108,27 @@ def hub_file(repo: str, name: str, revision: str | None = None) -> Path:
             return Path(hf_hub_download(repo, name, revision=revision))
 
 
+def cached_commit(repo: str, revision: str | None = None) -> str | None:
+    """The commit whose files the local cache holds for a revision of a model on the hub; nobody is asked.
+
+    Args:
+        repo: Name of the repository.
+        revision: Branch, tag or commit; None = main.
+
+    Returns:
+        The commit; None for what is no name, and where the cache does not hold the config of that revision.
+    """
+    from huggingface_hub import errors, try_to_load_from_cache
+
+    if os.path.isdir(repo) or is_path(repo):
+        return None
+    try:
+        found = try_to_load_from_cache(repo, "config.json", revision=revision)
+    except errors.HFValidationError:
+        return None
+    return Path(found).parent.name if isinstance(found, str) else None
+
+
 @contextmanager
 def hub_told(repo: str, what: str) -> Iterator[None]:
     """A block in which errors of the hub's client become ours: short, and without anything that a request held.

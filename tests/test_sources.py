@@ -143,3 +143,14 @@ def test_a_hub_that_is_not_there_is_told(hub, monkeypatch):
     with pytest.raises(sources.HubError, match="not in the local cache"):
         sources.hub_file("org/name", "a.json")
     assert len(hub.asked) == before
+
+
+def test_the_commit_that_the_cache_holds_of_a_branch(hub, tmp_path):
+    hub.repos["org/name"].append({"config.json": b"{}"})
+    assert sources.cached_commit("org/name") is None
+    commit = sources.hub_file("org/name", "config.json").parent.name
+    asked = len(hub.asked)
+    assert sources.cached_commit("org/name") == sources.cached_commit("org/name", commit) == commit
+    assert sources.cached_commit("org/name", "branch") is None
+    assert sources.cached_commit(str(tmp_path)) is sources.cached_commit("a b") is None
+    assert len(hub.asked) == asked

@@ -11,7 +11,7 @@ from typing import Any
 from autoprune.errors import ScheduleError
 from autoprune.schedule import Schedule
 from autoprune.schedule.bundle import SCHEDULE_FILE, files_beside
-from autoprune.sources import HubError, RepositoryError, hub_file, is_path
+from autoprune.sources import HubError, RepositoryError, cached_commit, hub_file, is_path
 
 log = logging.getLogger("autoprune")
 
@@ -57,6 +57,7 @@ def _beside_weights(config: Any) -> Path:
         looked = f"looked for {file}"
     else:
         try:
+            revision = revision or cached_commit(name)
             file = hub_file(name, SCHEDULE_FILE, revision)
         except (RepositoryError, HubError) as error:
             at = f" at revision {revision}" if revision else ""

@@ -23,6 +23,7 @@ from autoprune.search.study import DENSE, Measurements, RunFacts, Study
 from autoprune.search.trials import candidate_of, is_distinct, measured_of, schedule_of
 from autoprune.search.verdicts import RowVerdicts
 from autoprune.search.workers.protocol import Split
+from autoprune.sources import cached_commit
 
 _SHOWN_DETAILS = ("visual_tokens", "text_tokens", "near_ties", "by_generating", "metric")
 
@@ -168,7 +169,8 @@ def _measured_in(study: Study) -> dict[str, str]:
 
 def _model_revision(study: Study) -> dict[str, str]:
     """The commit of a model from the hub, or the revision that was asked for."""
-    found = getattr(study.inputs.config, "_commit_hash", None) or study.spec.model.revision
+    wanted = study.spec.model
+    found = cached_commit(wanted.path, wanted.revision) or wanted.revision
     return {"model_revision": found} if found else {}
 
 

@@ -11,7 +11,10 @@ import pytest
 from huggingface_hub import constants
 from support.codebooks import with_codebook
 from support.hub import TOKEN, FakeHub, fake_hub
+from support.scenes import save_tiny
+from transformers import AutoModelForImageTextToText
 
+import autoprune
 from autoprune import presets
 from autoprune.errors import AutopruneError, ScheduleError
 from autoprune.hub.pulling import pull
@@ -154,3 +157,11 @@ def test_a_pull_needs_nothing_of_a_search() -> None:
         "import autoprune.hub.pulling"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_what_is_pushed_beside_the_weights_is_what_apply_takes(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "model")
+    push(presets.vtw(3), str(tmp_path / "model"))
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "model")
+    patch = autoprune.apply(model)
+    assert (patch.source, patch.schedule) == (tmp_path / "model" / "pruning_schedule.json", presets.vtw(3))

@@ -18,6 +18,7 @@ from autoprune import presets
 from autoprune.errors import ModelError, ScheduleError
 from autoprune.schedule import Schedule
 from autoprune.schedule.bundle import bundled
+from autoprune.sources import hub_file
 
 HIMAP = presets.himap((1, 3), (0.5, 0.25))
 
@@ -101,6 +102,14 @@ def test_the_repository_of_the_weights_at_their_revision(
     with pytest.raises(ScheduleError, match=r"does not hold pruning_schedule\.json"):
         autoprune.apply(loaded_from("org/name", hub.commit("org/name", 1)))
     assert len(hub.asked) > asked
+
+
+def test_without_a_revision_it_is_that_of_the_weights_in_the_cache(hub: FakeHub) -> None:
+    weights = {"config.json": b"{}", "pruning_schedule.json": HIMAP.to_json().encode()}
+    hub.repos["org/name"] = [weights]
+    hub_file("org/name", "config.json")  # as loading the model does
+    hub.repos["org/name"].append({**weights, "pruning_schedule.json": presets.vtw(2).to_json().encode()})
+    assert autoprune.apply(loaded_from("org/name")).schedule == HIMAP
 
 
 def test_nobody_is_asked_when_offline(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
