@@ -32,6 +32,17 @@ from autoprune.schedule import Schedule
 MARK = "AUTOPRUNE_TEST_CONTAINERS"
 TOKEN = "of-this-test-0123456789abcdef0123"
 
+JOINING = """
+from autoprune.errors import ClusterBusyError
+from autoprune.search.sections import Workers
+from autoprune.search.workers.joining import join_ray
+try:
+    join_ray(Workers())
+    print("joined")
+except ClusterBusyError as error:
+    print(error)
+"""
+
 
 class Machine:
     """One machine in place of the network of containers: hosts, folders and ports of the file mean something here.
@@ -86,9 +97,10 @@ class Machine:
             words[0] = sys.executable
         return subprocess.run(words, env=self.environment(name), capture_output=True, timeout=60).returncode == 0
 
-    def run(self, name: str, *words: str) -> str:
-        """As ``docker compose run --rm NAME …``; what it printed."""
-        return subprocess.run(words, env=self.environment(name), capture_output=True, text=True, check=True).stdout
+    def run(self, name: str, *words: str, **variables: str) -> str:
+        """As ``docker compose run --rm -e … NAME …``; what it printed."""
+        environment = self.environment(name) | variables
+        return subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout
 
     def stopped(self, name: str) -> int:
         """As ``docker compose stop NAME``: the exit code."""
@@ -145,6 +157,9 @@ def test_every_container_as_a_process_and_a_study_from_its_submission_to_its_sch
             waited(lambda name=name: here.healthy(name), 120)
         for name in ("ray-worker", "runner"):
             here.start(name)
+        for name, token in (("right", TOKEN), ("wrong", TOKEN[::-1])):
+            said = here.run("runner", sys.executable, "-c", JOINING, RAY_AUTH_TOKEN=token)
+            assert ("joined" if name == "right" else "with the cluster's token") in said
         with httpx.Client(base_url=here.api, timeout=30) as http:
             assert http.get("/v1/studies").status_code == 401
             http.headers["Authorization"] = f"Bearer {secret}"

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
 from ray.cluster_utils import Cluster
 from ray.util.placement_group import placement_group, remove_placement_group
+from support import fake_backend
 from support.studies import BACKEND, tiny_spec
 from support.trials import assert_all_ended, ended_twice
 
-from autoprune.errors import ClusterBusyError, StudyError
+from autoprune.errors import ClusterBusyError, ModelError, StudyError
 from autoprune.search.driver import RunOutcome, run_study
-from autoprune.search.workers.protocol import Event
+from autoprune.search.workers.protocol import Event, ignore
+from autoprune.search.workers.ray import RayExecutor
 
 TESTS = Path(__file__).parents[2]
 
@@ -125,6 +129,17 @@ def test_nodes_that_leave_and_join_in_the_middle(run: Any, cluster: Cluster, tmp
     assert outcome.front.study.complete
     assert outcome.counts["FAIL"] == 0
     assert len(working() - before) == 2, "both workers went on, on the node that joined"
+
+
+def test_a_node_with_another_model_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    executor = RayExecutor(tiny_spec(tmp_path), BACKEND, ignore)
+    monkeypatch.setattr("autoprune.search.workers.ray.ray.get", lambda reference: reference)
+    there = SimpleNamespace(actor=SimpleNamespace(node=SimpleNamespace(remote=lambda: "n2 (10.0.0.2)")))
+    facts = fake_backend.open_engine(tiny_spec(tmp_path)).facts()
+    for _ in range(2):
+        executor._take_facts(there, facts)
+    with pytest.raises(ModelError, match="differs on node n2"):
+        executor._take_facts(there, replace(facts, fingerprint="another"))
 
 
 def test_a_cluster_that_does_not_answer_is_told_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
