@@ -25,4 +25,4 @@ def test_an_unknown_part_is_refused_with_those_that_there_are() -> None:
     for asked in ("full:nonsense", "nonsense", "full:"):
         done = subprocess.run([SCRIPT, asked], capture_output=True, text=True)
         assert done.returncode == 2
-        assert "families faults fuzz" in done.stderr
+        assert "families faults_data faults_processes fuzz" in done.stderr
