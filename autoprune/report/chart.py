@@ -25,6 +25,7 @@ from autoprune.search.front import FrontFile, Point
 BELOW = 0.35
 """Points that lose more than this against the best start outside the frame: a front is read near dense."""
 _LETTER = 0.014  # width of a letter on the cost axis
+_NAME = 0.22  # width of a name on the cost axis of a narrow page
 _EDGE = 0.02  # above the bottom, where a name would stand among the notes
 Trace = dict[str, Any]
 LINE: Trace = {
@@ -97,6 +98,7 @@ def label_sides(places: list[tuple[float, float]]) -> list[str]:
             if len(taken) > 1
             else 0.0
             for side, (dx, dy) in sides.items()
+            if dx > 0 or x > _NAME  # else it would stand across the axis on a narrow page
         }
         best = max(room, key=lambda side: room[side])
         chosen.append(best)

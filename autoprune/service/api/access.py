@@ -81,11 +81,10 @@ class Access:
         Raises:
             DeniedError: the token is not valid, or too many from this address were not.
         """
-        address = _address(request)
-        self._limits.check_guesses(address)
+        self._check_guesses(request, secret)
         session = self._sessions.begin(secret)
+        self._learn(request, secret, session is not None)
         if session is None:
-            self._limits.count_guess(address)
             raise DeniedError("is not valid", 401, field="token", remedy="check it; it may be revoked or expired")
         secure = request.url.scheme == "https"
         response.set_cookie(
@@ -111,16 +110,23 @@ class Access:
         return caller
 
     def _bearer(self, request: Request, secret: str) -> Caller:
-        digest, address = digest_of(secret), _address(request)
-        if digest not in self._proven:
-            self._limits.check_guesses(address)
+        self._check_guesses(request, secret)
         holder = self._tokens.holder(secret)
+        self._learn(request, secret, holder is not None)
         if holder is None:
-            self._proven.discard(digest)
-            self._limits.count_guess(address)
             raise _unknown()
-        self._proven.add(digest)
         return Caller(holder.name, holder.role)
+
+    def _check_guesses(self, request: Request, secret: str) -> None:
+        if digest_of(secret) not in self._proven:
+            self._limits.check_guesses(_address(request))
+
+    def _learn(self, request: Request, secret: str, valid: bool) -> None:
+        if valid:
+            self._proven.add(digest_of(secret))
+        else:
+            self._proven.discard(digest_of(secret))
+            self._limits.count_guess(_address(request))
 
     def _session(self, request: Request) -> Caller:
         session = request.cookies.get(_cookie(request))

@@ -146,6 +146,8 @@ def test_guessing_is_slow(client: TestClient, engine: Engine) -> None:
         "too many tokens" in problem(client.get("/v1/studies", headers={"Authorization": "Bearer x"}), 429)["message"]
     )
     assert client.get("/v1/studies", headers=good).status_code == 200  # known before: its neighbour does not stop it
+    known = {"token": good["Authorization"].split()[1]}
+    assert client.post("/login", data=known, follow_redirects=False).status_code == 303
 
 
 def test_a_rate_that_is_none(tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_who_is_not_known_is_led_to_the_login_and_back(client: TestClient, add: 
     assert f'name="then" value="/studies/{job.id}?by=trial"' in form
     wrong = client.post("/login", data={"token": "no"})
     assert wrong.status_code == 401
-    assert "is not valid" in wrong.text
+    assert "The token is not valid" in wrong.text
     right = client.post("/login", data={"token": token, "then": f"/studies/{job.id}"}, follow_redirects=False)
     assert right.headers["location"] == f"/studies/{job.id}"
     shown = client.get(f"/studies/{job.id}").text
