@@ -182,6 +182,24 @@ class Client:
         chosen = self._ask("GET", f"/v1/studies/{id}/schedule", params=given).json()
         return Schedule.model_validate(chosen["schedule"])
 
+    def publish(self, name: str, study: str, **wish: float | None) -> int:
+        """Publishes one point of a front in the registry.
+
+        Args:
+            name: What it is published under.
+            study: The study.
+            wish: As of `schedule`.
+
+        Returns:
+            Its version; that of the same content, if it was published before.
+        """
+        content = {"study": study} | {key: value for key, value in wish.items() if value is not None}
+        return int(self._ask("POST", f"/v1/schedules/{name}/versions", json=content).json()["version"])
+
+    def published(self, name: str, version: int | str) -> Schedule:
+        """A schedule of the registry, by its version or an alias such as ``champion``."""
+        return Schedule.model_validate(self._json("GET", f"/v1/schedules/{name}/versions/{version}")["schedule"])
+
     def verify(self, schedule: Schedule, model: Mapping[str, Any], data: Mapping[str, Any], **more: int) -> str:
         """Queues the verification of a schedule on held-out rows.
 

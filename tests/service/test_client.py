@@ -82,6 +82,9 @@ def test_a_study_from_its_submission_to_its_schedule(
     found = client.schedule(id, max_drop=0.5)
     assert isinstance(found, Schedule)
     assert found.evidence
+    version = client.publish("best", id, max_drop=0.5)
+    assert client.publish("best", id, max_drop=0.5) == version == 1
+    assert client.published("best", 1) == found
     with pytest.raises(RemoteError, match="no point") as refused:
         client.schedule(id, max_flops=0.0001)
     assert refused.value.status == 422
