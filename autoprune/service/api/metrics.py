@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -46,4 +47,4 @@ def install_metrics(app: FastAPI, engine: Engine) -> None:
     registry = CollectorRegistry()
     registry.register(JobCollector(engine))
     counted = Instrumentator(excluded_handlers=["/metrics", "/healthz", "/readyz", ".*/events"], registry=registry)
-    counted.instrument(app).expose(app, tags=["operation"])
+    counted.instrument(app).expose(app, tags=["operation"], response_class=PlainTextResponse)

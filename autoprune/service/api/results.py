@@ -36,8 +36,8 @@ def routes(context: ApiContext) -> APIRouter:
 
     @router.get(
         "/report",
-        response_class=HTMLResponse,
-        responses=documented(404),
+        response_class=Response,  # HTMLResponse would describe the errors as HTML as well
+        responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}, **documented(404)},
     )
     def report(id: str) -> Response:
         """The report page."""
