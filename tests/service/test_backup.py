@@ -1,4 +1,4 @@
-"""Backup and restore as the manual describes them: what was there is there again, on SQLite and on a real PostgreSQL."""
+"""Backup and restore as the manual describes them: what was there is there again, on both databases."""
 
 from __future__ import annotations
 
