@@ -11,13 +11,12 @@ from autoprune.errors import StudyError
 from autoprune.evaluate.objectives import OBJECTIVES
 from autoprune.report.chart import chart_data
 from autoprune.report.pairs import are_comparable, budget_rows, doubts, pair_facts, paired_chart
-from autoprune.report.running import running_chart
 from autoprune.search.front import FrontFile
 from autoprune.search.spec import StudySpec
 from autoprune.service.api.context import ApiContext
 from autoprune.service.api.problems import NotThereError
 from autoprune.service.pages.fronts import front_of
-from autoprune.service.pages.live import LiveTrials
+from autoprune.service.pages.live import LiveCharts
 from autoprune.service.pages.rendering import PageRoute, page
 from autoprune.service.store.jobs import JobRecord
 
@@ -28,7 +27,7 @@ _MOST = 200
 def routes(context: ApiContext) -> APIRouter:
     """``/studies/{id}/chart.json``, ``/compare`` and ``/compare/chart.json``."""
     router = APIRouter(route_class=PageRoute, dependencies=[Depends(context.may("read"))])
-    jobs, settings, live = context.jobs, context.settings, LiveTrials(context.events)
+    jobs, settings, live = context.jobs, context.settings, LiveCharts(context.events)
 
     def pair(a: str, b: str) -> tuple[FrontFile, FrontFile]:
         found = []
@@ -48,12 +47,11 @@ def routes(context: ApiContext) -> APIRouter:
         if front is not None:
             made = chart_data(front)
             return _sent({name: made[name] for name in ("traces", "layout", "below", "note")})
-        last, trials = live.of(job)
-        tag = f'"{job.state}-{last}"'
+        tag, chart = live.of(job, _objectives(job))
+        headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         if request.headers.get("if-none-match") == tag:
-            return Response(status_code=304, headers={"ETag": tag})
-        made = running_chart(_objectives(job), trials) | {"goes_on": job.state in ("queued", "running")}
-        return _sent(made, {"ETag": tag, "Cache-Control": "private, no-cache"})
+            return Response(status_code=304, headers=headers)
+        return Response(chart, headers=headers, media_type="application/json")
 
     @router.get("/compare")
     def compare(request: Request, a: str = "", b: str = "") -> Response:
@@ -89,5 +87,5 @@ def _objectives(job: JobRecord) -> tuple[str, ...]:
     return tuple(named) if isinstance(named, list) and all(name in OBJECTIVES for name in named) else _OBJECTIVES
 
 
-def _sent(made: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    return Response(json.dumps(made), headers=headers, media_type="application/json")
+def _sent(made: dict[str, Any]) -> Response:
+    return Response(json.dumps(made), media_type="application/json")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from autoprune.report.reading import quality_of
 from autoprune.search.front import FrontFile
 from autoprune.service.settings import Settings
 from autoprune.service.store.jobs import JobRecord
@@ -28,8 +27,3 @@ def front_of(job: JobRecord, settings: Settings) -> FrontFile | None:
 @lru_cache(maxsize=16)
 def _loaded(folder: Path, mtime_ns: int, size: int) -> FrontFile:
     return FrontFile.load(folder)
-
-
-def short_quality(front: FrontFile) -> str:
-    """Name of the quality that a front is judged by, as the head of a column."""
-    return quality_of(front).short

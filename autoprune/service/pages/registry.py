@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse
 from autoprune.service.api.context import ApiContext
 from autoprune.service.api.registry import NAME, WORD, Name
 from autoprune.service.pages.rendering import PageRoute, base_of, page
-from autoprune.service.pages.taking import way_of, wished
+from autoprune.service.pages.taking import Finite, way_of, wished
 from autoprune.service.store.registry import ScheduleName
 from autoprune.service.work.publication import Publication, keep_codebooks
 
@@ -47,7 +47,7 @@ def routes(context: ApiContext) -> APIRouter:
         id: str,
         name: Annotated[str, Form(pattern=NAME)],
         by: Annotated[str, Form()],
-        value: Annotated[float, Form()],
+        value: Annotated[Finite, Form()],
         caller: str = Depends(may("write")),
     ) -> Response:
         folder = context.output_file(id, "front.json").parent

@@ -67,6 +67,8 @@ class PageRoute(APIRoute):
                     return _to_login(request)
                 shown = page(request, "error.html.j2", refusal.status, error=refusal.error.to_dict())
                 shown.headers.update(refusal.headers or {})
+                if refusal.status == 404 and is_part(request):
+                    shown.headers["HX-Refresh"] = "true"  # what the page shows is gone
                 return shown
 
         return told

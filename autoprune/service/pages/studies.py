@@ -10,11 +10,12 @@ from fastapi.responses import RedirectResponse
 
 from autoprune.report.overview import headline, warnings
 from autoprune.report.pairs import front_rows
+from autoprune.report.reading import quality_of
 from autoprune.service.api.context import ApiContext
-from autoprune.service.pages.fronts import front_of, short_quality
+from autoprune.service.pages.fronts import front_of
 from autoprune.service.pages.progress import study_views
 from autoprune.service.pages.rendering import PageRoute, is_part, page
-from autoprune.service.pages.taking import WAYS, choice_of, way_of
+from autoprune.service.pages.taking import WAYS, Finite, choice_of, way_of
 from autoprune.service.store.jobs import State
 from autoprune.service.store.survey import survey
 from autoprune.service.work.study import remove_study
@@ -48,9 +49,9 @@ def routes(context: ApiContext) -> APIRouter:
         )
 
     @router.get("/studies/{id}", dependencies=[Depends(may("read"))])
-    def one(request: Request, id: str, by: str = "max_drop", value: float | None = None) -> Response:
+    def one(request: Request, id: str, by: str = "max_drop", value: Finite | None = None) -> Response:
         job = jobs.get(id, "study")
-        front = front_of(job, settings)
+        front = None if job.state == "running" else front_of(job, settings)  # a resumed study has an earlier one
         others = [other for other in jobs.page("study", "done", 200) if other.id != id]
         values: dict[str, Any] = {"front": None}
         if front is not None:
@@ -59,7 +60,7 @@ def routes(context: ApiContext) -> APIRouter:
                 "front": front,
                 "headline": headline(front),
                 "doubts": warnings(front),
-                "quality": short_quality(front),
+                "quality": quality_of(front).short,
                 "rows": front_rows(front),
                 "ways": WAYS,
                 "choice": choice_of(request, settings, job, front, way, way.usual if value is None else value),

@@ -6,10 +6,11 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Request, Response
+from pydantic import AllowInfNan
 
 from autoprune.errors import AutopruneError
 from autoprune.report.export import select_point
@@ -25,6 +26,8 @@ from autoprune.service.pages.rendering import PageRoute, base_of, page
 from autoprune.service.settings import Settings
 from autoprune.service.store.jobs import JobRecord
 
+Finite = Annotated[float, AllowInfNan(False)]
+
 
 @dataclass(frozen=True)
 class Way:
@@ -34,21 +37,19 @@ class Way:
         by: Of the api's selector.
         words: For people.
         usual: A value to begin with.
-        step: Between values that make sense.
     """
 
     by: str
     words: str
     usual: float
-    step: float
 
 
 WAYS = (
-    Way("max_drop", "cheapest that loses at most, as a share", 0.01, 0.005),
-    Way("max_flops", "best within a share of the prefill FLOPs", 0.5, 0.05),
-    Way("max_latency_ms", "best within milliseconds of prefill", 50.0, 1.0),
-    Way("max_kv", "best within a share of the KV cache", 0.5, 0.05),
-    Way("trial", "the trial of this number", 0, 1),
+    Way("max_drop", "cheapest that loses at most, as a share", 0.01),
+    Way("max_flops", "best within a share of the prefill FLOPs", 0.5),
+    Way("max_latency_ms", "best within milliseconds of prefill", 50.0),
+    Way("max_kv", "best within a share of the KV cache", 0.5),
+    Way("trial", "the trial of this number", 0),
 )
 
 
@@ -132,14 +133,14 @@ def routes(context: ApiContext) -> APIRouter:
         return job, front
 
     @router.get("/take")
-    def take(request: Request, id: str, by: str, value: float) -> Response:
+    def take(request: Request, id: str, by: str, value: Finite) -> Response:
         """The part of a study's page that shows what a budget leads to."""
         job, front = found(id)
         choice = choice_of(request, settings, job, front, way_of(by), value)
         return page(request, "choice.html.j2", job=job, choice=choice)
 
     @router.get("/schedule.json")
-    def schedule(id: str, by: str, value: float) -> Response:
+    def schedule(id: str, by: str, value: Finite) -> Response:
         """The schedule as a file."""
         _, front = found(id)
         wish = Wish.of(front, **wished(way_of(by), value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import threading
@@ -223,6 +224,15 @@ def test_a_page_of_another_site_cancels_nothing(service: Served, visit: Callable
     page.get_by_text("another site").wait_for()
     assert not service.jobs.get(job.id).cancelling
     service.finish(job)
+
+
+def test_a_service_that_does_not_answer_is_said(service: Served, visit: Callable[..., tuple[Any, Heard]]) -> None:
+    page, _ = visit()
+    page.goto("/studies")
+    page.route(re.compile("/studies"), lambda route: route.abort())
+    page.get_by_text("does not answer").wait_for()
+    page.unroute_all()
+    page.get_by_text("does not answer").wait_for(state="hidden")
 
 
 def test_keys_alone_reach_everything_and_it_shows(service: Served, visit: Callable[..., tuple[Any, Heard]]) -> None:

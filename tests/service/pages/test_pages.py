@@ -98,11 +98,15 @@ def test_problems_are_pages(client: TestClient, add: Add) -> None:
         (client.post(f"/studies/{done.id}/cancel"), 409, "has ended"),
         (client.get("/studies", params={"state": "lost"}), 400, "state"),
         (client.get(f"/studies/{done.id}", params={"by": "luck"}), 404, "is no budget"),
+        (client.get(f"/studies/{done.id}", params={"by": "trial", "value": "inf"}), 400, "value"),
+        (client.get(f"/studies/{done.id}/take", params={"by": "trial", "value": "nan"}), 400, "value"),
         (client.get("/compare", params={"a": done.id, "b": add("new").id}), 404, "no front yet"),
     ):
         assert reply.status_code == status
         assert said in reply.text
         assert reply.text.startswith("<!doctype html>")
+    gone = client.get("/studies/nobody/state", headers=PART)
+    assert (gone.status_code, gone.headers["hx-refresh"]) == (404, "true")
     assert client.get("/nowhere").json()["error"]["value"] == "/nowhere"
 
 
