@@ -25,6 +25,7 @@ MARK = "AUTOPRUNE_FAULTS"
 """Environment variable of every process of a scene; its value is the folder of the scene."""
 _ROWS = {"calibration": 24, "validation": 16}
 _SLOW = "0.3"
+_BEGIN_S = 300
 _HALF: dict[str, bytes] = {}
 """Files of a study of which half was run, once one was."""
 
@@ -180,7 +181,7 @@ class Scene:
 
     def until_tasks(self, driver: Driver, count: int, split: str = "calibration") -> None:
         """Waits until so many tasks were begun; the dense one is the first."""
-        wait_until(lambda: len(self._tasks(split)) >= count, driver.process)
+        wait_until(lambda: len(self._tasks(split)) >= count, driver.process, _BEGIN_S)
 
     def working(self) -> int:
         """Process of the worker that began the latest task."""
@@ -188,7 +189,7 @@ class Scene:
 
     def loading(self, driver: Driver) -> int:
         """Process of a worker that loads the model."""
-        wait_until(lambda: actors_of(driver.pid), driver.process)
+        wait_until(lambda: actors_of(driver.pid), driver.process, _BEGIN_S)
         return actors_of(driver.pid)[0]
 
     def _tasks(self, split: str) -> list[str]:
