@@ -61,6 +61,8 @@ class Placement:
             if waits_for != told:
                 self._on_event(Event("phase", waits_for))
                 told = waits_for
+        if told:
+            self._on_event(Event("phase", "loading the model, now that there is room"))
 
     def release(self) -> None:
         """Gives the resources back while the driver lives on."""
@@ -79,10 +81,10 @@ class Placement:
         return f"waits for {', '.join(short) or f'{self._workers.count} workers of {each}: no nodes have that free'}"
 
     def _too_small(self) -> StudyError:
-        short = {kind: each for kind, each in self._workers.each.items() if each}
+        takes = {kind: each for kind, each in self._workers.each.items() if each}
         resources: Any = ray.cluster_resources  # untyped in Ray
         there: Mapping[str, float] = resources()
-        for kind, each in short.items():
+        for kind, each in takes.items():
             wanted, has = self._workers.count * each, there.get(kind, 0)
             if wanted > has:
                 return StudyError(
@@ -92,7 +94,7 @@ class Placement:
                     remedy="lower workers.count or what each worker takes",
                 )
         return StudyError(
-            f"{self._workers.count} workers of {' and '.join(_amount(each, kind) for kind, each in short.items())} do "
+            f"{self._workers.count} workers of {' and '.join(_amount(each, kind) for kind, each in takes.items())} do "
             f"not fit on the nodes of Ray, {self._cluster.room()} do",
             field="workers.count",
             value=self._workers.count,
