@@ -11,11 +11,18 @@ import yaml
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 from support.postgres import Postgres
+from support.service import save_root
 from support.studies import write_study
 
 from autoprune.service.api.app import create_app
 from autoprune.service.settings import Settings
 from autoprune.service.store.database import ensure_schema, open_engine
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small model and rows for it."""
+    return save_root(tmp_path_factory.mktemp("root"))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
