@@ -73,7 +73,7 @@ def routes(context: ApiContext) -> APIRouter:
     def view(job: JobRecord) -> StudyStatus:
         return views([job])[0]
 
-    of_one = [Depends(exists)]
+    of_one = [Depends(may("read")), Depends(exists)]  # in this order: a stranger learns nothing
 
     @router.post(
         "",
@@ -124,7 +124,7 @@ def routes(context: ApiContext) -> APIRouter:
 
     @router.get(
         "/{id}/events",
-        dependencies=[Depends(may("read")), *of_one],
+        dependencies=of_one,
         response_class=EventSourceResponse,
         responses=documented(404),
     )

@@ -166,6 +166,8 @@ def test_tokens_and_their_roles(client: TestClient, study: dict[str, Any], engin
         reply = client.get("/v1/studies", headers=headers)
         assert "valid token" in problem(reply, 401)["message"]
         assert reply.headers["www-authenticate"] == "Bearer"
+    for ask in (client.get, client.delete):
+        problem(ask("/v1/studies/nobody"), 401)  # not whether there is one
     assert client.get("/v1/studies", headers=roles["read"]).status_code == 200
     assert problem(client.post("/v1/studies", json=study, headers=roles["read"]), 403)["value"] == "read"
     assert client.post("/v1/studies", json=study, headers=roles["write"]).status_code == 201
