@@ -91,6 +91,10 @@ class StudyError(AutopruneError, ValueError):
     """A study file is malformed; all of its errors are in one message."""
 
 
+class StudyHeldError(StudyError):
+    """Another driver holds the study, or its folder, and may yet let go."""
+
+
 class DataError(AutopruneError, ValueError):
     """A data set or one of its rows cannot be used."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from autoprune.errors import StudyError
+from autoprune.errors import StudyError, StudyHeldError
 from autoprune.schedule.files import read_json
 from autoprune.search.front import MOST_FRONT_BYTES
 from autoprune.search.study_file import read_study
@@ -72,7 +72,7 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
         holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
     except Timeout:
-        raise StudyError(
+        raise StudyHeldError(
             f"another calibrate is writing here ({_named(holder)})",
             field="output",
             value=str(folder),

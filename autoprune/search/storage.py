@@ -149,7 +149,10 @@ def _not_opened(url: str, error: Exception) -> StudyError | StorageError:
 def _engine_options(url: str) -> dict[str, Any]:
     if make_url(url).get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": 60}}
-    return {"pool_pre_ping": True}
+    # The server lets go of the lock of a driver whose machine is gone after half a minute, not after hours.
+    alive = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+    given = make_url(url).query.get("options", "")
+    return {"pool_pre_ping": True, "connect_args": {"options": f"{given} {alive}".strip()}}
 
 
 def _engine(url: str) -> Engine:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from autoprune.errors import StudyError
+from autoprune.errors import StudyHeldError
 
 _RECHECK_S = 1.0
 
@@ -35,7 +35,7 @@ class StudyLock:
         """Takes the lock, or makes sure that the connection that holds it still lives.
 
         Raises:
-            StudyError: another process holds it.
+            StudyHeldError: another process holds it.
             SQLAlchemyError: the database is away; after `lost` it can be tried again.
         """
         if self._engine.dialect.name != "postgresql":
@@ -49,7 +49,7 @@ class StudyLock:
         free = connection.execute(text("SELECT pg_try_advisory_lock(:number)"), {"number": self._number}).scalar_one()
         if not free:
             connection.close()
-            raise StudyError(
+            raise StudyHeldError(
                 "another calibrate is running this study on the same database",
                 field="name",
                 value=self._study,

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Engine, Row, func, insert, select
+from sqlalchemy import Engine, Row, and_, func, insert, select
 
 from autoprune.search.workers.protocol import Event
-from autoprune.service.store.jobs import JobRecord
-from autoprune.service.store.tables import EVENTS, now
+from autoprune.service.store.jobs import JobRecord, LeaseLostError
+from autoprune.service.store.tables import EVENTS, JOBS, now
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,15 @@ class Events:
         self._now = now(engine.dialect)
 
     def add(self, job: JobRecord, events: Sequence[Event]) -> None:
-        """Writes events of a job, in their order."""
+        """Writes events of a job, in their order.
+
+        Raises:
+            LeaseLostError: another runner has had it since, or it is deleted.
+        """
+        mine = and_(JOBS.c.number == job.number, JOBS.c.id == job.id, JOBS.c.epoch == job.epoch)
         with self._engine.begin() as connection:
+            if connection.execute(select(JOBS.c.number).where(mine)).first() is None:
+                raise LeaseLostError("is not held any more", field="job", value=job.id)
             for event in events:
                 content = json.dumps(asdict(event), default=str)
                 connection.execute(

@@ -283,7 +283,8 @@ class Jobs:
         self._change(connection, worn, state="failed", reason=reason, ended=self._now)
 
     def _held(self, job: JobRecord, **values: Any) -> JobRecord:
-        held = and_(JOBS.c.number == job.number, JOBS.c.epoch == job.epoch, JOBS.c.state == "running")
+        mine = and_(JOBS.c.number == job.number, JOBS.c.id == job.id)  # numbers of deleted jobs may come again
+        held = and_(mine, JOBS.c.epoch == job.epoch, JOBS.c.state == "running")
         with self.engine.begin() as connection:
             row = self._change(connection, held, **values)
         if row is None:

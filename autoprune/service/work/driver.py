@@ -12,7 +12,7 @@ from types import FrameType
 import structlog
 from transformers.utils import logging as transformers_logging
 
-from autoprune.errors import AutopruneError, ClusterBusyError, ClusterError
+from autoprune.errors import AutopruneError, ClusterBusyError, ClusterError, StudyHeldError
 from autoprune.search.stopping import StoppedBySignal
 from autoprune.search.workers.protocol import Event, OnEvent
 from autoprune.service.logs import configure_logs
@@ -37,8 +37,8 @@ WORK: Mapping[Kind, Callable[[JobRecord, Settings, OnEvent], bool]] = {
 def run_job(jobs: Jobs, job: JobRecord, settings: Settings) -> None:
     """Works on a job until it ends; one that was asked to stop but not to end is given back.
 
-    So is one that waited in vain for room on the cluster, without counting that as an attempt, and one under which the
-    cluster died, which may be what killed it.
+    So is one that waited in vain for room on the cluster, or whose last driver is not known to be dead yet, without
+    counting that as an attempt, and one under which the cluster died, which may be what killed it.
 
     Raises:
         LeaseLostError: another runner may have the job.
@@ -46,15 +46,15 @@ def run_job(jobs: Jobs, job: JobRecord, settings: Settings) -> None:
     beat = Heartbeat(jobs, job)
     signal.signal(signal.SIGTERM, _end)
     problem: str | None = None
-    cluster: ClusterError | None = None
+    waits: ClusterError | StudyHeldError | None = None
     complete = False
     try:
         with beat:
             complete = WORK[job.kind](job, settings, told(beat.note))
     except KeyboardInterrupt:  # a signal; what it asks for stands below
         pass
-    except ClusterError as error:
-        cluster = error
+    except (ClusterError, StudyHeldError) as error:
+        waits = error
     except AutopruneError as error:
         problem = str(error)
     except Exception as error:  # the border of the job: whatever it is becomes its reason
@@ -64,8 +64,8 @@ def run_job(jobs: Jobs, job: JobRecord, settings: Settings) -> None:
         jobs.finish(job, "failed", problem)
     elif beat.cancelled:
         jobs.finish(job, "cancelled")
-    elif cluster is not None:
-        _let_others_go_first(jobs, job, cluster)
+    elif waits is not None:
+        _let_others_go_first(jobs, job, waits)
     elif not complete:
         jobs.give_back(job)
     else:
@@ -85,8 +85,8 @@ def told(on_event: OnEvent) -> OnEvent:
     return listen
 
 
-def _let_others_go_first(jobs: Jobs, job: JobRecord, error: ClusterError) -> None:
-    counted = not isinstance(error, ClusterBusyError)
+def _let_others_go_first(jobs: Jobs, job: JobRecord, error: ClusterError | StudyHeldError) -> None:
+    counted = not isinstance(error, ClusterBusyError | StudyHeldError)
     if counted and job.attempts >= MOST_ATTEMPTS:
         jobs.finish(job, "failed", str(error))
     else:

@@ -8,6 +8,8 @@ import time
 import pytest
 from sqlalchemy import Engine, update
 
+from autoprune.search.workers.protocol import Event
+from autoprune.service.store.events import Events
 from autoprune.service.store.jobs import MOST_ATTEMPTS, ConflictError, JobRecord, Jobs, LeaseLostError, UnknownJobError
 from autoprune.service.store.tables import JOBS
 
@@ -184,3 +186,19 @@ def test_pages(jobs: Jobs) -> None:
     assert [job.id for job in jobs.page("study", state="running")] == ids[-1:]
     jobs.submit("verification", None, {})
     assert len(jobs.page("study")) == 5
+
+
+def test_a_driver_that_lost_a_deleted_job_touches_no_other_one(jobs: Jobs) -> None:
+    submitted(jobs, "old")
+    old = claimed(jobs)
+    lose(jobs, old)
+    jobs.cancel(old.id)
+    jobs.claim("r2")  # ends it
+    jobs.delete(old.id)
+    submitted(jobs, "new")  # SQLite gives it the number of the old one
+    new = claimed(jobs)
+    with pytest.raises(LeaseLostError):
+        jobs.finish(old, "done")
+    with pytest.raises(LeaseLostError):
+        Events(jobs.engine).add(old, [Event("phase", "searching")])
+    assert jobs.get(new.id).state == "running"

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from autoprune.errors import AutopruneError, ClusterBusyError, ClusterError, StudyError
+from autoprune.errors import AutopruneError, ClusterBusyError, ClusterError, StudyError, StudyHeldError
 from autoprune.service.settings import Settings
 from autoprune.service.store.jobs import MOST_ATTEMPTS, Jobs
 from autoprune.service.work import driver
 
 BUSY = ClusterBusyError("the study waits for 2 GPUs; 1 is free", remedy="start it again later")
+HELD = StudyHeldError("another calibrate is running this study", remedy="wait until it ends")
 DEAD = ClusterError("Ray's head died", remedy="start Ray again")
 
 
@@ -21,6 +22,7 @@ DEAD = ClusterError("Ray's head died", remedy="start Ray again")
     [
         (BUSY, 1, "queued", 0, "the study waits for 2 GPUs; 1 is free"),
         (BUSY, MOST_ATTEMPTS, "queued", MOST_ATTEMPTS - 1, "the study waits for 2 GPUs; 1 is free"),
+        (HELD, MOST_ATTEMPTS, "queued", MOST_ATTEMPTS - 1, "another calibrate is running this study"),
         (DEAD, 1, "queued", 1, "Ray's head died"),
         (DEAD, MOST_ATTEMPTS, "failed", MOST_ATTEMPTS, "Ray's head died; start Ray again"),
         (StudyError("9 workers want 9 CPUs, Ray has 4"), 1, "failed", 1, "9 workers want 9 CPUs, Ray has 4"),
