@@ -24,7 +24,8 @@ def configure_logs() -> None:
     """
     to_people = sys.stderr.isatty()
     traces = [] if to_people else [structlog.processors.format_exc_info]  # a console draws them itself
-    rendered = structlog.dev.ConsoleRenderer() if to_people else structlog.processors.JSONRenderer()
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)  # others show locals
+    rendered = console if to_people else structlog.processors.JSONRenderer()
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_SHARED,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *traces, rendered],

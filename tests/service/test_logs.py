@@ -27,6 +27,25 @@ except ZeroDivisionError:
 assert len(heard) == 4
 """
 
+TERMINAL = """
+import sys, structlog
+from autoprune.service.logs import configure_logs
+sys.stderr.isatty = lambda: True
+configure_logs()
+def connect(address):
+    1 / 0
+try:
+    connect("postgresql://me:" + "-".join(["the", "password"]) + "@host")
+except ZeroDivisionError:
+    structlog.get_logger("x").exception("it failed")
+"""
+
+
+def test_a_terminal_shows_where_it_failed_but_no_values() -> None:
+    done = subprocess.run([sys.executable, "-c", TERMINAL], capture_output=True, text=True, check=True)
+    assert "ZeroDivisionError" in done.stderr
+    assert "the-password" not in done.stderr
+
 
 def test_every_line_is_an_object_that_says_whose_it_is() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response
@@ -12,6 +13,7 @@ from autoprune.service.api.problems import DeniedError
 from autoprune.service.pages.rendering import PageRoute, page
 
 _HOME = "/studies"
+_OWN = re.compile(r"/(?![/\\])[^\x00-\x20\\]*")  # browsers drop tabs and line ends: "/\t/x" is "//x"
 
 
 def routes(context: ApiContext) -> APIRouter:
@@ -47,4 +49,4 @@ def routes(context: ApiContext) -> APIRouter:
 
 def _own(address: str) -> str:
     """An address of this service; whatever leads elsewhere becomes the start."""
-    return address if address.startswith("/") and address[1:2] not in ("/", "\\") else _HOME
+    return address if _OWN.fullmatch(address) else _HOME

@@ -223,9 +223,13 @@ def test_who_is_not_known_is_led_to_the_login_and_back(client: TestClient, add: 
     assert "/cancel" not in shown  # may only look
 
 
-@pytest.mark.parametrize("then", ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:x", ""])
+@pytest.mark.parametrize(
+    "then",
+    ["https://evil.example", "//evil.example", "/\\evil.example", "/\t/evil.example", "/\n/evil.example", "j:x", ""],
+)
 def test_the_login_leads_nowhere_else(client: TestClient, engine: Engine, then: str) -> None:
     token = Tokens(engine).create("me", "read")
+    assert "Go on" not in client.get("/login", params={"then": then}).text
     reply = client.post("/login", data={"token": token, "then": then}, follow_redirects=False)
     assert reply.headers["location"] == "/studies"
 
