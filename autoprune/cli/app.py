@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import autoprune
+from autoprune.cli import hub, remote, service
 from autoprune.cli.ablate import ablate
 from autoprune.cli.apply_check import apply_check
 from autoprune.cli.bench import bench
@@ -25,13 +25,10 @@ from autoprune.cli.failures import Interrupted, report_failure
 from autoprune.cli.fitprune import fitprune
 from autoprune.cli.flow import flow
 from autoprune.cli.groups import with_groups, with_option
-from autoprune.cli.hub import pull, push
 from autoprune.cli.options import Quiet
 from autoprune.cli.output import note, quietly
 from autoprune.cli.presets import presets
-from autoprune.cli.remote import remote
 from autoprune.cli.report import report
-from autoprune.cli.service import db, runner, serve, token
 from autoprune.cli.sweep import sweep
 from autoprune.cli.transfer import transfer
 from autoprune.cli.verify import verify
@@ -57,9 +54,32 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "codebook": codebook,
     "ablate": ablate,
     "presets": presets,
-    "serve": serve,
-    "runner": runner,
+    "serve": service.serve,
+    "runner": service.runner,
 }
+GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
+    "hub": (
+        "Publish and fetch schedules: repositories on the hub, or folders.",
+        {"push": hub.push, "pull": hub.pull},
+    ),
+    "remote": (
+        "Studies on a service; its token is read from AUTOPRUNE_TOKEN.",
+        {
+            "submit": remote.submit,
+            "list": remote.listed,
+            "status": remote.status,
+            "watch": remote.watch,
+            "cancel": remote.cancel,
+            "schedule": remote.schedule,
+        },
+    ),
+    "token": (
+        "Make, list and revoke the tokens of a service.",
+        {"create": service.create, "list": service.listed, "revoke": service.revoke},
+    ),
+    "db": ("The tables of a service.", {"upgrade": service.upgrade}),
+}
+"""What a group of commands is for, and its commands."""
 
 
 def _entered(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,20 +91,18 @@ def _entered(command: Callable[..., Any]) -> Callable[..., Any]:
             with quietly(quiet):
                 return command(**given)
         except KeyboardInterrupt as stopped:
-            raise Interrupted(getattr(stopped, "signum", signal.SIGINT)) from None
+            raise Interrupted.by(stopped) from None
 
     return with_option(call, "quiet", Quiet, False)
 
 
 for _name, _command in COMMANDS.items():
     app.command(_name, epilog=examples_of(_name))(_entered(with_groups(_command)))
-_hub = typer.Typer(help="Publish and fetch schedules: repositories on the hub, or folders.", no_args_is_help=True)
-_hub.command("push")(_entered(with_groups(push)))
-_hub.command("pull")(_entered(with_groups(pull)))
-app.add_typer(_hub, name="hub")
-app.add_typer(remote, name="remote")
-app.add_typer(token, name="token")
-app.add_typer(db, name="db")
+for _name, (_help, _members) in GROUPS.items():
+    _group = typer.Typer(help=_help)
+    for _member, _command in _members.items():
+        _group.command(_member)(_entered(with_groups(_command)))
+    app.add_typer(_group, name=_name)
 
 
 def _show_version(wanted: bool) -> None:
@@ -113,7 +131,7 @@ def run(argv: Sequence[str]) -> int:
         try:
             code = app(args=list(argv), prog_name="autoprune", standalone_mode=False)
         except Exception as error:  # noqa: BLE001 - the border of the program: whatever it is becomes a line and a code
-            return report_failure(error, argv, argv[0] if argv and argv[0] in COMMANDS else "")
+            return report_failure(error, argv)
     return code if isinstance(code, int) else 0
 
 

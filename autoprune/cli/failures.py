@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Self
 
 import typer
 
@@ -25,11 +26,18 @@ class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
 
     Args:
         signum: The signal.
+        remedy: What goes on without the command, and how to come back to it.
     """
 
-    def __init__(self, signum: int = signal.SIGINT) -> None:
+    def __init__(self, signum: int = signal.SIGINT, remedy: str | None = None) -> None:
         super().__init__(signum)
         self.signum = signum
+        self.remedy = remedy
+
+    @classmethod
+    def by(cls, stopped: KeyboardInterrupt, remedy: str | None = None) -> Self:
+        """Of a Ctrl-C, or of the signal that was raised as one."""
+        return cls(getattr(stopped, "signum", signal.SIGINT), remedy)
 
 
 def exit_code_of(signum: int) -> int:
@@ -37,7 +45,7 @@ def exit_code_of(signum: int) -> int:
     return 128 + signum
 
 
-def report_failure(error: Exception, argv: Sequence[str], command: str) -> int:
+def report_failure(error: Exception, argv: Sequence[str]) -> int:
     """Say what went wrong, and return the exit code.
 
     With ``--json`` the object goes to stdout, which then still holds exactly one, and to stderr in place of the line.
@@ -45,11 +53,10 @@ def report_failure(error: Exception, argv: Sequence[str], command: str) -> int:
     Args:
         error: What was raised.
         argv: The command line.
-        command: The command of it, for the way to its help.
     """
     if "--debug" in argv:
         traceback.print_exception(error, file=sys.stderr)
-    known, code = _explained(error, command)
+    known, code = _explained(error)
     if "--json" in argv:
         text = json.dumps({"error": known.to_dict()}, ensure_ascii=False)
         sys.stdout.write(text + "\n")
@@ -59,14 +66,14 @@ def report_failure(error: Exception, argv: Sequence[str], command: str) -> int:
     return code
 
 
-def _explained(error: Exception, command: str) -> tuple[AutopruneError, int]:
+def _explained(error: Exception) -> tuple[AutopruneError, int]:
     if isinstance(error, Interrupted):
         name = "Ctrl-C" if error.signum == signal.SIGINT else signal.Signals(error.signum).name
-        return AutopruneError(f"stopped by {name}"), exit_code_of(error.signum)
+        return AutopruneError(f"stopped by {name}", remedy=error.remedy), exit_code_of(error.signum)
     if isinstance(error, AutopruneError):
         return error, BAD_INPUT if isinstance(error, ValueError) else FAILED
     if isinstance(error, typer.TyperException):
-        return _usage_error(error, command), BAD_INPUT
+        return _usage_error(error), BAD_INPUT
     if isinstance(error, ModuleNotFoundError):
         return import_failure(error, "all"), FAILED
     if isinstance(error, OSError) and error.filename:
@@ -76,9 +83,10 @@ def _explained(error: Exception, command: str) -> tuple[AutopruneError, int]:
     return AutopruneError(f"{type(error).__name__}: {error}", remedy=remedy), FAILED
 
 
-def _usage_error(error: typer.TyperException, command: str) -> InputError:
+def _usage_error(error: typer.TyperException) -> InputError:
     """The error of a command line that typer refuses: the option or argument, where it is about one."""
-    remedy = f"see `{' '.join(['autoprune', command]).strip()} --help`"
+    context = getattr(error, "ctx", None)
+    remedy = f"see `{context.command_path if context else 'autoprune'} --help`"
     parameter = getattr(error, "param", None)
     if parameter is None:
         return InputError(error.format_message().rstrip("."), remedy=remedy)

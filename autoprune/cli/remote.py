@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoprune.cli.failures import FAILED
+from autoprune.cli.failures import FAILED, InputError, Interrupted
 from autoprune.cli.options import Debug, Force, Json, output
 from autoprune.cli.output import emit, note, stdout, table
 from autoprune.cli.progress import StudyView
@@ -16,10 +16,6 @@ from autoprune.cli.prologue import STDOUT, Target, check_targets
 if TYPE_CHECKING:
     from autoprune.service.client import Client
 
-remote = typer.Typer(
-    help="Studies on a service; its token is read from AUTOPRUNE_TOKEN.",
-    no_args_is_help=True,
-)
 Server = Annotated[
     str | None,
     typer.Option("--server", metavar="URL", envvar="AUTOPRUNE_SERVER", help="The service; default: this machine's."),
@@ -28,7 +24,6 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="Id of a study.")]
 _STATES = "queued, running, done, failed or cancelled"
 
 
-@remote.command("submit")
 def submit(
     study: Annotated[str, typer.Argument(metavar="STUDY.yaml", help="Study file; its paths are the service's.")],
     watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended.")] = False,
@@ -49,7 +44,6 @@ def submit(
     return 0
 
 
-@remote.command("list")
 def listed(
     state: Annotated[str | None, typer.Option("--state", metavar="S", help=f"Only those: {_STATES}.")] = None,
     server: Server = None,
@@ -70,7 +64,6 @@ def listed(
     stdout().print(rows)
 
 
-@remote.command("status")
 def status(id: Id, server: Server = None, as_json: Json = False, debug: Debug = False) -> None:
     """Show a study as it stands."""
     with _client(server) as client:
@@ -81,14 +74,12 @@ def status(id: Id, server: Server = None, as_json: Json = False, debug: Debug = 
     _say(found)
 
 
-@remote.command("watch")
 def watch(id: Id, server: Server = None, as_json: Json = False, debug: Debug = False) -> int:
     """Follow a study until it has ended; exit 1 unless it is done."""
     with _client(server) as client:
         return _watched(client, id, as_json)
 
 
-@remote.command("cancel")
 def cancel(id: Id, server: Server = None, as_json: Json = False, debug: Debug = False) -> None:
     """End a study; what was found is kept."""
     with _client(server) as client:
@@ -99,7 +90,6 @@ def cancel(id: Id, server: Server = None, as_json: Json = False, debug: Debug = 
         note("what runs is finished first" if found["state"] == "running" else "cancelled")
 
 
-@remote.command("schedule")
 def schedule(
     id: Id,
     file: Annotated[str, output("Schedule file to write; - = stdout.")],
@@ -121,9 +111,12 @@ def schedule(
     trial: Annotated[int | None, typer.Option("--trial", metavar="N", help="The point of this trial.")] = None,
     server: Server = None,
     force: Force = False,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Save one point of a study's front as a schedule file."""
+    if file == STDOUT and as_json:
+        raise InputError("writes to stdout, and so does --json", field="--output", value=file, remedy="drop one")
     if file != STDOUT:
         check_targets(force, Target("--output", file))
     with _client(server) as client:
@@ -138,8 +131,11 @@ def schedule(
         )
     if file == STDOUT:
         sys.stdout.write(found.to_json())
+        return
+    found.save(file)
+    if as_json:
+        emit({"written": file, "schedule": found.to_json_dict()})
     else:
-        found.save(file)
         stdout().print(f"written: {file}")
 
 
@@ -153,10 +149,14 @@ def _watched(client: Client, id: str, as_json: bool) -> int:
     from autoprune.search.workers.protocol import Event
 
     found = client.study(id)
-    with StudyView(found["objectives"]) as view:
-        for event in client.watch(id):
-            if event.kind != "end":
-                view.listen(Event(**event.content))
+    try:
+        with StudyView(found["objectives"]) as view:
+            for event in client.watch(id):
+                if event.kind != "end":
+                    view.listen(Event(**event.content))
+    except KeyboardInterrupt as stopped:
+        remedy = f"the study goes on: `autoprune remote watch {id}` follows it"
+        raise Interrupted.by(stopped, remedy) from None
     found = client.study(id)
     if as_json:
         emit(found)

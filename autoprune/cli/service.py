@@ -38,11 +38,6 @@ def runner(debug: Debug = False) -> None:
     main()
 
 
-token = typer.Typer(help="Make, list and revoke the tokens of a service.", no_args_is_help=True)
-db = typer.Typer(help="The tables of a service.", no_args_is_help=True)
-
-
-@token.command("create")
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Who is to have it.")],
     role: Annotated[str, typer.Option("--role", help="read, write or admin.")] = "read",
@@ -65,7 +60,6 @@ def create(
         stdout().print(secret, soft_wrap=True)
 
 
-@token.command("list")
 def listed(as_json: Json = False, debug: Debug = False) -> None:
     """Names, roles and states of all tokens."""
     from dataclasses import asdict
@@ -82,7 +76,6 @@ def listed(as_json: Json = False, debug: Debug = False) -> None:
     stdout().print(rows)
 
 
-@token.command("revoke")
 def revoke(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is.")],
     as_json: Json = False,
@@ -97,15 +90,17 @@ def revoke(
         note(f"revoked: {name}")
 
 
-@db.command("upgrade")
-def upgrade(debug: Debug = False) -> None:
+def upgrade(as_json: Json = False, debug: Debug = False) -> None:
     """Bring the tables of a service to this release; back the database up first, and stop the runners."""
     from autoprune.service.settings import Settings
     from autoprune.service.store.database import open_engine
     from autoprune.service.store.database import upgrade as run
 
     run(open_engine(Settings.read().database_url))
-    note("the database is up to date")
+    if as_json:
+        emit({"upgraded": True})
+    else:
+        note("the database is up to date")
 
 
 def _tokens() -> Tokens:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from support.studies import write_study
 
 from autoprune import presets
-from autoprune.cli.app import COMMANDS, app
+from autoprune.cli.app import COMMANDS, GROUPS, app
 from autoprune.data.rows import FIELDS
 from autoprune.models.options import ModelOptions
 from autoprune.schedule.criteria import CRITERIA, SHORT_NAMES
@@ -39,7 +39,10 @@ PROGRAM = typer.main.get_command(app)
 
 
 def options(command: str) -> set[str]:
-    found = {o for parameter in PROGRAM.commands[command].params for o in parameter.opts if o.startswith("--")}
+    """Of a command, or of all commands of a group."""
+    named = PROGRAM.commands[command]
+    members = getattr(named, "commands", {command: named}).values()
+    found = {o for one in members for parameter in one.params for o in parameter.opts if o.startswith("--")}
     return found - {"--help", "--json", "--debug", "--quiet"}
 
 
@@ -54,15 +57,31 @@ def test_the_readme_is_short():
 
 
 OPTION = r"(?<![\w-])--[a-z][a-z0-9-]*"
+NO_RESULT = {"serve": {"--json"}, "runner": {"--json"}}
 LOADING = {"--" + name.replace("_", "-") for name in ModelOptions.model_fields}
 READING = {"--split", "--data-config", "--columns", "--samples", "--seed"}
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *GROUPS])
 def test_every_command_and_option_is_in_the_manual_and_no_other(command):
     shared = LOADING | (READING - {"--samples"} if command == "transfer" else READING)
-    described = set(re.findall(OPTION, section(command))) - READING - LOADING
+    text = re.sub(r"```.*?```", "", section(command), flags=re.S)  # an example may be a line of another command
+    described = set(re.findall(OPTION, text)) - READING - LOADING
     assert described == options(command) - shared
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_command_of_a_group_is_in_the_head_of_its_section(group):
+    head = section(group).splitlines()[0]
+    assert re.findall(r"(?<=[ `|])[a-z]+\b(?!\.)", head.split(f"autoprune {group}")[1]) == list(GROUPS[group][1])
+
+
+@pytest.mark.parametrize("command", PROGRAM.commands)
+def test_every_command_takes_the_options_of_all(command):
+    named = PROGRAM.commands[command]
+    for one in getattr(named, "commands", {command: named}).values():
+        taken = {o for parameter in one.params for o in parameter.opts}
+        assert taken >= {"--debug", "--quiet", "-q"} | ({"--json"} - NO_RESULT.get(command, set())), one.name
 
 
 def test_every_command_that_loads_a_model_has_all_options_of_a_model_and_its_data():

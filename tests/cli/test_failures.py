@@ -128,6 +128,20 @@ def test_usage_errors_are_one_line_with_the_way_to_help(cli):
 
 
 @pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ("remote", "Missing command; see `autoprune remote --help`"),
+        ("hub", "Missing command; see `autoprune hub --help`"),
+        ("token create", "NAME: is missing; see `autoprune token create --help`"),
+        ("remote schedule --max-dorp 1", "see `autoprune remote schedule --help`"),
+        ("db downgrade", "see `autoprune db --help`"),
+    ],
+)
+def test_a_usage_error_of_a_group_names_its_command(cli, argv, said):
+    check_refused(cli(*argv.split()), said)
+
+
+@pytest.mark.parametrize(
     ("argv", "field", "said"),
     [
         (["export", "-o", "x.json"], "RUN", "missing"),

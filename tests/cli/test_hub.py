@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
-import typer.main
 from support.codebooks import with_codebook
 from support.hub import fake_hub
 
-import autoprune.cli
 from autoprune import presets
-from autoprune.cli.app import app
 from autoprune.schedule import Schedule
 
 
@@ -50,11 +44,3 @@ def test_errors(cli, tmp_path):
     missing = cli("hub", "pull", tmp_path / "nothing", "--json")
     assert (missing.code, missing.json["error"]["field"]) == (2, "repository")
     assert cli("hub", "push", tmp_path / "no.json", "./x").code == 2
-
-
-def test_the_manual_has_its_options_and_no_other():
-    manual = (Path(autoprune.cli.__file__).parent / "README.md").read_text(encoding="utf-8")
-    section = manual.split("## `autoprune hub push")[1].split("\n## ")[0]
-    commands = typer.main.get_command(app).commands["hub"].commands.values()
-    options = {o for command in commands for p in command.params for o in p.opts if o.startswith("--")}
-    assert set(re.findall(r"--[a-z-]+", section)) - {"--data"} == options - {"--help", "--json", "--debug", "--quiet"}

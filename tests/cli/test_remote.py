@@ -67,6 +67,9 @@ def test_a_study_from_its_submission_to_its_schedule(cli, remote, tmp_path):
     assert Schedule.load(file).evidence
     assert "exists" in cli("remote", "schedule", id, "-o", file).err
     assert json.loads(cli("remote", "schedule", id, "-o", "-").out)["format"] == "autoprune.schedule"
+    told = cli("remote", "schedule", id, "-o", file, "--force", "--json").json
+    assert (told["written"], told["schedule"]["format"]) == (str(file), "autoprune.schedule")
+    assert cli("remote", "schedule", id, "-o", "-", "--json").code == 2
 
 
 def test_programs_get_one_object(cli, remote):
@@ -92,3 +95,23 @@ def test_a_service_that_is_not_there_is_one_line(cli, monkeypatch):
     assert asked.code == 1
     assert "cannot be reached" in asked.err
     assert asked.err.count("\n") == 1
+
+
+def test_ctrl_c_leaves_the_study_alone_and_says_so(cli, remote, monkeypatch):
+    def interrupted(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("autoprune.service.client.Client.watch", interrupted)
+    submitted = cli("remote", "submit", remote.study, "--watch", "-q")
+    (study,) = cli("remote", "list", "--json").json["studies"]
+    for left in (submitted, cli("remote", "watch", study["id"])):
+        assert (left.code, left.out) == (130, "")
+        said = f"stopped by Ctrl-C; the study goes on: `autoprune remote watch {study['id']}`"
+        assert said in left.err
+    assert study["state"] == "queued"
+
+
+def test_quiet_leaves_the_result(cli, remote):
+    id = cli("remote", "submit", remote.study, "-q").out.strip()
+    cancelled = cli("remote", "cancel", id, "-q")
+    assert (cancelled.code, cancelled.out, cancelled.err) == (0, "", "")
