@@ -32,7 +32,7 @@ def services(variables: Mapping[str, str]) -> dict[str, Any]:
             return other
         raise KeyError(f"{name}: {other}")
 
-    content = yaml.safe_load(_VARIABLE.sub(value, _without_comments(COMPOSE.read_text())))
+    content = yaml.safe_load(_VARIABLE.sub(value, _without_comments(COMPOSE.read_text())).replace("$$", "$"))
     known: dict[str, Any] = content["services"]
     return known
 

@@ -13,9 +13,8 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import AllowInfNan
 
 from autoprune.errors import AutopruneError
-from autoprune.report.export import select_point
 from autoprune.report.exported import claim_of, exported
-from autoprune.report.reading import drop_of, flops_of, point_name, quality_of
+from autoprune.report.reading import flops_of, point_name, quality_of
 from autoprune.report.wishes import Wish
 from autoprune.report.words import percent, stage_words
 from autoprune.search.front import FrontFile
@@ -96,10 +95,10 @@ def choice_of(
 ) -> TakenPoint:
     """The point of a front within a budget."""
     try:
-        point = select_point(front, **wished(way, value))
+        claim = claim_of(front, Wish.of(front, **wished(way, value)))
     except AutopruneError as error:
         return TakenPoint(way, value, problem=str(error))
-    loss, written = quality_of(front).unit.loss(drop_of(front, point)), f"{value:g}"
+    point, loss, written = claim.point, quality_of(front).unit.loss(claim.drop), f"{value:g}"
     url, folder = base_of(request), shlex.quote(str(settings.output_of(job.id)))
     option = f"--{way.by.replace('_', '-')} {written} -o schedule.json"
     key = '-H "Authorization: Bearer $AUTOPRUNE_TOKEN" ' if request.state.caller.csrf else ""

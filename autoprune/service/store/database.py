@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -58,10 +60,12 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
 
 @contextmanager
 def migration_config(engine: Engine) -> Iterator[tuple[Config, Connection]]:
-    """Alembic's configuration on a connection of the engine."""
+    """Alembic's configuration on a connection of the engine, in a transaction that holds for tables as well."""
     config = Config()
     config.set_main_option("script_location", "autoprune.service.store:migrations")
     with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":  # sqlite3 begins before the first change of a row, too late for tables
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
         config.attributes["connection"] = connection
         yield config, connection
 
@@ -124,10 +128,15 @@ def _refuse_newer(config: Config, found: str | None) -> None:
         )
 
 
+def _names_of_copies(file: Path, revision: str) -> Iterator[Path]:
+    for number in itertools.count(1):
+        yield file.with_name(f"{file.name}.{revision}.{number}.backup")
+
+
 def _copied(file: Path, revision: str) -> Path:
     """A copy of a SQLite file, made by SQLite itself, so that what others are writing is whole or not in it."""
-    copy = file.with_name(f"{file.name}.{revision}.backup")
-    partial = copy.with_name(f".{copy.name}.partial")
+    copy = next(one for one in _names_of_copies(file, revision) if not one.exists())
+    partial = copy.with_name(f".{copy.name}.{os.getpid()}.partial")
     with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(partial)) as target:
         source.backup(target)
     shutil.move(partial, copy)

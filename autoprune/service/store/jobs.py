@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -176,7 +176,7 @@ class Jobs:
                 running = and_(mine, JOBS.c.state == "running")
                 if self._change(connection, running, cancelling=True) is None:
                     raise ConflictError(
-                        f"has ended ({job.state})", field="id", value=job_id, remedy="only what has not ended can be"
+                        f"has ended ({job.state})", field="id", value=job_id, remedy="it can be resumed or deleted"
                     )
             record(connection, by, f"{job.kind}.cancel", job_id, name=job.name)
             return self._known(connection, job_id)
@@ -199,8 +199,15 @@ class Jobs:
             record(connection, by, f"{job.kind}.resume", job_id, name=job.name)
             return self._known(connection, job_id)
 
-    def delete(self, job_id: str, by: str = OPERATOR) -> JobRecord:
+    def delete(
+        self, job_id: str, by: str = OPERATOR, also: Callable[[JobRecord], None] = lambda job: None
+    ) -> JobRecord:
         """Removes a job that has ended, and its events.
+
+        Args:
+            job_id: The job.
+            by: Who removes it.
+            also: Removes what belongs to it, before its name is free for another; what this raises keeps the job.
 
         Raises:
             UnknownJobError: there is none of this id.
@@ -213,6 +220,7 @@ class Jobs:
             if connection.execute(gone).first() is None:
                 raise ConflictError(f"is {job.state}", field="id", value=job_id, remedy="cancel it first")
             record(connection, by, f"{job.kind}.delete", job_id, name=job.name)
+            also(job)
             return job
 
     # -- runners --------------------------------------------------------------------------------------------------
@@ -251,7 +259,7 @@ class Jobs:
         Raises:
             LeaseLostError: another runner may have it.
         """
-        return self._held(job, state=state, reason=reason, ended=self._now, lease_until=None)
+        return self._held(job, state=state, reason=reason, ended=self._now, lease_until=None, cancelling=False)
 
     def give_back(
         self, job: JobRecord, waits_for: str = "", after_s: float = 0.0, *, counted: bool = False
@@ -277,7 +285,8 @@ class Jobs:
 
     def _end_lost(self, connection: Connection) -> None:
         """Ends lost jobs that were to end, and those that lost too many runners."""
-        self._change(connection, and_(self._lost, JOBS.c.cancelling), state="cancelled", ended=self._now)
+        ended = {"state": "cancelled", "ended": self._now, "cancelling": False}
+        self._change(connection, and_(self._lost, JOBS.c.cancelling), **ended)
         reason = f"its runner was lost {MOST_ATTEMPTS} times; resume it once the cause is known"
         worn = and_(self._lost, JOBS.c.attempts >= MOST_ATTEMPTS)
         self._change(connection, worn, state="failed", reason=reason, ended=self._now)

@@ -41,7 +41,10 @@ def remove_study(jobs: Jobs, settings: Settings, job_id: str, by: str) -> None:
         UnknownJobError: there is none of this id.
         ConflictError: it has not ended.
     """
-    job = jobs.delete(job_id, by)
-    shutil.rmtree(settings.output_of(job.id), ignore_errors=True)
-    if settings.on_server:
-        forget_study(settings.database_url, job.name)
+
+    def remove_rest(job: JobRecord) -> None:
+        shutil.rmtree(settings.output_of(job.id), ignore_errors=True)
+        if settings.on_server:
+            forget_study(settings.database_url, job.name)
+
+    jobs.delete(job_id, by, remove_rest)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
 
@@ -53,9 +54,29 @@ def test_an_older_file_is_migrated_after_a_copy(tmp_path: Path) -> None:
         assert inspect(now).has_table("autoprune_jobs")
 
 
+def test_a_migration_that_breaks_off_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path}/service.db")
+    at_revision(engine, "0001")
+
+    upgraded = command.upgrade
+
+    def broken(config: Config, revision: str) -> None:
+        upgraded(config, "0002")
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("autoprune.service.store.database.command.upgrade", broken)
+        with pytest.raises(OSError, match="No space"):
+            ensure_schema(engine)
+    with engine.connect() as now:
+        assert (revision_of(now), inspect(now).has_table("autoprune_jobs")) == ("0001", False)
+    ensure_schema(engine)
+    assert len(list(tmp_path.glob("*.backup"))) == 2  # none replaces another
+
+
 def test_an_older_server_waits_for_its_operator(engine: Engine) -> None:
     if engine.dialect.name == "sqlite":
-        return  # is migrated, see above
+        pytest.skip("a SQLite file is migrated, see above")
     with engine.begin() as connection:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0001'"))
         METADATA.drop_all(connection)

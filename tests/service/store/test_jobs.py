@@ -202,3 +202,18 @@ def test_a_driver_that_lost_a_deleted_job_touches_no_other_one(jobs: Jobs) -> No
     with pytest.raises(LeaseLostError):
         Events(jobs.engine).add(old, [Event("phase", "searching")])
     assert jobs.get(new.id).state == "running"
+
+
+def test_a_job_goes_last_of_what_belongs_to_it(jobs: Jobs) -> None:
+    job = submitted(jobs)
+    jobs.cancel(job.id)
+
+    def away(job: JobRecord) -> None:
+        raise OSError("the disk is away")
+
+    with pytest.raises(OSError, match="away"):
+        jobs.delete(job.id, also=away)
+    assert jobs.get(job.id).state == "cancelled"  # and can be deleted again
+    seen: list[JobRecord] = []
+    jobs.delete(job.id, also=seen.append)
+    assert [one.id for one in seen] == [job.id]
