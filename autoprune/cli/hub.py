@@ -19,7 +19,7 @@ def push(
     repo: _Repo,
     base_model: Annotated[
         str | None,
-        typer.Option("--base-model", metavar="NAME", help="Name on the hub of its model; default: as in the schedule."),
+        typer.Option("--base-model", metavar="NAME", help="Name on the hub of its model; default: where it came from."),
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     force: Force = False,
@@ -43,7 +43,7 @@ def push(
         return
     stdout().print(f"published: {pushed.place} ({', '.join(pushed.files)})")
     if base_model is None and base_of(loaded) is None:
-        note("the card names no base model on the hub; --base-model does")
+        note("the card names no base model; --base-model does")
 
 
 def pull(

@@ -39,7 +39,7 @@ def push(schedule: Schedule, repo: str, private: bool = False, base_model: str |
         schedule: The schedule.
         repo: A folder, or a name on the hub.
         private: Whether a new repository on the hub is private.
-        base_model: Name on the hub of the model that it is for; None = as the schedule says.
+        base_model: Name on the hub of the model that it is for; None = as `base_of` finds it.
 
     Raises:
         ScheduleError: a codebook is missing, or another one.
@@ -60,9 +60,12 @@ def push(schedule: Schedule, repo: str, private: bool = False, base_model: str |
 
 
 def base_of(schedule: Schedule) -> str | None:
-    """Name on the hub of the model that a schedule says it is for; None if that is a folder, or any model."""
+    """Name on the hub of the model that a schedule says it is for; None if that is a folder, or any model.
+
+    A folder stands in a schedule as its last two parts, which look like a name on the hub; a commit tells them apart.
+    """
     name = schedule.model.name if schedule.model else ""
-    return name if is_hub_name(name) else None
+    return name if "model_revision" in schedule.evidence and is_hub_name(name) else None
 
 
 def named(schedule: Schedule, base_model: str | None) -> Schedule:

@@ -26,7 +26,7 @@ def test_a_folder_and_what_is_there(cli, tmp_path):
     repository = tmp_path / "repository"
     told = cli("hub", "push", tmp_path / "schedule.json", repository)
     assert told.code == 0
-    assert "--base-model" in told.err
+    assert "the card names no base model; --base-model does" in told.err
     for line in (
         ("hub", "push", tmp_path / "schedule.json", repository),
         ("hub", "pull", repository, "-o", repository),

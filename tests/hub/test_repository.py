@@ -93,6 +93,16 @@ def test_the_name_of_the_model(hub: FakeHub, tmp_path: Path) -> None:
         push(here, "me/pruned", base_model="/data/secret/llava")
 
 
+def test_the_last_parts_of_a_folder_are_no_base_model(hub: FakeHub) -> None:
+    model = {"model_type": "llava", "num_layers": 32, "hidden_size": 64, "config_sha256": "ab" * 32}
+    stages = presets.vtw(3).stages
+    push(Schedule(model={**model, "name": "digit_scenes/model"}, stages=stages), "me/local")
+    assert b"base_model" not in hub.files("me/local")["README.md"]
+    evidence = {"model_revision": "e" * 40}
+    push(Schedule(model={**model, "name": "org/llava"}, stages=stages, evidence=evidence), "me/fetched")
+    assert b"base_model: org/llava" in hub.files("me/fetched")["README.md"]
+
+
 def test_what_cannot_be_pushed(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     schedule = with_codebook(tmp_path / "book.safetensors")
     (tmp_path / "book.safetensors").write_bytes(b"other")
