@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -21,7 +21,7 @@ Server = Annotated[
     typer.Option("--server", metavar="URL", envvar="AUTOPRUNE_SERVER", help="The service; default: this machine's."),
 ]
 Id = Annotated[str, typer.Argument(metavar="ID", help="Id of a study.")]
-_STATES = "queued, running, done, failed or cancelled"
+_State = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
 def submit(
@@ -45,7 +45,7 @@ def submit(
 
 
 def listed(
-    state: Annotated[str | None, typer.Option("--state", metavar="S", help=f"Only those: {_STATES}.")] = None,
+    state: Annotated[_State | None, typer.Option("--state", help="Only those in this state.")] = None,
     server: Server = None,
     as_json: Json = False,
     debug: Debug = False,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +13,7 @@ from autoprune.cli.options import Debug, Json
 from autoprune.cli.output import emit, note, stdout, table
 
 if TYPE_CHECKING:
-    from autoprune.service.store.tokens import Tokens
+    from autoprune.service.store.tokens import Token, Tokens
 
 
 def serve(
@@ -72,7 +74,7 @@ def listed(as_json: Json = False, debug: Debug = False) -> None:
     for column in ("role", "state"):
         rows.add_column(column)
     for one in found:
-        rows.add_row(one.name, one.role, "revoked" if one.revoked else "expires" if one.expires else "valid")
+        rows.add_row(one.name, one.role, _state(one))
     stdout().print(rows)
 
 
@@ -101,6 +103,17 @@ def upgrade(as_json: Json = False, debug: Debug = False) -> None:
         emit({"upgraded": True})
     else:
         note("the database is up to date")
+
+
+def _state(token: Token) -> str:
+    """Of a token, in words; its end in UTC, as every machine of the service reads it."""
+    if token.revoked is not None:
+        return "revoked"
+    if token.expires is None:
+        return "valid"
+    if token.expires <= time.time():
+        return "expired"
+    return f"until {datetime.fromtimestamp(token.expires, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _tokens() -> Tokens:

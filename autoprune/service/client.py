@@ -21,6 +21,9 @@ from autoprune.search.study_file import read_study
 DEFAULT_SERVER: Final = "http://127.0.0.1:8321"
 TOKEN_VARIABLE: Final = "AUTOPRUNE_TOKEN"
 _AGAIN: Final = frozenset({429, 502, 503, 504})
+_INPUT: Final = frozenset({400, 404, 409, 422})
+_OF_THE_SERVICE: Final = frozenset({"output", "storage"})
+"""Keys of a study file that the service decides."""
 _TRIES: Final = 5
 _LONGEST_WAIT_S: Final = 30.0
 
@@ -35,6 +38,10 @@ class RemoteError(AutopruneError, RuntimeError):
     def __init__(self, message: str, status: int | None = None, **details: Any) -> None:
         super().__init__(message, **details)
         self.status = status
+
+
+class RemoteInputError(RemoteError, ValueError):
+    """What was asked for is wrong: the service's address, a study, an id, or a value that it refuses."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Client:
         timeout_s: Seconds that a reply may take.
 
     Raises:
-        RemoteError: the server is no URL.
+        RemoteInputError: the server is no URL.
     """
 
     def __init__(self, server: str | None = None, token: str | None = None, timeout_s: float = 30.0) -> None:
@@ -72,7 +79,7 @@ class Client:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         if not _is_server(self.server):
             remedy = f"give one such as {DEFAULT_SERVER}"
-            raise RemoteError("is no URL of a service", field="server", value=self.server, remedy=remedy)
+            raise RemoteInputError("is no URL of a service", field="server", value=self.server, remedy=remedy)
         self._http = httpx.Client(base_url=self.server, headers=headers, timeout=timeout_s)
 
     def __enter__(self) -> Self:
@@ -91,7 +98,8 @@ class Client:
         """Queues a study.
 
         Args:
-            study: A study file, or its content; paths in it are those of the service's machines.
+            study: A study file, whose `output` and `storage` are left out, or its content; paths in it are those of the
+                service's machines.
             key: Idempotency key: the same key and study are the same job. None = a new one.
 
         Returns:
@@ -101,7 +109,10 @@ class Client:
             StudyError: the file is no study file.
             RemoteError: the service refuses it.
         """
-        content = dict(study) if isinstance(study, Mapping) else read_study(Path(study))
+        if isinstance(study, Mapping):
+            content = dict(study)
+        else:
+            content = {key: value for key, value in read_study(Path(study)).items() if key not in _OF_THE_SERVICE}
         reply = self._ask("POST", "/v1/studies", json=content, headers={"Idempotency-Key": key or uuid.uuid4().hex})
         return str(reply.json()["id"])
 
@@ -271,4 +282,5 @@ def _refused(reply: httpx.Response) -> None:
     except (ValueError, KeyError, TypeError):  # not of our service: a proxy between, or something else on this port
         problem, message = {}, f"HTTP {reply.status_code} without a word of autoprune's"
     details = {name: problem.get(name) for name in ("field", "value", "remedy")}
-    raise RemoteError(message, reply.status_code, **details)
+    kind = RemoteInputError if reply.status_code in _INPUT else RemoteError
+    raise kind(message, reply.status_code, **details)

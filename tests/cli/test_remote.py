@@ -6,20 +6,24 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import yaml
 from sqlalchemy import Engine
 from support.fronts import save_front
 from support.service import listening
 from support.studies import write_study
 
+from autoprune.cli.remote import _State
 from autoprune.schedule import Schedule
 from autoprune.search.workers.protocol import Event
 from autoprune.service.api.app import create_app
+from autoprune.service.client import Client, RemoteInputError
 from autoprune.service.settings import Settings
 from autoprune.service.store.database import ensure_schema, open_engine
 from autoprune.service.store.events import Events
-from autoprune.service.store.jobs import Jobs, State
+from autoprune.service.store.jobs import STATES, Jobs, State
 
 
 @dataclass
@@ -78,7 +82,7 @@ def test_programs_get_one_object(cli, remote):
     assert cli("remote", "status", id, "--json").json["state"] == "queued"
     assert cli("remote", "cancel", id, "--json").json["state"] == "cancelled"
     refused = cli("remote", "cancel", id, "--json")
-    assert (refused.code, refused.json["error"]["value"]) == (1, id)
+    assert (refused.code, refused.json["error"]["value"]) == (2, id)
 
 
 def test_a_study_that_fails_is_an_exit_code(cli, remote):
@@ -115,3 +119,25 @@ def test_quiet_leaves_the_result(cli, remote):
     id = cli("remote", "submit", remote.study, "-q").out.strip()
     cancelled = cli("remote", "cancel", id, "-q")
     assert (cancelled.code, cancelled.out, cancelled.err) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [("status", "nothing"), ("list", "--server", "x"), ("list", "--state", "lost"), ("schedule", "nothing", "-o", "-")],
+)
+def test_what_is_asked_wrongly_is_bad_input(cli, remote, line):
+    refused = cli("remote", *line)
+    assert (refused.code, refused.out) == (2, ""), refused.err
+
+
+def test_states_are_those_of_a_job():
+    assert get_args(_State) == STATES
+
+
+def test_the_output_of_a_study_file_is_left_to_the_service(cli, remote, tmp_path):
+    text = remote.study.read_text() + "output: runs/here\nstorage: sqlite:///here.db\n"
+    remote.study.write_text(text)
+    sent = cli("remote", "submit", remote.study)
+    assert sent.code == 0, sent.err
+    with Client() as client, pytest.raises(RemoteInputError, match="output"):
+        client.submit(yaml.safe_load(text))

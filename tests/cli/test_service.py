@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,25 @@ def test_the_tables_are_brought_to_this_release(cli, folder):
     assert (folder / "service.db").is_file()
     assert cli("db", "upgrade", "--quiet").err == ""
     assert cli("db", "upgrade", "--json").json == {"upgraded": True}
+
+
+def test_tokens_are_listed_with_their_ends_and_revoked(cli):
+    for line in (("me", "--role", "admin"), ("guest", "--days", 2), ("gone", "--days", 1e-9), ("lost",)):
+        assert cli("token", "create", *line).code == 0
+    revoked = cli("token", "revoke", "lost")
+    assert (revoked.code, revoked.err) == (0, "revoked: lost\n")
+    listed = cli("token", "list").out
+    for name, state in (("me", "valid"), ("guest", r"until \d{4}-\d\d-\d\d \d\d:\d\d UTC"), ("gone", "expired")):
+        assert re.search(rf"^{name} .* {state} *$", listed, re.MULTILINE), listed
+    assert re.search(r"^lost .* revoked *$", listed, re.MULTILINE)
+    assert {one["name"] for one in cli("token", "list", "--json").json["tokens"]} == {"me", "guest", "gone", "lost"}
+    again = cli("token", "revoke", "lost")
+    assert (again.code, "token list" in again.err) == (2, True)
+
+
+def test_the_name_of_a_token_is_given_once(cli):
+    assert cli("token", "create", "me", "--json").json["role"] == "read"
+    cli("token", "revoke", "me", "-q")
+    refused = cli("token", "create", "me")
+    assert refused.code == 2
+    assert "choose another name: the audit log keeps it" in refused.err

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import sqlite3
 import subprocess
-from contextlib import closing
+import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy.engine import make_url
+from pydantic import SecretStr
 from support.fronts import save_front
 from support.postgres import Postgres
 
+import autoprune.service
 from autoprune.service.api.app import create_app
-from autoprune.service.settings import Settings
+from autoprune.service.settings import PREFIX, Settings
 from autoprune.service.store.database import open_engine
 from autoprune.service.store.jobs import Jobs
+
+MANUAL = (Path(autoprune.service.__file__).parent / "README.md").read_text(encoding="utf-8")
 
 
 def seen(settings: Settings) -> dict[str, Any]:
@@ -37,6 +41,8 @@ def seen(settings: Settings) -> dict[str, Any]:
 def test_a_backup_brings_everything_back(
     settings: Settings, study: dict[str, Any], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
+    if not settings.on_server:
+        settings = settings.model_copy(update={"database": None})  # in the folder, as it is by default
     with TestClient(create_app(settings), base_url="http://localhost") as client:
         id = client.post("/v1/studies", json=study).json()["id"]
         save_front(settings.output_of(id))
@@ -47,27 +53,29 @@ def test_a_backup_brings_everything_back(
         engine.dispose()
         assert client.post("/v1/schedules/best/versions", json={"study": id, "max_drop": 0.5}).status_code == 201
         client.post("/v1/studies", json={**study, "name": "waiting"})
-    before, copy = seen(settings), tmp_path / "copy"
+    before = seen(settings)
     assert before["schedules"]["versions"]
-    shutil.copytree(settings.folder, copy)
-    url = make_url(settings.database_url)
-    if url.get_backend_name() == "sqlite":
-        file = Path(str(url.database))
-        with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(tmp_path / "copy.db")) as target:
-            source.backup(target)
-        for part in tmp_path.glob("service.db*"):
-            part.unlink()
-        shutil.copy(tmp_path / "copy.db", file)
-        restored = settings
-    else:
+    backed_up, restored = settings, settings
+    programs = Path(sys.executable).parent
+    if settings.on_server:
         server: Postgres = request.getfixturevalue("postgres")
-        where = ["-h", "127.0.0.1", "-p", str(server.port), "-U", "autoprune"]
-        dump = [server.programs / "pg_dump", *where, "-Fc", "-f", str(tmp_path / "dump"), str(url.database)]
-        subprocess.run(dump, check=True)
-        new = server.new_database()
-        onto = [server.programs / "pg_restore", *where, "-d", str(make_url(new).database), str(tmp_path / "dump")]
-        subprocess.run(onto, check=True)
-        restored = Settings(**{**dict(settings), "database": new})
+        programs, restored = server.programs, settings.model_copy(update={"database": SecretStr(server.new_database())})
+    (tmp_path / "backup").mkdir()
+    backup, restore = MANUAL.split("Stop the runners")[1].split("```bash\n")[1:3]
+    run_lines(backup, backed_up, tmp_path / "backup", programs)
     shutil.rmtree(settings.folder)
-    shutil.copytree(copy, restored.folder)
+    run_lines(restore, restored, tmp_path / "backup", programs)
     assert seen(restored) == before
+    with tarfile.open(tmp_path / "backup" / "folder.tar") as folder:
+        assert not [name for name in folder.getnames() if "service.db" in name]
+
+
+def run_lines(block: str, settings: Settings, backup: Path, programs: Path) -> None:
+    """The lines of a block of the manual that are for a database, in bash."""
+    wanted = ("both", "PostgreSQL" if settings.on_server else "SQLite")
+    lines = [line for line in block.split("```")[0].splitlines() if line.rpartition("# ")[2] in wanted]
+    assert len(lines) == len(wanted)
+    text = "\n".join(lines).replace("/backup", str(backup)).replace("autoprune-service", str(settings.folder))
+    paths = {"PATH": os.pathsep.join([str(programs), os.environ["PATH"]])}
+    environment = {**os.environ, **paths, f"{PREFIX}DATABASE": settings.database_url}
+    subprocess.run(["bash", "-e", "-c", text], check=True, env=environment, timeout=120)

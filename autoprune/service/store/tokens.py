@@ -69,7 +69,8 @@ class Tokens:
                 connection.execute(insert(TOKENS).values(**row))
                 record(connection, by, "token.create", name, role=role, days=days)
         except IntegrityError:
-            raise ConflictError("a token of this name exists", field="name", value=name) from None
+            remedy = "choose another name: the audit log keeps it"
+            raise ConflictError("a token of this name exists", field="name", value=name, remedy=remedy) from None
         return secret
 
     def holder(self, secret: str) -> Token | None:
