@@ -126,12 +126,12 @@ def routes(context: ApiContext) -> APIRouter:
         "/{id}/events",
         dependencies=of_one,
         response_class=EventSourceResponse,
-        responses=documented(404),
+        responses=documented(400, 404),
     )
     async def watch(
         request: Request,
         id: str,
-        last_event_id: Annotated[int, Header(ge=0)] = 0,
+        last_event_id: Annotated[int, Header(ge=0, lt=2**31)] = 0,
     ) -> AsyncIterator[ServerSentEvent]:
         """Events of a study from its beginning, or behind `Last-Event-ID`, until it has ended."""
         seen = last_event_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Request, Response
+from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from autoprune.service.api.context import ApiContext
@@ -29,7 +29,7 @@ def routes(context: ApiContext) -> APIRouter:
         return page(request, "schedules.html.j2", names=found[:_PAGE], after=after, further=further)
 
     @router.get("/schedules/{name}", dependencies=[Depends(may("read"))])
-    def one(request: Request, name: Name, after: int | None = None) -> Response:
+    def one(request: Request, name: Name, after: Annotated[int | None, Query(ge=0, lt=2**31)] = None) -> Response:
         known = registry.get(name)
         found = registry.versions(name, _PAGE + 1, after)
         return page(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from autoprune.data.samples import SampleSet
 from autoprune.errors import DataError, StudyError
+from autoprune.schedule.files import real_path
 from autoprune.service.settings import Settings
 
 
@@ -18,8 +20,14 @@ def check_place(field: str, value: str, settings: Settings) -> None:
     Raises:
         StudyError: it is neither.
     """
-    place = Path(settings.roots[0].resolve(), Path(value).expanduser()).resolve()
-    if any(fnmatch(value, pattern) for pattern in settings.hub) and not place.exists():
+    try:
+        place = real_path(settings.roots[0].resolve() / os.path.expanduser(value))
+        exists = place.exists()
+    except (OSError, ValueError, RuntimeError):  # too long, or with a character that no file system takes
+        raise StudyError(
+            "cannot be a path", field=field, value=value, remedy="check its length and characters"
+        ) from None
+    if any(fnmatch(value, pattern) for pattern in settings.hub) and not exists:
         return
     if not _is_inside(place, settings):
         raise StudyError(
@@ -28,7 +36,7 @@ def check_place(field: str, value: str, settings: Settings) -> None:
             value=value,
             remedy="use a path inside of them; relative paths start at the first one",
         )
-    if not place.exists():
+    if not exists:
         raise StudyError(
             "is no file or folder of this service, and no name that it may take from the hub",
             field=field,

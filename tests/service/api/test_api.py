@@ -16,11 +16,14 @@ from support.service import problem, with_tokens
 
 from autoprune.schedule import Schedule
 from autoprune.search.workers.protocol import Event
+from autoprune.service.api.app import create_app
 from autoprune.service.settings import Settings
 from autoprune.service.store.events import Events
 from autoprune.service.store.jobs import JobRecord, Jobs
 from autoprune.service.store.tokens import Tokens
 from autoprune.service.work.submission import checked
+
+JSON = {"content-type": "application/json"}
 
 
 def taken(engine: Engine) -> JobRecord:
@@ -74,6 +77,30 @@ def test_what_a_study_may_not_ask_for(
 @pytest.mark.parametrize("body", [b"", b"[]", b"nonsense", b'"text"', b'{"name": ', b"\xff\xfe", b"[" * 40_000])
 def test_bodies_that_are_no_study(client: TestClient, body: bytes) -> None:
     problem(client.post("/v1/studies", content=body, headers={"content-type": "application/json"}), 400)
+
+
+@pytest.mark.parametrize("path", ["\x00", "a" * 5000, "~nobodyxx/a", "\ud800"], ids=["nul", "long", "home", "half"])
+def test_paths_that_no_file_can_have(client: TestClient, study: dict[str, Any], path: str) -> None:
+    for change in ({"model": {"path": path}}, {"baselines": [path]}):
+        problem(client.post("/v1/studies", content=json.dumps({**study, **change}), headers=JSON), 400)
+
+
+@pytest.mark.parametrize("body", [{"\ud800": 1}, {"a": {"\ud800": 1}}, {"published": {"name": "\ud800", "version": 1}}])
+def test_half_of_a_surrogate_pair_is_no_text(client: TestClient, body: dict[str, Any]) -> None:
+    for route in ("/v1/studies", "/v1/verifications", "/v1/schedules/a/versions"):
+        error = problem(client.post(route, content=json.dumps(body), headers=JSON), 400)
+        assert "surrogate" in error["message"]
+
+
+def test_a_bug_is_told_without_details(engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(Jobs, "page", fail)
+    with TestClient(create_app(settings, engine), "http://localhost", raise_server_exceptions=False) as client:
+        error = problem(client.get("/v1/studies"), 500)
+    assert error["message"] == "the service failed"
+    assert "secret" not in str(error)
 
 
 def test_bodies_over_the_limit(client: TestClient, study: dict[str, Any]) -> None:
@@ -157,6 +184,7 @@ def test_events_go_on_behind_the_last_one_seen(
     assert rest.count("event: progress") == 1
     assert "event: phase" not in rest
     problem(client.get("/v1/studies/nobody/events"), 404)
+    problem(client.get(f"/v1/studies/{id}/events", headers={"Last-Event-ID": "9" * 30}), 400)
 
 
 def test_tokens_and_their_roles(client: TestClient, study: dict[str, Any], engine: Engine) -> None:
@@ -199,3 +227,5 @@ def test_operation(client: TestClient, study: dict[str, Any]) -> None:
     described = client.get("/openapi.json").json()
     assert described["openapi"].startswith("3.1")
     assert "/v1/studies/{id}/schedule" in described["paths"]
+    for page in ("/docs", "/redoc"):  # would load scripts from elsewhere
+        problem(client.get(page), 404)

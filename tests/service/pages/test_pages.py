@@ -100,6 +100,7 @@ def test_problems_are_pages(client: TestClient, add: Add) -> None:
         (client.get(f"/studies/{done.id}", params={"by": "luck"}), 404, "is no budget"),
         (client.get(f"/studies/{done.id}", params={"by": "trial", "value": "inf"}), 400, "value"),
         (client.get(f"/studies/{done.id}/take", params={"by": "trial", "value": "nan"}), 400, "value"),
+        (client.get("/schedules/some", params={"after": "9" * 30}), 400, "after"),
         (client.get("/compare", params={"a": done.id, "b": add("new").id}), 404, "no front yet"),
     ):
         assert reply.status_code == status
