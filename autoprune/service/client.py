@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -26,6 +28,7 @@ _OF_THE_SERVICE: Final = frozenset({"output", "storage"})
 """Keys of a study file that the service decides."""
 _TRIES: Final = 5
 _LONGEST_WAIT_S: Final = 30.0
+_LONGEST_AWAY_S: Final = 300.0  # of a study that is watched: a service may be upgraded meanwhile
 
 
 class RemoteError(AutopruneError, RuntimeError):
@@ -33,11 +36,14 @@ class RemoteError(AutopruneError, RuntimeError):
 
     Args:
         status: HTTP status; None where no reply came.
+        retry_after_s: Seconds after which the service wants to be asked again, if it says so.
     """
 
-    def __init__(self, message: str, status: int | None = None, **details: Any) -> None:
+    def __init__(
+        self, message: str, status: int | None = None, retry_after_s: float | None = None, **details: Any
+    ) -> None:
         super().__init__(message, **details)
-        self.status = status
+        self.status, self.retry_after_s = status, retry_after_s
 
 
 class RemoteInputError(RemoteError, ValueError):
@@ -143,33 +149,42 @@ class Client:
         self._ask("DELETE", f"/v1/studies/{id}")
 
     def watch(self, id: str, after: int = 0) -> Iterator[RemoteEvent]:
-        """Events of a study as they come, until it has ended; goes on where a connection broke.
+        """Events of a study as they come, until it has ended; goes on where a connection broke or the service is away.
 
         Args:
             id: The study.
             after: Id of the last event that is known already.
 
         Raises:
-            RemoteError: there is no such study, or the service stays away.
+            RemoteError: there is no such study, or the service stays away for minutes.
         """
-        failures = 0
+        failures, away_since = 0, math.inf
         while True:
-            headers = {"Last-Event-ID": str(after)}
+            headers, problem = {"Last-Event-ID": str(after)}, None
             try:
                 with self._http.sse(f"/v1/studies/{id}/events", headers=headers) as source:
                     _refused(source.response)
+                    failures, away_since = 0, math.inf
                     for event in source:
-                        failures, after = 0, int(event.id or after)
+                        after = int(event.id or after)
                         content = event.json()
                         assert isinstance(content, dict), "an event is a JSON object"
                         yield RemoteEvent(after, event.event, content)
                         if event.event == "end":
                             return
             except httpx.TransportError as error:
-                failures += 1
-                if failures == _TRIES:
-                    raise self._away(error) from None
-            time.sleep(min(2.0**failures / 2, _LONGEST_WAIT_S))
+                problem = self._away(error)
+            except RemoteError as error:
+                if error.status not in _AGAIN:
+                    raise
+                problem = error
+            wait = 2.0**failures / 2
+            if problem is not None:
+                failures, away_since = failures + 1, min(away_since, time.monotonic())
+                if time.monotonic() - away_since >= _LONGEST_AWAY_S:
+                    raise problem
+                wait = max(wait, problem.retry_after_s or 0)
+            time.sleep(min(wait, _LONGEST_WAIT_S))
 
     def front(self, id: str) -> dict[str, Any]:
         """The front of a study (front.json)."""
@@ -250,7 +265,8 @@ class Client:
                 if last or reply.status_code not in _AGAIN:
                     _refused(reply)
                     return reply
-                wait = float(reply.headers.get("Retry-After") or wait)
+                asked = _retry_after(reply)
+                wait = wait if asked is None else asked
             time.sleep(min(wait, _LONGEST_WAIT_S))
         raise AssertionError("the last try returns or raises")
 
@@ -283,4 +299,10 @@ def _refused(reply: httpx.Response) -> None:
         problem, message = {}, f"HTTP {reply.status_code} without a word of autoprune's"
     details = {name: problem.get(name) for name in ("field", "value", "remedy")}
     kind = RemoteInputError if reply.status_code in _INPUT else RemoteError
-    raise kind(message, reply.status_code, **details)
+    raise kind(message, reply.status_code, _retry_after(reply), **details)
+
+
+def _retry_after(reply: httpx.Response) -> float | None:
+    """Seconds after which to ask again; None where the reply names none (or a date, as no part of the service does)."""
+    value = reply.headers.get("Retry-After", "")
+    return float(value) if re.fullmatch(r"[0-9]{1,9}", value) else None

@@ -161,6 +161,27 @@ def test_a_file_that_is_no_study_is_told_here(client: Client, tmp_path: Path) ->
         client.submit(tmp_path / "bad.yaml")
 
 
+class Clock:
+    """Time as the client sees it: it passes while the client waits, and at no other time."""
+
+    def __init__(self) -> None:
+        self.now, self.waits = 0.0, list[float]()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.waits.append(seconds)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("autoprune.service.client.time", clock)
+    return clock
+
+
 class Unsteady:
     """An app that fails at first, as a proxy before a service that starts again."""
 
@@ -184,6 +205,8 @@ class Unsteady:
         @self.app.get("/v1/studies/{id}/events")
         def events(id: str, request: Request) -> Response:
             self.asked += 1
+            if self.failures:
+                return PlainTextResponse("away", self.failures.pop(0), {"Retry-After": "7"})
             seen = int(request.headers["Last-Event-ID"])
 
             async def some() -> Any:
@@ -205,15 +228,31 @@ def test_what_fails_for_a_moment_is_asked_again() -> None:
         assert unsteady.asked == 5
 
 
-def test_watching_goes_on_where_the_connection_broke() -> None:
+def test_watching_goes_on_once_the_service_is_back(clock: Clock) -> None:
+    unsteady = Unsteady(*[503, 429, 502] * 4)
+    with listening(unsteady.app) as server, Client(server) as client:
+        assert [event.id for event in client.watch("1")] == [1, 2, 3, 3]
+        assert min(clock.waits[:12]) == 7
+        unsteady.failures = [503] * 1000
+        with pytest.raises(RemoteError, match="HTTP 503"):
+            next(client.watch("1"))
+    assert 300 <= clock.now - sum(clock.waits[:14]) < 400
+
+
+def test_watching_waits_for_a_service_that_is_upgraded(clock: Clock) -> None:
+    with Client("http://127.0.0.1:9") as client, pytest.raises(RemoteError, match="cannot be reached"):
+        next(client.watch("1"))
+    assert 300 <= clock.now < 360
+
+
+def test_watching_goes_on_where_the_connection_broke(clock: Clock) -> None:
     unsteady = Unsteady()
     with listening(unsteady.app) as server, Client(server) as client:
         seen = [(event.kind, event.id) for event in client.watch("1")]
     assert seen == [("progress", 1), ("progress", 2), ("progress", 3), ("end", 3)]
 
 
-def test_a_service_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+def test_a_service_that_is_not_there(clock: Clock) -> None:
     with Client("http://127.0.0.1:9") as client:
         for ask in (lambda: client.study("1"), lambda: next(client.watch("1")), lambda: client.cancel("1")):
             with pytest.raises(RemoteError, match="cannot be reached") as away:
