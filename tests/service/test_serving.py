@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -68,13 +67,23 @@ def test_a_study_is_cancelled_in_its_middle_and_resumed(root: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_two_runners_and_twenty_studies(root: Path, tmp_path: Path, url: str) -> None:
     with serving(root, tmp_path / "service", url, runners=2) as service:
         ids = [service.submitted(study_in(root, f"s{i}", trials=4)) for i in range(20)]
-        waited(lambda: service.http.get("/v1/studies", params={"state": "done"}).json()["studies"], 300)
-        service.children("runner")[0].send_signal(signal.SIGKILL)
-        waited(lambda: not service.http.get("/v1/studies", params={"state": "queued"}).json()["studies"], 900)
-        assert [service.ended(id)["state"] for id in ids] == ["done"] * 20
+
+        def running() -> list[str]:
+            return [id for id in ids if service.state(id)["state"] == "running"]
+
+        waited(lambda: any(service.state(id)["state"] == "done" for id in ids), 300)
+        victim = waited(running)[0]
+        before, holder = service.finished(victim), service.state(victim)["runner"]
+        (killed,) = (one for one in service.children("runner") if f":{one.pid}:" in holder)
+        killed.kill()
+        for id in ids:
+            waited(lambda id=id: service.state(id)["state"] not in ("queued", "running"), 900)
+            service.whole(id, before if id == victim else {})
+        assert {service.state(id)["attempts"] for id in ids if id != victim} == {1}
         assert len(service.children("runner")) == 2
 
 
