@@ -42,7 +42,7 @@ def main() -> None:
     study |= {"workers": {"count": 0}, "search": {"trials": 5000, "row_forwards": 10_000_000, "seed": 0}}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        with serving(root, place / "service", f"sqlite:///{place}/service.db", rate="1000000/minute") as service:
+        with serving(root, place / "service", f"sqlite:///{place}/service.db") as service:
             id = service.submitted(study)
             waited(lambda: len(service.finished(id)) >= 5, 600)
             chart, idle = f"/studies/{id}/chart.json", "/healthz"

@@ -110,7 +110,8 @@ def serving(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    given = {"folder": folder, "roots": root, "port": port, "database": database, "lease_s": LEASE_S, **settings}
+    given = {"folder": folder, "roots": root, "port": port, "database": database, "lease_s": LEASE_S}
+    given |= {"rate": "1000000/minute", **settings}
     variables = {f"{PREFIX}{name.upper()}": str(value) for name, value in given.items()} | dict(environment or {})
     process = subprocess.Popen([sys.executable, "-m", "autoprune", "serve"], env={**os.environ, **variables})
     service = Service(process, f"http://127.0.0.1:{port}", database, folder)
