@@ -1,5 +1,5 @@
 """The service: studies over HTTP, run by leased jobs on any machine that reaches its database."""
 
-from autoprune.service.client import Client, RemoteError, RemoteEvent
+from autoprune.service.client import Client, RemoteError, RemoteEvent, RemoteInputError
 
-__all__ = ["Client", "RemoteError", "RemoteEvent"]
+__all__ = ["Client", "RemoteError", "RemoteEvent", "RemoteInputError"]
