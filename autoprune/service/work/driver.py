@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 
 import structlog
-from transformers.utils import logging as transformers_logging
 
 from autoprune.errors import AutopruneError, ClusterBusyError, ClusterError, StudyHeldError
 from autoprune.search.stopping import StoppedBySignal
@@ -18,19 +17,28 @@ from autoprune.search.workers.protocol import Event, OnEvent
 from autoprune.service.logs import configure_logs
 from autoprune.service.settings import Settings
 from autoprune.service.store.database import open_engine
-from autoprune.service.store.jobs import MOST_ATTEMPTS, JobRecord, Jobs, Kind, LeaseLostError
+from autoprune.service.store.jobs import JobRecord, Jobs, Kind, LeaseLostError
+from autoprune.service.work.attempts import give_up_attempt
 from autoprune.service.work.heartbeat import FENCED, Heartbeat
-from autoprune.service.work.study import work_on_study
-from autoprune.service.work.verification import work_on_verification
 
 log = structlog.get_logger(__name__)
 _AGAIN_S = 15.0
 """Seconds for which a job that the cluster could not take lets others go first."""
 
-WORK: Mapping[Kind, Callable[[JobRecord, Settings, OnEvent], bool]] = {
-    "study": work_on_study,
-    "verification": work_on_verification,
-}
+
+def _study(job: JobRecord, settings: Settings, on_event: OnEvent) -> bool:
+    from autoprune.service.work.study import work_on_study  # many seconds, in which the lease is already renewed
+
+    return work_on_study(job, settings, on_event)
+
+
+def _verification(job: JobRecord, settings: Settings, on_event: OnEvent) -> bool:
+    from autoprune.service.work.verification import work_on_verification  # as above
+
+    return work_on_verification(job, settings, on_event)
+
+
+WORK: Mapping[Kind, Callable[[JobRecord, Settings, OnEvent], bool]] = {"study": _study, "verification": _verification}
 """What is done for a kind of job; says whether it came to its end."""
 
 
@@ -65,7 +73,8 @@ def run_job(jobs: Jobs, job: JobRecord, settings: Settings) -> None:
     elif beat.cancelled:
         jobs.finish(job, "cancelled")
     elif waits is not None:
-        _let_others_go_first(jobs, job, waits)
+        counted = not isinstance(waits, ClusterBusyError | StudyHeldError)
+        give_up_attempt(jobs, job, waits.message, counted=counted, after_s=_AGAIN_S, failed=str(waits))
     elif not complete:
         jobs.give_back(job)
     else:
@@ -85,14 +94,6 @@ def told(on_event: OnEvent) -> OnEvent:
     return listen
 
 
-def _let_others_go_first(jobs: Jobs, job: JobRecord, error: ClusterError | StudyHeldError) -> None:
-    counted = not isinstance(error, ClusterBusyError | StudyHeldError)
-    if counted and job.attempts >= MOST_ATTEMPTS:
-        jobs.finish(job, "failed", str(error))
-    else:
-        jobs.give_back(job, error.message, _AGAIN_S, counted=counted)
-
-
 def _end(signum: int, frame: FrameType | None) -> None:
     raise StoppedBySignal(signum)
 
@@ -105,7 +106,6 @@ def _place(error: BaseException) -> str:
 def main() -> int:
     """Runs the job that the command line names."""
     configure_logs()
-    transformers_logging.disable_progress_bar()
     job_id, epoch = sys.argv[1], int(sys.argv[2])
     settings = Settings.read()
     jobs = Jobs(open_engine(settings.database_url), settings.lease_s)

@@ -21,7 +21,10 @@ _BEAT_S = 0.5
 
 
 class Heartbeat:
-    """A thread beside the study; a context manager.
+    """A thread beside the study, which renews at once and from then on; a context manager.
+
+    A second thread, which asks the database nothing, ends the process when a database that hangs keeps the first one
+    from renewing.
 
     Args:
         jobs: The jobs.
@@ -34,11 +37,12 @@ class Heartbeat:
         self._waiting: deque[Event] = deque()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        self._renewed = time.monotonic()
+        self._renewed = self._due = time.monotonic()
         self.cancelled = False
 
     def __enter__(self) -> Heartbeat:
         self._thread.start()
+        threading.Thread(target=self._watch, name="heartbeat-watch", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -55,21 +59,31 @@ class Heartbeat:
         self._waiting.append(event)
 
     def _beat(self) -> None:
-        while not self._ended.wait(_BEAT_S):
+        ended = False
+        while not ended:
             try:
-                if time.monotonic() - self._renewed > self._jobs.lease_s / 3:
+                if time.monotonic() >= self._due:
                     self._renew()
                 self._hand_on()
             except LeaseLostError:
                 os._exit(FENCED)
-            except SQLAlchemyError:  # away: the study itself waits for it, but not beyond the lease
-                if time.monotonic() - self._renewed > self._jobs.lease_s:
-                    os._exit(FENCED)
+            except SQLAlchemyError:  # away: the study itself waits for it, and the other thread watches for how long
+                pass
+            ended = self._ended.wait(_BEAT_S)
+
+    def _watch(self) -> None:
+        looks = 0
+        while looks < 2:  # a single one may be the first after a halt of the whole process, which renews just now
+            self._thread.join(_BEAT_S)
+            if not self._thread.is_alive():
+                return
+            looks = looks + 1 if time.monotonic() - self._renewed > self._jobs.lease_s else 0
+        os._exit(FENCED)
 
     def _renew(self) -> None:
         begun = time.monotonic()
         job = self._jobs.renew(self._job)
-        self._renewed = begun
+        self._renewed, self._due = begun, begun + self._jobs.lease_s / 3
         if job.cancelling and not self.cancelled:
             self.cancelled = True
             os.kill(os.getpid(), signal.SIGINT)

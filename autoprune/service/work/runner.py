@@ -10,7 +10,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 import structlog
@@ -19,10 +21,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from autoprune.service.logs import configure_logs
 from autoprune.service.settings import Settings
 from autoprune.service.store.database import ensure_schema, open_engine
-from autoprune.service.store.jobs import JobRecord, Jobs
+from autoprune.service.store.jobs import JobRecord, Jobs, LeaseLostError
+from autoprune.service.work.attempts import give_up_attempt
+from autoprune.service.work.heartbeat import FENCED
 
 log = structlog.get_logger(__name__)
 _IDLE_S, _AWAY_S = 1.0, 5.0
+_START_S = 60.0
+"""Seconds in which a driver must have begun to renew its lease; until then its runner does."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -38,12 +44,13 @@ class Runner:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(2)}"
         self._stop = threading.Event()
         self._driver: subprocess.Popen[bytes] | None = None
+        self._driver_told = False
 
     def stop(self, signum: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
-        """Takes no further job, and stops the driver that runs."""
-        self._stop.set()
-        if self._driver is not None:
-            self._driver.terminate()
+        """Takes no further job, and stops the driver that runs; once, as a second signal would end it at once."""
+        if not self._stop.is_set():
+            self._stop.set()
+            self._stop_driver()
 
     def run(self) -> None:
         """Works until `stop`.
@@ -65,27 +72,68 @@ class Runner:
             if job is None:
                 self._stop.wait(_IDLE_S)
             else:
-                self._drive(job)
+                self._attempt(jobs, job)
         engine.dispose()
 
-    def _drive(self, job: JobRecord) -> None:
+    def _attempt(self, jobs: Jobs, job: JobRecord) -> None:
+        """Drives a job; what a driver left undone that died is given back here."""
         known = log.bind(runner=self.name, **{job.kind: job.id}, name=job.name)
         known.info("a job begins", attempt=job.attempts)
+        try:
+            code = self._drive(jobs, job)
+        except OSError as error:  # this machine, not the job: a full disk, no room for a process
+            known.warning("no driver can be started", error=str(error))
+            _hand_back(jobs, job, f"its process could not be started: {error}", counted=False)
+            self._stop.wait(_AWAY_S)
+            return
+        known.info("its driver ended", exit_code=code)
+        if code == -signal.SIGTERM:  # before it could do so itself
+            _hand_back(jobs, job, "", counted=False)
+        elif code not in (0, FENCED):
+            _hand_back(jobs, job, f"its process ended with exit code {code}; see driver.log", counted=True)
+
+    def _drive(self, jobs: Jobs, job: JobRecord) -> int:
         output = self._settings.output_of(job.id)
         output.mkdir(parents=True, exist_ok=True)
+        self._driver_told = False
         with open(output / "driver.log", "ab") as printed:
-            self._driver = subprocess.Popen(
+            self._driver = driver = subprocess.Popen(
                 [sys.executable, "-m", "autoprune.service.work.driver", job.id, str(job.epoch)],
-                env=self._settings.environment(),
+                env=self._settings.environment() | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=printed,
+                start_new_session=True,  # Ctrl-C reaches the runner alone, which tells it
                 preexec_fn=ending_with(os.getpid()),
             )
         if self._stop.is_set():
-            self._driver.terminate()
-        code = self._driver.wait()
+            self._stop_driver()
+        begun = time.monotonic()
+        while time.monotonic() - begun < _START_S:
+            with suppress(subprocess.TimeoutExpired):
+                driver.wait(self._settings.lease_s / 3)
+                break
+            with suppress(SQLAlchemyError, LeaseLostError):  # the driver finds out, and ends
+                jobs.renew(job)
+        code = driver.wait()
         self._driver = None
-        known.info("its driver ended", exit_code=code)
+        return code
+
+    def _stop_driver(self) -> None:
+        if self._driver is not None and not self._driver_told:
+            self._driver_told = True
+            self._driver.terminate()
+
+
+def _hand_back(jobs: Jobs, job: JobRecord, reason: str, *, counted: bool) -> None:
+    try:
+        if jobs.renew(job).cancelling:
+            jobs.finish(job, "cancelled")
+        else:
+            give_up_attempt(jobs, job, reason, counted=counted, after_s=_AWAY_S if counted else 0.0)
+    except LeaseLostError:  # its driver ended it, or another runner has it
+        pass
+    except SQLAlchemyError as error:  # it is taken over once the lease is over
+        log.warning("the database is away", error=str(error).splitlines()[0])
 
 
 def ending_with(parent: int) -> Callable[[], None] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -52,3 +54,8 @@ def test_what_becomes_of_a_job(
     driver.run_job(jobs, job, Settings())
     found = jobs.get(job.id)
     assert (found.state, found.attempts, found.reason) == (state, attempts, said)
+
+
+def test_its_life_sign_does_not_wait_for_what_the_work_needs() -> None:
+    code = "import sys, autoprune.service.work.driver; print(sys.modules.keys() & {'torch', 'ray', 'transformers'})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
