@@ -60,37 +60,44 @@ def _ignore(signum: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def runners(settings: Settings) -> Iterator[None]:
-    """Keeps runner processes going within the block."""
+    """Keeps runner processes going within the block, and lets them end in order behind it."""
     ended = threading.Event()
-
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "autoprune.service.work.runner"],
-            env=settings.environment(),
-            stdin=subprocess.DEVNULL,
-            preexec_fn=ending_with(os.getpid()),
-        )
-
-    working = [start() for _ in range(settings.runners)]
-
-    def watch() -> None:
-        while not ended.wait(_LOOK_S):
-            for place, process in enumerate(working):
-                if (code := process.poll()) is not None and not ended.is_set():
-                    log.warning("a runner ended and is started again", exit_code=code)
-                    working[place] = start()
-
-    watcher = threading.Thread(target=watch, name="runners", daemon=True)
-    watcher.start()
+    # One thread starts them all and outlives them: a runner is told to end when the thread that started it does.
+    keeper = threading.Thread(target=_keep, args=(settings, ended), name="runners", daemon=True)
+    keeper.start()
     try:
         yield
     finally:
         ended.set()
-        watcher.join()
-        for process in working:
-            process.send_signal(signal.SIGTERM)
-        for process in working:
-            try:
-                process.wait(_DRAIN_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        keeper.join()
+
+
+def _keep(settings: Settings, ended: threading.Event) -> None:
+    working: list[subprocess.Popen[bytes]] = []
+    while not ended.is_set():
+        for process in [process for process in working if process.poll() is not None]:
+            log.warning("a runner ended and is started again", exit_code=process.returncode)
+            working.remove(process)
+        try:
+            while len(working) < settings.runners:
+                working.append(_started(settings))
+        except OSError as error:  # no room for a process now
+            log.warning("a runner cannot be started", error=str(error))
+        ended.wait(_LOOK_S)
+    for process in working:
+        process.send_signal(signal.SIGTERM)
+    for process in working:
+        try:
+            process.wait(_DRAIN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _started(settings: Settings) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "autoprune.service.work.runner"],
+        env=settings.environment(),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C reaches the service alone, which tells them
+        preexec_fn=ending_with(os.getpid()),
+    )

@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.programs import listener, script
 from support.service import study_in, waited
 from support.serving import serving
 
 from autoprune.schedule import Schedule
-from autoprune.service.settings import PREFIX
+from autoprune.service.serving import runners
+from autoprune.service.settings import PREFIX, Settings
 
 
 @pytest.mark.parametrize("url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
@@ -94,3 +96,30 @@ def test_it_does_not_let_everybody_in(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "autoprune token create" in done.stderr
+
+
+def runner_settings(tmp_path: Path) -> Settings:
+    return Settings(folder=tmp_path / "service", roots=(tmp_path,))
+
+
+def started(tmp_path: Path, count: int) -> list[int]:
+    """Processes of the runners that were started so far, once there are as many."""
+    file = tmp_path / "started"
+    waited(lambda: file.exists() and len(file.read_text().split()) >= count)
+    return [int(pid) for pid in file.read_text().split()]
+
+
+def test_a_runner_that_was_started_again_is_told_once_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", script(tmp_path / "runner", listener(tmp_path)))
+    with runners(runner_settings(tmp_path)):
+        os.kill(started(tmp_path, 1)[0], signal.SIGKILL)
+        second = started(tmp_path, 2)[1]
+        assert os.getsid(second) == second  # no signal from the terminal reaches it
+    assert (tmp_path / "told").read_text().split() == ["TERM"]
+
+
+def test_runners_begin_once_the_machine_can_start_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "runner"))
+    with runners(runner_settings(tmp_path)):
+        script(tmp_path / "runner", listener(tmp_path))
+        assert started(tmp_path, 1)

@@ -15,7 +15,7 @@ def routes(context: ApiContext) -> APIRouter:
     router = APIRouter(tags=["operation"])
 
     @router.get("/healthz")
-    def healthz() -> dict[Literal["status"], str]:
+    async def healthz() -> dict[Literal["status"], str]:  # needs no thread, so none that waits for the database
         """The process answers."""
         return {"status": "ok"}
 

@@ -23,6 +23,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from autoprune.errors import StorageError
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
+_BUSY_S = 15
+"""Seconds for which SQLite waits for another writer; less than a lease, so that a driver still learns of it in time."""
+_LIVENESS = {
+    "connect_timeout": 10,  # s
+    "tcp_user_timeout": 15_000,  # ms in which what was sent must arrive
+    "keepalives_idle": 10,  # s
+    "keepalives_interval": 5,  # s
+    "keepalives_count": 2,
+}
+"""For PostgreSQL, after libpq's documentation: a server that is gone is an error within a lease."""
 VERSION_TABLE = "autoprune_alembic_version"
 """Of this schema; Optuna keeps its own version in the same database."""
 
@@ -36,10 +46,11 @@ def open_engine(url: str) -> Engine:
     parsed = make_url(url)
     try:
         if parsed.get_backend_name() != "sqlite":
-            engine = create_engine(url, pool_pre_ping=True)
+            unsaid = {name: value for name, value in _LIVENESS.items() if name not in parsed.query}
+            engine = create_engine(url, pool_pre_ping=True, connect_args=unsaid)
         else:
             Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
-            engine = create_engine(url, connect_args={"timeout": 60})
+            engine = create_engine(url, connect_args={"timeout": _BUSY_S})
             event.listen(engine, "connect", _prepare_sqlite)
         with engine.connect():
             return engine
