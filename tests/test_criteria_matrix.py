@@ -268,6 +268,8 @@ SEVERAL = {
 """Files that name more than one criterion, and why a new one need not be named there."""
 ONE_KIND = {
     "doctor/reference.py": "the independent judge beside the runtime is written for attention",
+    "schedule/bundle.py": "a codebook is a file that goes along with its schedule",
+    "service/work/publication.py": "a codebook is kept with the version that uses it, and must lie below the roots",
 }
 """Files that ask for the class of a criterion, and why no other one is meant."""
 
