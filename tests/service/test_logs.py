@@ -12,12 +12,12 @@ from autoprune.search.workers.protocol import Event
 from autoprune.service.logs import configure_logs
 from autoprune.service.work.driver import told
 configure_logs()
-structlog.contextvars.bind_contextvars(study="4f")
+structlog.contextvars.bind_contextvars(study="4f", job_name="mine")
 heard = []
 listen = told(heard.append)
 listen(Event("phase", "searching"))
 listen(Event("progress", "", 1, 9))
-listen(Event("trial", "", 1, 9, {"trial": 7, "state": "COMPLETE", "values": [0.4, 0.9]}))
+listen(Event("trial", "", 1, 9, {"trial": 7, "name": "vtw", "state": "COMPLETE", "values": [0.4, 0.9]}))
 listen(Event("warning", "two\\nlines"))
 logging.getLogger("somebody.else").warning("of a %s", "library")
 try:
@@ -51,7 +51,7 @@ def test_every_line_is_an_object_that_says_whose_it_is() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     assert done.stdout == ""
     lines = [json.loads(line) for line in done.stderr.splitlines()]
-    assert {line["study"] for line in lines} == {"4f"}
+    assert {(line["study"], line["job_name"]) for line in lines} == {("4f", "mine")}
     assert [line["event"] for line in lines] == [
         "searching",
         "a trial ended",

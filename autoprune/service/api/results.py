@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
@@ -13,6 +13,7 @@ from autoprune.report.wishes import Wish
 from autoprune.search.front import FrontFile
 from autoprune.service.api.context import ApiContext
 from autoprune.service.api.problems import documented
+from autoprune.service.work.selector import PointSelector
 
 
 class Chosen(BaseModel):
@@ -44,28 +45,11 @@ def routes(context: ApiContext) -> APIRouter:
         return HTMLResponse(context.output_file(id, "report.html").read_bytes())
 
     @router.get("/schedule", responses=documented(400, 404, 422))
-    def schedule(
-        id: str,
-        max_drop: float | None = None,
-        max_flops: float | None = None,
-        max_latency_ms: float | None = None,
-        max_kv: float | None = None,
-        trial: int | None = None,
-        confidence: float | None = None,
-    ) -> Chosen:
+    def schedule(id: str, selector: Annotated[PointSelector, Query()]) -> Chosen:
         """One point as a schedule: the cheapest within a loss, the best within a budget, or a trial."""
         folder = context.output_file(id, "front.json").parent
         found = FrontFile.load(folder)
-        wish = Wish.of(
-            found,
-            max_drop=max_drop,
-            max_flops=max_flops,
-            max_latency_ms=max_latency_ms,
-            max_kv=max_kv,
-            trial=trial,
-            confidence=confidence,
-        )
-        claim = claim_of(found, wish, record=folder)
+        claim = claim_of(found, Wish.of(found, **selector.wish()), record=folder)
         return Chosen(
             trial=claim.point.trial,
             name=claim.point.name,

@@ -21,7 +21,7 @@ from autoprune.service.store.jobs import JobRecord, Jobs, Kind, LeaseLostError
 from autoprune.service.work.attempts import give_up_attempt
 from autoprune.service.work.heartbeat import FENCED, Heartbeat
 
-log = structlog.get_logger(__name__)
+log = structlog.get_logger("autoprune.service.driver")  # `__name__` is that of a script
 _AGAIN_S = 15.0
 """Seconds for which a job that the cluster could not take lets others go first."""
 
@@ -112,7 +112,7 @@ def main() -> int:
     job = jobs.get(job_id)
     if job.epoch != epoch or job.state != "running":
         return FENCED
-    structlog.contextvars.bind_contextvars(**{job.kind: job.id}, name=job.name)
+    structlog.contextvars.bind_contextvars(**{job.kind: job.id}, job_name=job.name)
     try:
         run_job(jobs, job, settings)
     except LeaseLostError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from autoprune.errors import StudyError
 from autoprune.report.exported import claim_of, exported
@@ -17,20 +17,13 @@ from autoprune.search.front import FrontFile
 from autoprune.service.settings import Settings
 from autoprune.service.store.lineage import Lineage, lineage_of
 from autoprune.service.work.places import check_place
+from autoprune.service.work.selector import PointSelector
 
 
-class Publication(BaseModel):
+class Publication(PointSelector):
     """A point of a study, chosen as ``GET /v1/studies/{id}/schedule`` does, or a schedule file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     study: str | None = Field(None, description="Id of a study; a wish chooses its point.")
-    max_drop: float | dict[str, float] | None = Field(None, description="The cheapest within a loss, or one by task.")
-    max_flops: float | None = None
-    max_latency_ms: float | None = None
-    max_kv: float | None = None
-    trial: int | None = None
-    confidence: float | None = None
     schedule: dict[str, Any] | None = Field(None, description="A schedule file, in place of a study.")
 
     def check(self) -> None:
@@ -41,7 +34,7 @@ class Publication(BaseModel):
         """
         if (self.study is None) == (self.schedule is None):
             raise StudyError("takes one of study and schedule", field="study", remedy="give one of them")
-        wish = self._wish()
+        wish = self.wish()
         if self.schedule is not None and wish:
             raise StudyError("chooses a point of a study", field=next(iter(wish)), remedy="leave it out")
 
@@ -56,7 +49,7 @@ class Publication(BaseModel):
             NoPointError: no point qualifies.
         """
         front = FrontFile.load(folder)
-        schedule = exported(front, claim_of(front, Wish.of(front, **self._wish()), record=folder))
+        schedule = exported(front, claim_of(front, Wish.of(front, **self.wish()), record=folder))
         return schedule, lineage_of(schedule, front, self.study)
 
     def of_file(self, settings: Settings) -> tuple[Schedule, Lineage]:
@@ -67,9 +60,6 @@ class Publication(BaseModel):
         """
         schedule = Schedule.model_validate(self.schedule).from_folder(settings.roots[0])
         return schedule, lineage_of(schedule)
-
-    def _wish(self) -> dict[str, Any]:
-        return self.model_dump(exclude={"study", "schedule"}, exclude_none=True)
 
 
 def keep_codebooks(schedule: Schedule, settings: Settings) -> Schedule:

@@ -25,7 +25,7 @@ from autoprune.service.store.jobs import JobRecord, Jobs, LeaseLostError
 from autoprune.service.work.attempts import give_up_attempt
 from autoprune.service.work.heartbeat import FENCED
 
-log = structlog.get_logger(__name__)
+log = structlog.get_logger("autoprune.service.runner")  # `__name__` is that of a script
 _IDLE_S, _AWAY_S = 1.0, 5.0
 _START_S = 60.0
 """Seconds in which a driver must have begun to renew its lease; until then its runner does."""
@@ -77,7 +77,7 @@ class Runner:
 
     def _attempt(self, jobs: Jobs, job: JobRecord) -> None:
         """Drives a job; what a driver left undone that died is given back here."""
-        known = log.bind(runner=self.name, **{job.kind: job.id}, name=job.name)
+        known = log.bind(runner=self.name, **{job.kind: job.id}, job_name=job.name)
         known.info("a job begins", attempt=job.attempts)
         try:
             code = self._drive(jobs, job)
@@ -90,7 +90,7 @@ class Runner:
         if code == -signal.SIGTERM:  # before it could do so itself
             _hand_back(jobs, job, "", counted=False)
         elif code not in (0, FENCED):
-            _hand_back(jobs, job, f"its process ended with exit code {code}; see driver.log", counted=True)
+            _hand_back(jobs, job, f"its process ended with exit code {code}; see the log of its runner", counted=True)
 
     def _drive(self, jobs: Jobs, job: JobRecord) -> int:
         output = self._settings.output_of(job.id)

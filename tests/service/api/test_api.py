@@ -163,6 +163,7 @@ def test_results(client: TestClient, study: dict[str, Any], settings: Settings) 
     assert trial["schedule"]["stages"] == chosen["schedule"]["stages"]
     problem(client.get(f"{path}/schedule", params={"max_drop": 0.5, "trial": 1}), 400)
     problem(client.get(f"{path}/schedule", params={"max_drop": "nan"}), 400)
+    assert problem(client.get(f"{path}/schedule", params={"max_dorp": 0.5}), 400)["field"] == "max_dorp"
     problem(client.get(f"{path}/schedule", params={"max_flops": 0.0001}), 422)
 
 

@@ -61,9 +61,9 @@ def attempted(engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("body", "attempts", "stands"),
     [
-        ("exit 3", 1, ("queued", 1, "its process ended with exit code 3; see driver.log")),
-        ("exit 3", MOST_ATTEMPTS, ("failed", 3, "its process ended with exit code 3; see driver.log")),
-        ("kill -KILL $$", 1, ("queued", 1, "its process ended with exit code -9; see driver.log")),
+        ("exit 3", 1, ("queued", 1, "its process ended with exit code 3; see the log of its runner")),
+        ("exit 3", MOST_ATTEMPTS, ("failed", 3, "its process ended with exit code 3; see the log of its runner")),
+        ("kill -KILL $$", 1, ("queued", 1, "its process ended with exit code -9; see the log of its runner")),
         ("kill -TERM $$", MOST_ATTEMPTS, ("queued", MOST_ATTEMPTS - 1, "")),
         ("exit 75", 1, ("running", 1, "")),
     ],
