@@ -8,26 +8,22 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request, Response
 
 from autoprune.errors import StudyError
-from autoprune.evaluate.objectives import OBJECTIVES
-from autoprune.report.chart import chart_data
 from autoprune.report.pairs import are_comparable, budget_rows, doubts, pair_facts, paired_chart
 from autoprune.search.front import FrontFile
-from autoprune.search.spec import StudySpec
 from autoprune.service.api.context import ApiContext
 from autoprune.service.api.problems import NotThereError
+from autoprune.service.pages.charts import Charts
 from autoprune.service.pages.fronts import front_of
-from autoprune.service.pages.live import LiveCharts
 from autoprune.service.pages.rendering import PageRoute, page
-from autoprune.service.store.jobs import JobRecord
 
-_OBJECTIVES: tuple[str, ...] = StudySpec.model_fields["objectives"].default
 _MOST = 200
 
 
 def routes(context: ApiContext) -> APIRouter:
     """``/studies/{id}/chart.json``, ``/compare`` and ``/compare/chart.json``."""
     router = APIRouter(route_class=PageRoute, dependencies=[Depends(context.may("read"))])
-    jobs, settings, live = context.jobs, context.settings, LiveCharts(context.events)
+    jobs, settings = context.jobs, context.settings
+    charts = Charts(jobs, context.events, settings)
 
     def pair(a: str, b: str) -> tuple[FrontFile, FrontFile]:
         found = []
@@ -42,12 +38,7 @@ def routes(context: ApiContext) -> APIRouter:
     @router.get("/studies/{id}/chart.json")
     def chart(request: Request, id: str) -> Response:
         """The front of a study; of one that runs, or left none, what it has measured so far."""
-        job = jobs.get(id, "study")
-        front = None if job.state == "running" else front_of(job, settings)
-        if front is not None:
-            made = chart_data(front)
-            return _sent({name: made[name] for name in ("traces", "layout", "below", "note")})
-        tag, chart = live.of(job, _objectives(job))
+        tag, chart = charts.of(id)
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
@@ -79,12 +70,6 @@ def routes(context: ApiContext) -> APIRouter:
         return _sent(paired_chart(fronts))
 
     return router
-
-
-def _objectives(job: JobRecord) -> tuple[str, ...]:
-    """Objectives of a study as it was submitted, which was checked then."""
-    named = job.request.get("objectives")
-    return tuple(named) if isinstance(named, list) and all(name in OBJECTIVES for name in named) else _OBJECTIVES
 
 
 def _sent(made: dict[str, Any]) -> Response:

@@ -13,13 +13,13 @@ from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 from support.fronts import make_front, save_front
 from support.service import with_tokens
 
 from autoprune.schedule import Schedule
 from autoprune.search.workers.protocol import Event
-from autoprune.service.pages import live
+from autoprune.service.pages import charts
 from autoprune.service.pages.assets import address_of
 from autoprune.service.settings import Settings
 from autoprune.service.store.events import Events
@@ -112,7 +112,8 @@ def test_problems_are_pages(client: TestClient, add: Add) -> None:
 
 
 def test_a_running_study(client: TestClient, add: Add, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "_AT_ONCE", 2)
+    monkeypatch.setattr(charts, "_AT_ONCE", 2)
+    monkeypatch.setattr(charts, "FRESH", 0.0)
     job, events = add("now", "running", objectives=["flops", "kl"]), Events(engine)
     empty = client.get(f"/studies/{job.id}/chart.json").json()
     assert (empty["traces"], empty["goes_on"]) == ([], True)
@@ -136,6 +137,21 @@ def test_a_running_study(client: TestClient, add: Add, engine: Engine, monkeypat
     assert changed.headers["hx-refresh"] == "true"
     assert "no memory" in changed.text
     assert not client.get(f"/studies/{job.id}/chart.json").json()["goes_on"]
+
+
+def test_many_readers_of_a_chart_cost_the_database_as_much_as_one(
+    client: TestClient, add: Add, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, asked = add("now", "running"), list[str]()
+    Events(engine).add(job, [trial(0, [0.5, 0.9])])
+    monkeypatch.setattr(charts, "FRESH", 60.0)
+    event.listen(engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    first = client.get(f"/studies/{job.id}/chart.json")
+    assert any("event" in sql for sql in asked)
+    asked.clear()
+    for _ in range(50):
+        assert client.get(f"/studies/{job.id}/chart.json").content == first.content
+    assert not [sql for sql in asked if "event" in sql or "job" in sql]
 
 
 def test_buttons_do_what_they_say(client: TestClient, add: Add, engine: Engine, settings: Settings) -> None:
