@@ -33,8 +33,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--readers", type=int, default=50)
     parser.add_argument("--pause", type=float, default=1.0, help="seconds between an answer and the next question")
-    parser.add_argument("--turns", type=int, default=4, help="turns of each kind")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of a turn")
+    parser.add_argument("--turns", type=int, default=12, help="turns of each kind")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of a turn")
     given = parser.parse_args()
     root = HERE.parent / "digit_scenes"
     study = yaml.safe_load((root / "study.yaml").read_text())
@@ -53,19 +53,25 @@ def main() -> None:
         mine = [turn for asked, turn in turns if asked == path]
         times = sorted(time for turn in mine for time in turn["times"])
         p50, p99 = (1000 * times[int(share * (len(times) - 1))] for share in (0.5, 0.99))
-        speed = statistics.mean(turn["speed"] for turn in mine)
+        speed = sum(turn["rows"] for turn in mine) / sum(turn["seconds"] for turn in mine)
         print(
             f"{name}: {len(times)} answers, p50 {p50:.0f} ms, p99 {p99:.0f} ms; the study measures {speed:.1f} rows/s"
         )
     pairs = zip(turns[::2], turns[1::2], strict=True)
-    ratios = [read["speed"] / unread["speed"] for (_, unread), (_, read) in pairs]
-    print(f"speed of the study, front over /healthz, by turn: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
+    ratios = sorted(_speed(read) / _speed(unread) for (_, unread), (_, read) in pairs)
+    quarter = len(ratios) // 4
+    print(f"speed of the study, front over /healthz, {len(ratios)} pairs: median {statistics.median(ratios):.2f},")
+    print(f"    middle half {ratios[quarter]:.2f} to {ratios[-1 - quarter]:.2f}")
 
 
 def _turn(service: Service, id: str, path: str, given: argparse.Namespace) -> dict[str, Any]:
     before, begun = _rows(service, id), time.monotonic()
     times = asyncio.run(_read(str(service.http.base_url), path, given))
-    return {"times": times, "speed": (_rows(service, id) - before) / (time.monotonic() - begun)}
+    return {"times": times, "rows": _rows(service, id) - before, "seconds": time.monotonic() - begun}
+
+
+def _speed(turn: dict[str, Any]) -> float:
+    return float(turn["rows"] / turn["seconds"])
 
 
 def _rows(service: Service, id: str) -> int:
