@@ -87,6 +87,10 @@ class ScheduleError(AutopruneError, ValueError):
     """A schedule is malformed or contradicts itself."""
 
 
+class ScheduleMissingError(ScheduleError):
+    """No schedule is given, and none is beside the weights."""
+
+
 class StudyError(AutopruneError, ValueError):
     """A study file is malformed; all of its errors are in one message."""
 

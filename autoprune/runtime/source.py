@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from autoprune.errors import ScheduleError
+from autoprune.errors import ScheduleError, ScheduleMissingError
 from autoprune.schedule import Schedule
 from autoprune.schedule.bundle import SCHEDULE_FILE, files_beside
 from autoprune.sources import HubError, RepositoryError, cached_commit, hub_file, is_path
@@ -26,7 +26,8 @@ def schedule_of(
         given: A schedule, the path of its file, or its JSON object; None = the file beside the weights.
 
     Raises:
-        ScheduleError: it cannot be read, or no file is beside the weights.
+        ScheduleError: it cannot be read.
+        ScheduleMissingError: none is given, and no file is beside the weights.
         RepositoryError: the repository on the hub does not hold a codebook of its schedule.
         HubError: the codebook is not in the local cache, and the hub does not answer.
     """
@@ -66,7 +67,7 @@ def _beside_weights(config: Any) -> Path:
             for codebook in files_beside(Schedule.load(file)):
                 hub_file(name, codebook, file.parent.name)
             return file
-    raise ScheduleError(
+    raise ScheduleMissingError(
         f"none is given, and none is beside the weights: {looked}",
         field="schedule",
         remedy=f"give one, or put it beside the weights as {SCHEDULE_FILE}",

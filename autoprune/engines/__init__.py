@@ -1,0 +1,1 @@
+"""Schedules in the programs that people serve models with."""

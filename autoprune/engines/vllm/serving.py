@@ -1,0 +1,118 @@
+"""How a schedule is served: which one is named for a model, and whether it shortens prompts or acts between layers."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from types import SimpleNamespace
+from typing import Any
+
+from autoprune.engines.vllm.shortened import BY_FEATURE, BY_PLACE
+from autoprune.errors import ScheduleError, ScheduleMissingError
+from autoprune.runtime.source import schedule_of
+from autoprune.schedule import Reads, Schedule, Stage
+from autoprune.schedule.criteria import COUNTS
+
+VARIABLE = "AUTOPRUNE_SCHEDULE"
+OPTION = "autoprune_schedule"
+"""Key of ``--hf-overrides``."""
+SHORTENING = ("LlavaForConditionalGeneration", "LlavaNextForConditionalGeneration")
+"""Architectures whose prompts can be shortened where images are encoded: their positions are one plain row."""
+
+
+class Serving(StrEnum):
+    """Where a schedule acts."""
+
+    PROMPTS = "prompts"
+    """Where images are encoded: prompts are shorter, and everything behind is as with a shorter prompt."""
+    LAYERS = "layers"
+    """Between decoder layers."""
+
+
+def served(model: Any) -> tuple[Schedule, Serving] | None:
+    """The schedule that is named for a model, and where it acts; None if none is.
+
+    Args:
+        model: The engine's config of the model.
+
+    Raises:
+        ScheduleError: it cannot be read, is named twice, or cannot be served.
+        ModelError: it is for another model.
+    """
+    schedule = named_schedule(model.hf_config)
+    if schedule is None:
+        return None
+    images = model.multimodal_config.get_limit_per_prompt("image")
+    return schedule, serving_of(schedule, images, model.architecture in SHORTENING)
+
+
+def named_schedule(config: Any) -> Schedule | None:
+    """The schedule that is named for a model, without stages that keep everything; None if none is, or nothing is left.
+
+    It is named by the environment variable `AUTOPRUNE_SCHEDULE` (a path), by ``--hf-overrides '{"autoprune_schedule":
+    ...}'`` (a path or the JSON object), or stands beside the weights as ``pruning_schedule.json``.
+
+    Args:
+        config: The transformers config of the model.
+
+    Raises:
+        ScheduleError: it cannot be read, is named twice, or cannot be served.
+        ModelError: it is for another model.
+    """
+    variable, option = os.environ.get(VARIABLE) or None, getattr(config, OPTION, None)
+    if variable is not None and option is not None:
+        raise ScheduleError(
+            f"is named by {VARIABLE} too ({variable})",
+            field=f"--hf-overrides {OPTION}",
+            value=option,
+            remedy="name the schedule in one way",
+        )
+    try:
+        schedule, _ = schedule_of(SimpleNamespace(config=config), option if variable is None else variable)
+    except ScheduleMissingError:
+        return None
+    schedule.check_model(config)
+    stages = tuple(stage for stage in schedule.stages if stage.keep.ratio != 1)
+    for stage in stages:
+        _check_stage(stage)
+    return schedule.model_copy(update={"stages": stages}) if stages else None
+
+
+def serving_of(schedule: Schedule, images_per_prompt: int, shortens: bool) -> Serving:
+    """Where a schedule acts.
+
+    Args:
+        schedule: Without stages that keep everything.
+        images_per_prompt: The most images that a prompt may hold.
+        shortens: Whether prompts of the model can be shortened where images are encoded.
+    """
+    first = schedule.stages[0]
+    # Tokens of a shorter prompt stand at new positions, and nothing tells later stages what the prompt once was.
+    alone = len(schedule.stages) == 1 and first.layer == 0 and schedule.positions == "compact"
+    if not (alone and shortens and first.criterion) or first.withdraws:
+        return Serving.LAYERS
+    one = images_per_prompt == 1 and first.criterion.name in BY_FEATURE + BY_PLACE
+    several = first.criterion.name in BY_PLACE and first.merge is None
+    return Serving.PROMPTS if one or several else Serving.LAYERS
+
+
+def _check_stage(stage: Stage) -> None:
+    where = f"the stage before layer {stage.layer}"
+    if stage.keep.kind not in COUNTS:
+        raise ScheduleError(
+            f"{where} keeps a number of tokens that depends on scores, but an engine must know it beforehand",
+            field=f"keep.{stage.keep.kind}",
+            value=stage.keep.value,
+            remedy="use keep.ratio or keep.count",
+        )
+    if stage.criterion is None or not stage.selects:
+        return
+    if stage.criterion.problem_at(stage.layer):
+        raise ScheduleError(str(stage.criterion.problem_at(stage.layer)), field="layer", value=stage.layer)
+    if stage.criterion.reads in (Reads.TOWER, Reads.LAYER_ITSELF):
+        raise ScheduleError(
+            f"{where} reads the {stage.criterion.reads}, which the engine does not show",
+            field="criterion",
+            value=stage.criterion.label,
+            remedy="use attention of the layer before, diversity, codebook, uniform or random; or withdraw",
+        )

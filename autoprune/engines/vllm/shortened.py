@@ -1,0 +1,96 @@
+"""A stage before layer 0 taken where images are encoded: fewer features, so that prompts themselves are shorter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from autoprune.runtime.criteria import ScoreInputs, behaviour_of
+from autoprune.runtime.survivors import choose, merged
+from autoprune.schedule import Criterion, Stage
+
+BY_PLACE = ("uniform", "random")
+"""Criteria that look at places alone: they choose before anything is encoded, among all images of a prompt."""
+BY_FEATURE = ("diversity", "codebook")
+"""Criteria that look at features: they choose among those of one image."""
+
+ALONE = (0, 0)
+"""Span of the only image of a prompt."""
+
+
+def chosen(stage: Stage, hidden: Tensor, prepared: Tensor | None = None) -> Tensor:
+    """Which visual tokens a stage before layer 0 keeps.
+
+    Args:
+        stage: The stage.
+        hidden: [B, n, d], the visual tokens of B prompts as they enter the decoder; of width 0 for `BY_PLACE`.
+        prepared: What its criterion has read from disk.
+
+    Returns:
+        BoolTensor[B, n].
+    """
+    assert stage.criterion is not None  # a stage that selects has one
+    batch, n = hidden.shape[:2]
+    every = torch.ones(batch, n, dtype=torch.bool, device=hidden.device)
+    count = stage.keep.target(n, n)
+    inputs = ScoreInputs(
+        options=stage.criterion,
+        candidates=every,
+        visual=every,
+        prompt=every,
+        alive=every,
+        last=torch.zeros_like(every),
+        targets=torch.full((batch,), count, device=hidden.device),
+        n_visual=(n,) * batch,
+        n_text=(0,) * batch,
+        n_prompt=(n,) * batch,
+        n_candidates=(n,) * batch,
+        n_targets=(count,) * batch,
+        hidden=hidden,
+        prepared=prepared,
+    )
+    return choose(behaviour_of(stage.criterion).score(inputs), every, inputs.targets)
+
+
+def number_kept(stage: Stage, first: int, n: int, total: int) -> int:
+    """Visual tokens of one image that are left.
+
+    Args:
+        stage: The stage.
+        first: Visual tokens of the images before it in the prompt.
+        n: Its own.
+        total: Those of all images of the prompt; 0 if there is no other.
+    """
+    if total in (0, n):
+        return stage.keep.target(n, n)
+    return int(chosen(stage, torch.empty(1, total, 0))[0, first : first + n].sum())
+
+
+def shorten(
+    stage: Stage, features: Sequence[Tensor], spans: Sequence[tuple[int, int]], prepared: Mapping[Criterion, Tensor]
+) -> list[Tensor]:
+    """The features that are left of each image.
+
+    Args:
+        stage: The stage.
+        features: [n, d] of each image.
+        spans: For each image the visual tokens of the images before it in its prompt, and of all images of the prompt;
+            `ALONE` for the only image of a prompt.
+        prepared: What criteria have read from disk.
+    """
+    assert stage.criterion is not None  # a stage that selects has one
+    alike: dict[tuple[int, int, int], list[int]] = {}
+    for i, (part, (first, total)) in enumerate(zip(features, spans, strict=True)):
+        alike.setdefault((len(part), first, total or len(part)), []).append(i)
+    out: dict[int, Tensor] = {}
+    for (n, first, total), images in alike.items():
+        together = torch.stack([features[i] for i in images])
+        hidden = together if n == total else together.new_empty(len(images), total, 0)
+        kept = chosen(stage, hidden, prepared.get(stage.criterion))[:, first : first + n]
+        if stage.merge:
+            count = stage.keep.target(n, n)
+            together = merged(together, kept, ~kept, count, n - count)
+        out |= {i: rows[mask] for i, rows, mask in zip(images, together, kept, strict=True)}
+    return [out[i] for i in range(len(features))]

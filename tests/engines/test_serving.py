@@ -1,0 +1,226 @@
+"""Which schedule is served, where it acts, and what is refused before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from support.scenes import tiny_model
+
+from autoprune.engines.vllm.plugin import SUPPORTED, unsupported
+from autoprune.engines.vllm.refusals import check_decoder, check_options
+from autoprune.engines.vllm.serving import OPTION, VARIABLE, Serving, named_schedule, served, serving_of
+from autoprune.errors import ModelError, PatchError, ScheduleError
+from autoprune.schedule import Schedule
+
+DIVERSITY = {"layer": 0, "keep": {"count": 5}, "criterion": {"name": "diversity"}}
+UNIFORM = {"layer": 0, "keep": {"ratio": 0.5}, "criterion": {"name": "uniform"}}
+LAST = {"layer": 2, "keep": {"ratio": 0.5}, "criterion": {"name": "attention", "rows": "last"}}
+WITHDRAWAL = {"layer": 3, "keep": {"ratio": 0.0}}
+
+
+def written(*stages: dict, **more: Any) -> dict:
+    return {"format": "autoprune.schedule", "version": 1, "stages": list(stages), **more}
+
+
+@pytest.fixture
+def config(monkeypatch, tmp_path):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    config = tiny_model().config
+    config.name_or_path = str(tmp_path)
+    return config
+
+
+def test_nothing_is_named(config) -> None:
+    assert named_schedule(config) is None
+
+
+def test_named_by_the_variable(config, monkeypatch, tmp_path) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps(written(WITHDRAWAL)))
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "mine.json"))
+    found = named_schedule(config)
+    assert found is not None
+    assert [stage.layer for stage in found.stages] == [3]
+
+
+def test_named_by_an_option_as_a_path_or_whole(config, tmp_path) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps(written(WITHDRAWAL)))
+    for named in (str(tmp_path / "mine.json"), written(WITHDRAWAL)):
+        setattr(config, OPTION, named)
+        found = named_schedule(config)
+        assert found is not None
+        assert found.stages[0].withdraws
+
+
+def test_taken_from_beside_the_weights(config, tmp_path) -> None:
+    (tmp_path / "pruning_schedule.json").write_text(json.dumps(written(LAST)))
+    found = named_schedule(config)
+    assert found is not None
+    assert found.stages[0].layer == 2
+
+
+def test_named_twice(config, monkeypatch) -> None:
+    monkeypatch.setenv(VARIABLE, "one.json")
+    setattr(config, OPTION, "other.json")
+    with pytest.raises(ScheduleError, match="one way"):
+        named_schedule(config)
+
+
+def test_a_schedule_that_cannot_be_read_is_not_taken_for_none(config, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "nowhere.json"))
+    with pytest.raises(ScheduleError, match="cannot be read"):
+        named_schedule(config)
+    (tmp_path / "pruning_schedule.json").write_text("{}")
+    monkeypatch.delenv(VARIABLE)
+    with pytest.raises(ScheduleError, match="not an autoprune schedule"):
+        named_schedule(config)
+
+
+def test_a_schedule_for_another_model(config) -> None:
+    other = Schedule.model_validate(written(LAST)).with_model(tiny_model(layers=4).config, "other")
+    setattr(config, OPTION, other.to_json_dict())
+    with pytest.raises(ModelError, match="num_layers"):
+        named_schedule(config)
+
+
+def test_stages_that_keep_everything_are_none(config) -> None:
+    setattr(config, OPTION, written({"layer": 1, "keep": {"ratio": 1.0}}))
+    assert named_schedule(config) is None
+
+
+@pytest.mark.parametrize(
+    ("stage", "field"),
+    [
+        ({"layer": 2, "keep": {"mass": 0.5}, "criterion": {"name": "attention", "rows": "text"}}, "keep.mass"),
+        ({"layer": 2, "keep": {"threshold": 0.5}, "criterion": {"name": "encoder"}}, "keep.threshold"),
+        ({"layer": 2, "keep": {"ratio": 0.5}, "criterion": {"name": "encoder"}}, "vision tower"),
+        (
+            {"layer": 2, "keep": {"ratio": 0.5}, "criterion": {"name": "attention", "rows": "last", "at": "current"}},
+            "layer itself",
+        ),
+    ],
+    ids=["mass", "threshold", "encoder", "current"],
+)
+def test_stages_that_an_engine_cannot_serve(config, stage, field) -> None:
+    setattr(config, OPTION, written(stage))
+    with pytest.raises(ScheduleError, match=field):
+        named_schedule(config)
+
+
+@pytest.mark.parametrize(
+    ("stages", "positions", "images", "shortens", "expected"),
+    [
+        ([UNIFORM], "compact", 999, True, Serving.PROMPTS),
+        ([DIVERSITY], "compact", 1, True, Serving.PROMPTS),
+        ([DIVERSITY], "compact", 2, True, Serving.LAYERS),
+        ([{**UNIFORM, "merge": "mean"}], "compact", 2, True, Serving.LAYERS),
+        ([{**UNIFORM, "merge": "mean"}], "compact", 1, True, Serving.PROMPTS),
+        ([UNIFORM], "keep", 1, True, Serving.LAYERS),
+        ([UNIFORM], "compact", 1, False, Serving.LAYERS),
+        ([UNIFORM, WITHDRAWAL], "compact", 1, True, Serving.LAYERS),
+        ([LAST], "compact", 1, True, Serving.LAYERS),
+        ([{"layer": 0, "keep": {"ratio": 0.0}}], "compact", 1, True, Serving.LAYERS),
+    ],
+)
+def test_where_a_schedule_acts(stages, positions, images, shortens, expected) -> None:
+    schedule = Schedule.model_validate(written(*stages, positions=positions))
+    assert serving_of(schedule, images, shortens) is expected
+
+
+def test_the_model_says_whether_prompts_can_be_shortened(config) -> None:
+    setattr(config, OPTION, written(UNIFORM, positions="compact"))
+    images = SimpleNamespace(get_limit_per_prompt=lambda modality: 1)
+    for architecture, expected in (
+        ("LlavaForConditionalGeneration", Serving.PROMPTS),
+        ("Qwen2_5_VLForConditionalGeneration", Serving.LAYERS),
+    ):
+        model = SimpleNamespace(hf_config=config, multimodal_config=images, architecture=architecture)
+        found = served(model)
+        assert found is not None
+        assert found[1] is expected
+
+
+def engine(**values: Any) -> SimpleNamespace:
+    """An engine's config with all that deep stages ask for, but for some values by path."""
+    config = SimpleNamespace()
+    served_well = {
+        "cache_config.enable_prefix_caching": False,
+        "scheduler_config.enable_chunked_prefill": False,
+        "parallel_config.tensor_parallel_size": 1,
+        "parallel_config.pipeline_parallel_size": 1,
+        "model_config.runner_type": "generate",
+        "compilation_config.cudagraph_mode": SimpleNamespace(name="NONE"),
+        "use_v2_model_runner": False,
+        "speculative_config": None,
+    }
+    for path, value in {**served_well, **{path.replace("__", "."): value for path, value in values.items()}}.items():
+        part, *rest = path.split(".")
+        at = config
+        for name in rest:
+            if not hasattr(at, part):
+                setattr(at, part, SimpleNamespace())
+            at, part = getattr(at, part), name
+        setattr(at, part, value)
+    return config
+
+
+REFUSED = [
+    ("--enable-prefix-caching", "cache_config__enable_prefix_caching", True),
+    ("--enable-chunked-prefill", "scheduler_config__enable_chunked_prefill", True),
+    ("--speculative-config", "speculative_config", object()),
+    ("--pipeline-parallel-size", "parallel_config__pipeline_parallel_size", 2),
+    ("--tensor-parallel-size", "parallel_config__tensor_parallel_size", 2),
+    ("--prefill-context-parallel-size", "parallel_config__prefill_context_parallel_size", 2),
+    ("--decode-context-parallel-size", "parallel_config__decode_context_parallel_size", 2),
+    ("--enable-dbo", "parallel_config__enable_dbo", True),
+    ("--kv-transfer-config", "kv_transfer_config", object()),
+    ("--kv-sharing-fast-prefill", "cache_config__kv_sharing_fast_prefill", True),
+    ("--enable-lora", "lora_config", object()),
+    ("--enable-prompt-embeds", "model_config__enable_prompt_embeds", True),
+    ("VLLM_USE_V2_MODEL_RUNNER", "use_v2_model_runner", True),
+    ("--compilation-config cudagraph_mode", "compilation_config__cudagraph_mode", SimpleNamespace(name="FULL")),
+    ("--enable-mm-embeds", "model_config__multimodal_config__enable_mm_embeds", True),
+    ("--runner", "model_config__runner_type", "pooling"),
+]
+
+
+@pytest.mark.parametrize(("name", "path", "value"), REFUSED, ids=[row[0] for row in REFUSED])
+def test_options_with_which_deep_stages_are_not_exact(name, path, value) -> None:
+    check_options(engine(), Serving.LAYERS)
+    with pytest.raises(PatchError) as caught:
+        check_options(engine(**{path: value}), Serving.LAYERS)
+    assert name in caught.value.value
+    assert f"{name}: " in str(caught.value)
+
+
+def test_shorter_prompts_go_with_what_deep_stages_do_not() -> None:
+    config = engine(
+        cache_config__enable_prefix_caching=True,
+        scheduler_config__enable_chunked_prefill=True,
+        speculative_config=object(),
+        use_v2_model_runner=True,
+    )
+    check_options(config, Serving.PROMPTS)
+    with pytest.raises(PatchError, match=r"--enable-prefix-caching.*--enable-chunked-prefill.*shortens prompts"):
+        check_options(config, Serving.LAYERS)
+    with pytest.raises(PatchError, match="cudagraph_mm_encoder"):
+        check_options(engine(compilation_config__cudagraph_mm_encoder=True), Serving.PROMPTS)
+
+
+def test_decoders_that_cannot_be_shortened() -> None:
+    full = SimpleNamespace(sliding_window=None)
+    check_decoder([full, full], compact=True, mrope=False)
+    check_decoder([full, full], compact=False, mrope=True)
+    with pytest.raises(ScheduleError, match="renumbered"):
+        check_decoder([full], compact=True, mrope=True)
+    with pytest.raises(PatchError, match=r"sliding window.*\[1\]"):
+        check_decoder([full, SimpleNamespace(sliding_window=64)], compact=False, mrope=False)
+
+
+def test_one_minor_version_is_supported() -> None:
+    assert unsupported(f"{SUPPORTED}.0") is None
+    assert unsupported(f"{SUPPORTED}.1+cpu") is None
+    for version in ("0.31.4", "0.33.0", "1.32.0", "0.320.0"):
+        assert f"pip install 'vllm=={SUPPORTED}.*'" in str(unsupported(version))
