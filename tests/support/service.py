@@ -35,7 +35,8 @@ def with_tokens(engine: Engine) -> dict[str, dict[str, str]]:
 @contextmanager
 def listening(app: ASGIApplication) -> Iterator[str]:
     """An app behind a real socket, in a thread of this process; its URL."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=1))
+    config = uvicorn.Config(app, port=0, log_level="warning", log_config=None, timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

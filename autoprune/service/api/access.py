@@ -15,7 +15,7 @@ from autoprune.service.api.limits import Limits
 from autoprune.service.api.problems import DeniedError
 from autoprune.service.store.audit import LOCAL
 from autoprune.service.store.sessions import HOURS, Sessions
-from autoprune.service.store.tokens import ROLES, Role, Tokens, digest_of
+from autoprune.service.store.tokens import ROLES, Role, Token, Tokens, digest_of
 
 Permission: TypeAlias = Callable[[Role], Callable[[Request], str]]
 """A dependency for each role, which gives the caller's name: ``caller: str = Depends(may("write"))``."""
@@ -75,6 +75,19 @@ class Access:
 
         return check
 
+    def still_allows(self, request: Request, role: Role) -> bool:
+        """Whether who asked for a reply that goes on may still have it; this counts as no request.
+
+        Args:
+            request: Which was allowed when it came.
+            role: That it needs.
+        """
+        if self.is_open:
+            return True
+        secret = _bearer_secret(request)
+        holder = self._tokens.holder(secret) if secret is not None else self._holder_of_session(request)
+        return holder is not None and Caller(holder.name, holder.role).has(role)
+
     def log_in(self, request: Request, response: Response, secret: str) -> None:
         """Begins a session for the holder of a token, and gives the browser its cookie.
 
@@ -103,8 +116,8 @@ class Access:
             self._limits.count("address", _address(request))
             caller = Caller(LOCAL, "admin")
         else:
-            scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-            caller = self._bearer(request, secret.strip()) if scheme.lower() == "bearer" else self._session(request)
+            secret = _bearer_secret(request)
+            caller = self._session(request) if secret is None else self._bearer(request, secret)
             self._limits.count("name", caller.name)
         request.state.caller = caller
         return caller
@@ -129,11 +142,11 @@ class Access:
             self._limits.count_guess(_address(request))
 
     def _session(self, request: Request) -> Caller:
-        session = request.cookies.get(_cookie(request))
-        holder = self._sessions.holder(session) if session else None
-        if session is None or holder is None:
+        holder = self._holder_of_session(request)
+        if holder is None:
             self._limits.count("address", _address(request))
             raise _unknown()
+        session = request.cookies[_cookie(request)]
         csrf = hmac.new(session.encode(), b"csrf", hashlib.sha256).hexdigest()
         brought: str = request.headers.get(CSRF_HEADER, getattr(request.state, "csrf", ""))
         if request.method not in SAFE_METHODS and not hmac.compare_digest(brought.encode(), csrf.encode()):
@@ -141,6 +154,16 @@ class Access:
                 "does not come from a page of this service", 403, field=CSRF_HEADER, remedy="load the page again"
             )
         return Caller(holder.name, holder.role, csrf)
+
+    def _holder_of_session(self, request: Request) -> Token | None:
+        session = request.cookies.get(_cookie(request))
+        return self._sessions.holder(session) if session else None
+
+
+def _bearer_secret(request: Request) -> str | None:
+    """The token that a request brings; None where it brings none."""
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else None
 
 
 def _unknown() -> DeniedError:

@@ -1,9 +1,13 @@
-"""Limits on how often somebody may ask; counted by each process of the api for itself."""
+"""Limits on how often and how long somebody may ask; counted by each process of the api for itself."""
 
 from __future__ import annotations
 
 import math
+import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
@@ -13,6 +17,46 @@ from autoprune.service.api.problems import DeniedError
 
 GUESSES = parse("10/minute")
 """Tokens that are nobody's, by address: whoever guesses must be slow."""
+
+STREAMS, STREAMS_OF_CALLER = 100, 20
+"""Replies that go on until somebody leaves; each asks the database four times a second."""
+_FREE_AGAIN_S = 10
+
+
+class Streams:
+    """Counts replies that go on, so that no caller takes the place of all others.
+
+    Args:
+        most: At once.
+        of_caller: At once for one caller.
+    """
+
+    def __init__(self, most: int = STREAMS, of_caller: int = STREAMS_OF_CALLER) -> None:
+        self._most, self._of_caller = most, of_caller
+        self._open, self._lock = Counter[str](), threading.Lock()
+
+    @contextmanager
+    def one(self, caller: str) -> Iterator[None]:
+        """A block in which a caller is sent such a reply.
+
+        Raises:
+            DeniedError: there are too many, of this caller or of all.
+        """
+        with self._lock:
+            mine, all_of_them = self._open[caller], self._open.total()
+            if mine >= self._of_caller or all_of_them >= self._most:
+                raise DeniedError(
+                    "watches too many studies at once" if mine >= self._of_caller else "too many studies are watched",
+                    429,
+                    remedy=f"stop watching others; {self._of_caller} of one caller and {self._most} in all are allowed",
+                    headers={"Retry-After": str(_FREE_AGAIN_S)},
+                )
+            self._open[caller] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open[caller] -= 1
 
 
 class Limits:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
 
 from autoprune.search.spec import StudySpec
 from autoprune.service.api.context import ApiContext
+from autoprune.service.api.limits import Streams
 from autoprune.service.api.problems import documented
 from autoprune.service.store.events import StoredEvent
-from autoprune.service.store.jobs import ENDED, JobRecord, Kind, State
+from autoprune.service.store.jobs import ENDED, JobRecord, Kind, State, UnknownJobError
 from autoprune.service.work.study import remove_study
 from autoprune.service.work.submission import checked
 
-_POLL_S = 0.5
+log = structlog.get_logger(__name__)
+_POLL_S, _RIGHT_S = 0.5, 15.0
+"""Seconds after which the events of a study, and the right of who watches it, are looked at again."""
 _KIND: Kind = "study"
 
 
@@ -34,7 +40,7 @@ class StudyStatus(BaseModel):
 
     Attributes:
         objectives: What its trials are judged by, in the order of their values.
-        progress: The last step of its driver: phase or progress, with `done` and `total`.
+        progress: The last step of its driver: phase, progress or trial, with `done` and `total`.
     """
 
     id: str
@@ -62,16 +68,21 @@ def routes(context: ApiContext) -> APIRouter:
     """``/v1/studies`` and what can be done with one."""
     router = APIRouter(prefix="/v1/studies", tags=["studies"])
     settings, jobs, events, may = context.settings, context.jobs, context.events, context.may
+    streams = Streams()
 
     def exists(id: str) -> None:
         jobs.get(id, _KIND)  # events: before the reply begins, whose status could not be changed any more
 
     def views(found: Sequence[JobRecord]) -> list[StudyStatus]:
-        last = events.latest(found, "progress", "phase")
+        last = events.latest(found, "phase", "progress", "trial")
         return [_status(job, last.get(job.id)) for job in found]
 
     def view(job: JobRecord) -> StudyStatus:
         return views([job])[0]
+
+    async def watching(request: Request) -> AsyncIterator[None]:
+        with streams.one(request.state.caller.name):  # who asks is known: `of_one` goes before
+            yield
 
     of_one = [Depends(may("read")), Depends(exists)]  # in this order: a stranger learns nothing
 
@@ -124,7 +135,7 @@ def routes(context: ApiContext) -> APIRouter:
 
     @router.get(
         "/{id}/events",
-        dependencies=of_one,
+        dependencies=[*of_one, Depends(watching)],
         response_class=EventSourceResponse,
         responses=documented(400, 404),
     )
@@ -133,11 +144,25 @@ def routes(context: ApiContext) -> APIRouter:
         id: str,
         last_event_id: Annotated[int, Header(ge=0, lt=2**31)] = 0,
     ) -> AsyncIterator[ServerSentEvent]:
-        """Events of a study from its beginning, or behind `Last-Event-ID`, until it has ended."""
-        seen = last_event_id
+        """Events of a study from its beginning, or behind `Last-Event-ID`, until it has ended.
+
+        Without an `end` the stream is over where the study was deleted, or who watches lost the right to: whoever comes
+        again is told.
+        """
+        seen, allowed = last_event_id, time.monotonic()
         while not await request.is_disconnected():
-            job = await asyncio.to_thread(jobs.get, id)
-            found = await asyncio.to_thread(events.after, job, seen)
+            try:
+                if time.monotonic() - allowed >= _RIGHT_S:
+                    if not await asyncio.to_thread(context.access.still_allows, request, "read"):
+                        return
+                    allowed = time.monotonic()
+                job = await asyncio.to_thread(jobs.get, id)
+                found = await asyncio.to_thread(events.after, job, seen)
+            except UnknownJobError:
+                return
+            except SQLAlchemyError as error:  # the status is sent already, and cannot say so any more
+                log.warning("the database is away", error=str(error).splitlines()[0])
+                return
             for event in found:
                 seen = event.number
                 yield ServerSentEvent(data=event.content, event=event.kind, id=str(seen))

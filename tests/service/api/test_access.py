@@ -12,20 +12,21 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, select, update
 from support.service import problem, with_tokens
 
+from autoprune.errors import StudyError
 from autoprune.service.api.app import create_app
 from autoprune.service.settings import Settings
 from autoprune.service.store.tables import SESSIONS, TOKENS
-from autoprune.service.store.tokens import Tokens
+from autoprune.service.store.tokens import Role, Tokens
 
 COOKIE = "autoprune"
 
 
 @pytest.fixture
-def browser(client: TestClient, engine: Engine) -> Callable[[str], TestClient]:
+def browser(client: TestClient, engine: Engine) -> Callable[[Role], TestClient]:
     """Logs in as a role."""
 
-    def logged_in(role: str) -> TestClient:
-        token = Tokens(engine).create(role, role)  # type: ignore[arg-type]
+    def logged_in(role: Role) -> TestClient:
+        token = Tokens(engine).create(role, role)
         reply = client.post("/login", data={"token": f" {token}\n"}, follow_redirects=False)
         assert (reply.status_code, reply.headers["location"]) == (303, "/studies")
         return client
@@ -34,7 +35,7 @@ def browser(client: TestClient, engine: Engine) -> Callable[[str], TestClient]:
 
 
 def test_a_session_stands_for_its_token_until_it_ends(
-    browser: Callable[[str], TestClient], engine: Engine, study: dict[str, Any]
+    browser: Callable[[Role], TestClient], engine: Engine, study: dict[str, Any]
 ) -> None:
     client = browser("read")
     assert client.get("/v1/studies").status_code == 200
@@ -49,7 +50,7 @@ def test_a_session_stands_for_its_token_until_it_ends(
 
 @pytest.mark.parametrize("how", ["revoked", "expired", "too long ago"])
 def test_a_session_ends_with_its_token_or_its_time(
-    browser: Callable[[str], TestClient], engine: Engine, how: str
+    browser: Callable[[Role], TestClient], engine: Engine, how: str
 ) -> None:
     client = browser("write")
     assert client.get("/v1/studies").status_code == 200
@@ -76,7 +77,7 @@ def test_the_cookie_is_for_this_service_alone(settings: Settings, engine: Engine
 
 
 def test_changes_by_cookie_need_a_proof_that_only_our_pages_have(
-    browser: Callable[[str], TestClient], study: dict[str, Any], engine: Engine
+    browser: Callable[[Role], TestClient], study: dict[str, Any], engine: Engine
 ) -> None:
     client = browser("write")
     bearer = {"Authorization": f"Bearer {Tokens(engine).create('other', 'write')}"}
@@ -84,8 +85,9 @@ def test_changes_by_cookie_need_a_proof_that_only_our_pages_have(
     found = re.search(r'name="csrf" value="(\w+)"', client.get(f"/studies/{id}").text)
     assert found is not None
     path = f"/v1/studies/{id}/cancel"
-    for headers in ({}, {"X-CSRF-Token": ""}, {"X-CSRF-Token": "a" * 64}, {"X-CSRF-Token": "ä".encode("latin-1")}):
-        assert problem(client.post(path, headers=headers), 403)["field"] == "X-CSRF-Token"  # type: ignore[arg-type]
+    wrong: list[dict[str, Any]] = [{}, *({"X-CSRF-Token": said} for said in ("", "a" * 64, "ä".encode("latin-1")))]
+    for headers in wrong:
+        assert problem(client.post(path, headers=headers), 403)["field"] == "X-CSRF-Token"
     assert client.post(f"/studies/{id}/cancel", data={"csrf": "no"}).status_code == 403
     ours = {"X-CSRF-Token": found.group(1)}
     assert problem(client.post(path, headers=ours | {"Sec-Fetch-Site": "same-site"}), 403)["field"] == "Origin"
@@ -151,5 +153,5 @@ def test_guessing_is_slow(client: TestClient, engine: Engine) -> None:
 
 
 def test_a_rate_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="such as 600/minute"):
+    with pytest.raises(StudyError, match="such as 600/minute"):
         Settings.read(folder=tmp_path, rate="often")
