@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import os
+from collections.abc import Container, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 import limits
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_core import InitErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from autoprune.errors import StudyError
 from autoprune.schedule.validation import explained
 
-PREFIX = "AUTOPRUNE_SERVICE_"
+PREFIX: Final = "AUTOPRUNE_SERVICE_"
+_SECRETS_DIR: Final = f"{PREFIX}SECRETS_DIR"
 
 
 def _listed(given: Any) -> Any:
@@ -28,6 +32,35 @@ def _rate(given: str) -> str:
     except ValueError:
         raise ValueError("must be a number of requests and a time, such as 600/minute") from None
     return given
+
+
+def _variable(name: str) -> str:
+    return f"{PREFIX}{name.upper()}"
+
+
+def _refuse_unknown(names: Iterable[str]) -> None:
+    known = [name.upper() for name in names]
+    for variable in sorted(os.environ):
+        name = variable.upper().removeprefix(PREFIX)
+        if variable.upper().startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            remedy = f"did you mean {PREFIX}{near[0]}?" if near else f"unset it; there are {', '.join(known)}"
+            raise StudyError("is no setting of the service", field=variable, remedy=remedy)
+
+
+def _check_folder(field: str, folder: Path) -> None:
+    if not folder.is_dir():
+        raise StudyError("is no folder", field=field, value=str(folder), remedy="make it, or name another one")
+
+
+def _by_variable(error: ValidationError, given: Container[str]) -> ValidationError:
+    """What pydantic refused, each setting by the name of its variable unless it was given in another way."""
+    refused = []
+    for item in error.errors():
+        name, *inside = item["loc"]
+        place = (name if name in given else _variable(str(name)), *inside)
+        refused.append(InitErrorDetails(type=item["type"], loc=place, input=item["input"], ctx=item.get("ctx", {})))
+    return ValidationError.from_exception_data(error.title, refused)
 
 
 class Settings(BaseSettings):
@@ -50,7 +83,7 @@ class Settings(BaseSettings):
         most_rows: Most rows of a data set.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, secrets_dir=os.environ.get(f"{PREFIX}SECRETS_DIR"))
+    model_config = SettingsConfigDict(env_prefix=PREFIX)
 
     folder: Path = Path("autoprune-service")
     database: SecretStr | None = None
@@ -69,15 +102,24 @@ class Settings(BaseSettings):
 
     @classmethod
     def read(cls, **given: Any) -> Self:
-        """The settings; what is given here wins over variables.
+        """The settings; what is given here wins over variables, and these over files.
 
         Raises:
-            StudyError: a setting is out of range.
+            StudyError: a setting is out of range, no variable of ours, or names a folder that is none; its field is
+                the variable, or the name of what is given here.
         """
+        _refuse_unknown([*cls.model_fields, "secrets_dir"])
+        secrets = os.environ.get(_SECRETS_DIR)
+        if secrets is not None:
+            _check_folder(_SECRETS_DIR, Path(secrets))
+        given = {name: value for name, value in given.items() if value is not None}
         try:
-            return cls(**{name: value for name, value in given.items() if value is not None})
+            found = cls(_secrets_dir=secrets, **given)
         except ValidationError as error:
-            raise explained(error, cls, StudyError, where="service") from None
+            raise explained(_by_variable(error, given), cls, StudyError, where="settings") from None
+        for root in found.roots:
+            _check_folder("roots" if "roots" in given else _variable("roots"), root)
+        return found
 
     @property
     def database_url(self) -> str:
@@ -115,4 +157,4 @@ class Settings(BaseSettings):
             "hub": os.pathsep.join(self.hub),
         }
         plain |= {"folder": str(self.folder.resolve()), "database": self.database_url}
-        return {**os.environ, **{f"{PREFIX}{name.upper()}": str(value) for name, value in plain.items()}}
+        return {**os.environ, **{_variable(name): str(value) for name, value in plain.items()}}

@@ -102,6 +102,8 @@ def test_manifests_fit_the_schemas_of_kubernetes(manifest: dict[str, Any]) -> No
     kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
     if manifest["kind"] == "Deployment":
         assert_safe(manifest["spec"]["template"]["spec"])
+        # Kubernetes' own variables of a Service named autoprune begin as ours do, and are none.
+        assert manifest["spec"]["template"]["spec"]["enableServiceLinks"] is False
 
 
 def test_the_ray_cluster_has_a_token_and_the_tested_ray() -> None:
