@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,8 +28,9 @@ def serve(
     from autoprune.service.serving import serve as run
     from autoprune.service.settings import Settings
 
+    settings = Settings.read(host=host, port=port, runners=runners)
     configure_logs()
-    run(Settings.read(host=host, port=port, runners=runners))
+    run(settings)
 
 
 def runner(debug: Debug = False) -> None:
@@ -66,7 +66,8 @@ def listed(as_json: Json = False, debug: Debug = False) -> None:
     """Names, roles and states of all tokens."""
     from dataclasses import asdict
 
-    found = _tokens().all()
+    tokens = _tokens()
+    found, now = tokens.all(), tokens.now
     if as_json:
         emit({"tokens": [asdict(one) for one in found]})
         return
@@ -74,7 +75,7 @@ def listed(as_json: Json = False, debug: Debug = False) -> None:
     for column in ("role", "state"):
         rows.add_column(column)
     for one in found:
-        rows.add_row(one.name, one.role, _state(one))
+        rows.add_row(one.name, one.role, _state(one, now))
     stdout().print(rows)
 
 
@@ -105,22 +106,20 @@ def upgrade(as_json: Json = False, debug: Debug = False) -> None:
         note("the database is up to date")
 
 
-def _state(token: Token) -> str:
+def _state(token: Token, now: float) -> str:
     """Of a token, in words; its end in UTC, as every machine of the service reads it."""
     if token.revoked is not None:
         return "revoked"
     if token.expires is None:
         return "valid"
-    if token.expires <= time.time():
+    if token.expires <= now:
         return "expired"
     return f"until {datetime.fromtimestamp(token.expires, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _tokens() -> Tokens:
     from autoprune.service.settings import Settings
-    from autoprune.service.store.database import ensure_schema, open_engine
+    from autoprune.service.store.database import open_database
     from autoprune.service.store.tokens import Tokens
 
-    engine = open_engine(Settings.read().database_url)
-    ensure_schema(engine)
-    return Tokens(engine)
+    return Tokens(open_database(Settings.read().database_url))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,12 +19,13 @@ import uvicorn
 from autoprune.errors import StudyError
 from autoprune.service.api.app import create_app
 from autoprune.service.settings import Settings
-from autoprune.service.store.database import ensure_schema, open_engine
+from autoprune.service.store.database import open_database
 from autoprune.service.store.tokens import Tokens
 from autoprune.service.work.runner import ending_with
 
 log = structlog.get_logger(__name__)
 _LOOK_S, _DRAIN_S = 1.0, 60.0
+_OTHER_HOST = "use an address of this machine: 127.0.0.1 for itself alone, 0.0.0.0 for all that reach it"
 
 
 def serve(settings: Settings) -> None:
@@ -30,11 +33,9 @@ def serve(settings: Settings) -> None:
 
     Raises:
         StorageError: the database cannot be opened, or has another schema.
-        StudyError: others could reach the api, and no token guards it.
+        StudyError: others could reach the api, and no token guards it; or it cannot listen there.
     """
-    engine = open_engine(settings.database_url)
-    if (copy := ensure_schema(engine)) is not None:
-        log.info("the database was migrated", copy=str(copy))
+    engine = open_database(settings.database_url)
     if not settings.is_loopback and not Tokens(engine).exist:
         raise StudyError(
             "would let everybody in",
@@ -42,6 +43,7 @@ def serve(settings: Settings) -> None:
             value=settings.host,
             remedy="make a token first (`autoprune token create NAME --role admin`), or listen on 127.0.0.1",
         )
+    sockets = listeners(settings.host, settings.port)  # before anything is started that would have to end again
     app = create_app(settings, engine)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -51,7 +53,38 @@ def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises again what ended it, once it has shut down
         signal.signal(number, _ignore)
     with runners(settings):
-        server.run()
+        server.run(sockets)
+
+
+def listeners(host: str, port: int) -> list[socket.socket]:
+    """Sockets that listen on every address of a host, such as those of ``localhost``.
+
+    Raises:
+        StudyError: the host is none of this machine, or the port cannot be had.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        raise StudyError("cannot be resolved", field="host", value=host, remedy=_OTHER_HOST) from None
+    sockets: list[socket.socket] = []
+    absent = "it has no address"
+    for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+        try:
+            sockets.append(socket.create_server(address, family=family))
+        except OSError as error:
+            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # as ::1 where a machine has no IPv6
+                absent = os.strerror(error.errno)
+                continue
+            for opened in sockets:
+                opened.close()
+            taken = error.errno == errno.EADDRINUSE
+            said = "is taken by another program" if taken else f"cannot be had: {os.strerror(error.errno or 0)}"
+            raise StudyError(said, field="port", value=port, remedy="use another one, or end what has it") from None
+    if not sockets:
+        raise StudyError(f"is not of this machine: {absent}", field="host", value=host, remedy=_OTHER_HOST)
+    shown = f"[{host}]" if ":" in host else host
+    log.info("the service listens", url=f"http://{shown}:{sockets[0].getsockname()[1]}")
+    return sockets
 
 
 def _ignore(signum: int, frame: FrameType | None) -> None:

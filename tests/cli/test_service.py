@@ -38,6 +38,19 @@ def test_tokens_are_listed_with_their_ends_and_revoked(cli):
     assert (again.code, "token list" in again.err) == (2, True)
 
 
+def test_a_token_ends_by_the_clock_of_the_database(cli, monkeypatch):
+    assert cli("token", "create", "gone", "--days", 1e-9).code == 0
+    monkeypatch.setattr("time.time", lambda: 0.0)  # as on a machine whose clock is wrong
+    assert "expired" in cli("token", "list").out
+
+
+@pytest.mark.parametrize(("option", "value"), [("--port", "70000"), ("--runners", "-1")])
+def test_options_of_serve_are_named_in_errors(cli, option, value):
+    refused = cli("serve", option, value)
+    assert refused.code == 2
+    assert refused.err.startswith(f"error: {option}: ")
+
+
 def test_the_name_of_a_token_is_given_once(cli):
     assert cli("token", "create", "me", "--json").json["role"] == "read"
     cli("token", "revoke", "me", "-q")

@@ -16,7 +16,7 @@ from support.studies import write_study
 
 from autoprune.service.api.app import create_app
 from autoprune.service.settings import Settings
-from autoprune.service.store.database import ensure_schema, open_engine
+from autoprune.service.store.database import open_database
 
 
 @pytest.fixture(scope="session")
@@ -36,8 +36,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def engine(url: str) -> Iterator[Engine]:
-    engine = open_engine(url)
-    ensure_schema(engine)
+    engine = open_database(url)
     yield engine
     engine.dispose()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,12 @@ from support.programs import listener, script
 from support.service import study_in, waited
 from support.serving import serving
 
+from autoprune.errors import StudyError
 from autoprune.schedule import Schedule
-from autoprune.service.serving import runners
+from autoprune.service.serving import listeners, runners, serve
 from autoprune.service.settings import PREFIX, Settings
+from autoprune.service.store.database import open_database
+from autoprune.service.store.tokens import Tokens
 
 
 @pytest.mark.parametrize("url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
@@ -97,6 +101,42 @@ def test_it_does_not_let_everybody_in(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "autoprune token create" in done.stderr
+
+
+@pytest.fixture
+def no_runners(monkeypatch: pytest.MonkeyPatch) -> None:
+    def started(settings: Settings) -> None:
+        pytest.fail("runners were started")
+
+    monkeypatch.setattr("autoprune.service.serving.runners", started)
+
+
+@pytest.mark.usefixtures("no_runners")
+def test_a_port_that_is_taken_is_told_before_anything_starts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StudyError, match="taken by another program") as refused:
+            serve(Settings(folder=tmp_path / "service", roots=(tmp_path,), port=port))
+    assert (refused.value.field, refused.value.value) == ("port", port)
+
+
+@pytest.mark.usefixtures("no_runners")
+@pytest.mark.parametrize("host", ["a..b", "192.0.2.1"])
+def test_a_host_that_is_not_this_machine_is_told_before_anything_starts(tmp_path: Path, host: str) -> None:
+    settings = Settings(folder=tmp_path / "service", roots=(tmp_path,), host=host, port=0)
+    Tokens(open_database(settings.database_url)).create("me", "read")
+    with pytest.raises(StudyError, match="for itself alone") as refused:
+        serve(settings)
+    assert (refused.value.field, refused.value.value) == ("host", host)
+
+
+def test_it_listens_on_every_address_of_a_name() -> None:
+    sockets = listeners("localhost", 0)
+    known = {found[4][0] for found in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
+    assert "127.0.0.1" in {one.getsockname()[0] for one in sockets} <= known
+    for one in sockets:
+        with socket.create_connection(one.getsockname()[:2], timeout=30):
+            one.close()
 
 
 def runner_settings(tmp_path: Path) -> Settings:

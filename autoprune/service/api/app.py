@@ -18,7 +18,7 @@ from autoprune.service.api.metrics import install_metrics
 from autoprune.service.api.problems import documented, install
 from autoprune.service.pages import routing
 from autoprune.service.settings import Settings
-from autoprune.service.store.database import ensure_schema, open_engine
+from autoprune.service.store.database import open_database
 
 
 def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
@@ -26,13 +26,12 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
 
     Args:
         settings: Of the service.
-        engine: The database; None = that of the settings.
+        engine: The database, with its tables; None = that of the settings.
 
     Raises:
         StorageError: the database cannot be opened, or has another schema.
     """
-    database = engine or open_engine(settings.database_url)
-    ensure_schema(database)
+    database = engine or open_database(settings.database_url)
     context = ApiContext.on(database, settings)
 
     @asynccontextmanager

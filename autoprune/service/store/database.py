@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from autoprune.errors import StorageError
 
-logging.getLogger("alembic").setLevel(logging.WARNING)
+log = logging.getLogger(__name__)  # not structlog, which writes to stdout where nobody has set it up: commands
 _BUSY_S = 15
 """Seconds for which SQLite waits for another writer; less than a lease, so that a driver still learns of it in time."""
 _LIVENESS = {
@@ -67,6 +67,18 @@ def open_engine(url: str) -> Engine:
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def open_database(url: str) -> Engine:
+    """The database of the service with its tables; see `open_engine` and `ensure_schema`.
+
+    Raises:
+        StorageError: it cannot be opened, or has another schema.
+    """
+    engine = open_engine(url)
+    if (copy := ensure_schema(engine)) is not None:
+        log.warning("the database was migrated; as it was before it is kept in %s", copy)
+    return engine
 
 
 @contextmanager

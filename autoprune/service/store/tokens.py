@@ -86,6 +86,12 @@ class Tokens:
         with self._engine.begin() as connection:
             return connection.execute(select(TOKENS.c.number).limit(1)).first() is not None
 
+    @property
+    def now(self) -> float:
+        """Seconds since 1970 by the clock of the database, which decides whether a token has expired."""
+        with self._engine.begin() as connection:
+            return float(connection.execute(select(self._now)).scalar_one())
+
     def all(self) -> Sequence[Token]:
         """All tokens, in the order of their making."""
         with self._engine.begin() as connection:

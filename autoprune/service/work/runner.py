@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from autoprune.service.logs import configure_logs
 from autoprune.service.settings import Settings
-from autoprune.service.store.database import ensure_schema, open_engine
+from autoprune.service.store.database import open_database
 from autoprune.service.store.jobs import JobRecord, Jobs, LeaseLostError
 from autoprune.service.work.attempts import give_up_attempt
 from autoprune.service.work.heartbeat import FENCED
@@ -58,8 +58,7 @@ class Runner:
         Raises:
             StorageError: the database cannot be opened, or has another schema.
         """
-        engine = open_engine(self._settings.database_url)
-        ensure_schema(engine)
+        engine = open_database(self._settings.database_url)
         jobs = Jobs(engine, self._settings.lease_s)
         log.info("a runner waits for jobs", runner=self.name)
         while not self._stop.is_set():

@@ -22,7 +22,7 @@ from support.studies import write_study
 
 from autoprune.service.api.app import create_app
 from autoprune.service.settings import Settings
-from autoprune.service.store.database import ensure_schema, open_engine
+from autoprune.service.store.database import open_database
 from autoprune.service.store.jobs import Jobs
 
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
@@ -34,8 +34,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[schemathesis
     folder = tmp_path_factory.mktemp("described")
     service = Settings(folder=folder / "service", roots=(folder / "data",), rate="1000000/minute")
     write_study(folder / "data")
-    engine = open_engine(service.database_url)
-    ensure_schema(engine)
+    engine = open_database(service.database_url)
     jobs = Jobs(engine)
     for name in ("done", "waiting"):
         jobs.submit("study", name, {"name": name})

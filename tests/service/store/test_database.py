@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +13,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
+from support.postgres import Postgres
 
 from autoprune.errors import StorageError
+from autoprune.service.settings import PREFIX
+from autoprune.service.store import database
 from autoprune.service.store.database import (
     VERSION_TABLE,
     ensure_schema,
@@ -92,6 +98,44 @@ def test_a_newer_database_is_left_alone(engine: Engine) -> None:
     for change in (ensure_schema, upgrade):
         with pytest.raises(StorageError, match="newer release"):
             change(engine)
+
+
+@pytest.mark.parametrize("opened", ["the api", "a command"])
+def test_a_copy_is_told_once_on_stderr(tmp_path: Path, opened: str) -> None:
+    at_revision(open_engine(f"sqlite:///{tmp_path}/service.db"), "0001")
+    code = f"""
+import os, sys
+os.environ["{PREFIX}FOLDER"] = {str(tmp_path)!r}
+from autoprune.service.settings import Settings
+if {opened!r} == "the api":
+    from autoprune.service.api.app import create_app
+    create_app(Settings.read())
+else:
+    from autoprune.cli.app import run
+    run(["token", "list", "--json"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    (copy,) = tmp_path.glob("*.backup")
+    assert done.stderr.count(str(copy)) == 1
+    assert str(copy) not in done.stdout
+
+
+@pytest.mark.timeout(60)
+def test_a_server_that_never_answers_is_an_error_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(database._LIVENESS, "connect_timeout", 2)  # the least that libpq knows
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(StorageError, match="timeout"):
+        open_engine(f"postgresql+psycopg://me@127.0.0.1:{silent.getsockname()[1]}/nothing")
+
+
+def test_a_server_that_is_gone_is_found_out_unless_the_url_says_otherwise(postgres: Postgres) -> None:
+    for query, idle in (("", "10"), ("?keepalives_idle=99", "99")):
+        engine = open_engine(postgres.url + query)
+        with engine.connect() as connection:
+            given = connection.connection.driver_connection.info.get_parameters()
+        engine.dispose()
+        wanted = {name: str(value) for name, value in database._LIVENESS.items()} | {"keepalives_idle": idle}
+        assert wanted.items() <= given.items()
+        assert sum(database._LIVENESS[name] for name in ("keepalives_idle", "connect_timeout")) <= 30  # a lease
 
 
 def test_a_database_that_cannot_be_opened_is_told_without_its_password() -> None:
