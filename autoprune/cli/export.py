@@ -104,11 +104,9 @@ def export(
 
 def _show(console: Console, front: FrontFile, claim: Claim) -> None:
     from autoprune.report.reading import flops_of, held_out, point_name, quality_of
-    from autoprune.report.words import percent, share_or_not_priced, stage_words
+    from autoprune.report.words import cost_and_loss, share_or_not_priced, stage_words
 
-    quality = quality_of(front)
-    lost = f"{quality.unit.loss(claim.drop)} of {quality.label}"
-    console.print(f"{point_name(claim.point)}: {percent(flops_of(claim.point))} of the prefill FLOPs, loses {lost}")
+    console.print(f"{point_name(claim.point)}: {cost_and_loss(flops_of(claim.point), claim.drop, quality_of(front))}")
     console.print(f"  FLOPs end to end: {share_or_not_priced(held_out(claim.point).flops_ratio_end_to_end)}")
     for line in _certainty(front, claim):
         console.print(f"  {line}")

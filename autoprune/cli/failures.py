@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 import traceback
@@ -15,6 +16,9 @@ from autoprune.errors import AutopruneError
 from autoprune.models.vision import import_failure
 
 FAILED, BAD_INPUT = 1, 2
+_OPTIONS = ("max_drop", "max_flops", "max_latency_ms", "max_kv", "trial", "confidence", "host", "port", "runners")
+"""Fields that the rooms below name and that are options of a command."""
+_NAMED = re.compile(f"`({'|'.join(_OPTIONS)})`")
 
 
 class InputError(AutopruneError, ValueError):
@@ -71,7 +75,7 @@ def _explained(error: Exception) -> tuple[AutopruneError, int]:
         name = "Ctrl-C" if error.signum == signal.SIGINT else signal.Signals(error.signum).name
         return AutopruneError(f"stopped by {name}", remedy=error.remedy), exit_code_of(error.signum)
     if isinstance(error, AutopruneError):
-        return error, BAD_INPUT if isinstance(error, ValueError) else FAILED
+        return _with_options(error), BAD_INPUT if isinstance(error, ValueError) else FAILED
     if isinstance(error, typer.TyperException):
         return _usage_error(error), BAD_INPUT
     if isinstance(error, ModuleNotFoundError):
@@ -81,6 +85,18 @@ def _explained(error: Exception) -> tuple[AutopruneError, int]:
         return AutopruneError(text, remedy="check that the path exists and can be written, and the space left"), FAILED
     remedy = "this is a bug in autoprune: run again with --debug and report the traceback"
     return AutopruneError(f"{type(error).__name__}: {error}", remedy=remedy), FAILED
+
+
+def _with_options(error: AutopruneError) -> AutopruneError:
+    """An error that names fields, by the options that a command has for them."""
+    remedy = error.remedy and _NAMED.sub(_option, error.remedy)
+    field = _option(error.field) if error.field in _OPTIONS else error.field
+    return AutopruneError(_NAMED.sub(_option, error.message), field=field, value=error.value, remedy=remedy)
+
+
+def _option(name: str | re.Match[str]) -> str:
+    plain = name if isinstance(name, str) else name[1]
+    return f"--{plain.replace('_', '-')}"
 
 
 def _usage_error(error: typer.TyperException) -> InputError:

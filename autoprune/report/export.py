@@ -93,7 +93,7 @@ def _cheapest(front: FrontFile, bounds: Mapping[str, float]) -> Point:
     raise NoPointError(
         f"no point loses at most {' and '.join(words)}; the nearest is {here}",
         field="max_drop",
-        remedy=f"take it with --trial {nearest.trial}, or run the study with more trials",
+        remedy=f"take it by `trial` {nearest.trial}, or run the study with more trials",
     )
 
 
@@ -111,7 +111,7 @@ def _best_within(front: FrontFile, budget: CostLimit, limit: float) -> Point:
     raise NoPointError(
         f"no point costs at most {limit:g} {budget.what}; the nearest is {here}",
         field=budget.name,
-        remedy=f"take it with --trial {nearest.trial}, or allow more",
+        remedy=f"take it by `trial` {nearest.trial}, or allow more",
     )
 
 

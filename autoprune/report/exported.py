@@ -127,7 +127,7 @@ def _promised(front: FrontFile, wish: Wish, confidence: float, record: str | Pat
     standing = record_use(record, front, bounds, confidence, trial) if record is not None else None
     if not isinstance(found, Promise):
         near = found.nearest
-        take = f"take it with --trial {near.trial}, add" if near else "add"
+        take = f"take it by `trial` {near.trial}, add" if near else "add"
         raise NoPointError(
             shortfall_words(found, confidence), field="max_drop",
             remedy=f"{take} validation rows, or allow a larger loss",

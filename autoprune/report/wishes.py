@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from autoprune.errors import StudyError
 from autoprune.evaluate.objectives import ACCURACY, KV_BYTES
 from autoprune.report.reading import flops_of, held_out, quality_of, task_names, value_of
-from autoprune.report.words import milliseconds
+from autoprune.report.words import listed, milliseconds
 from autoprune.search.front import FrontFile, Point
 
 DEFAULT_MAX_DROP = 0.01
@@ -89,8 +89,8 @@ class Wish:
         limits = {"max_flops": max_flops, "max_latency_ms": max_latency_ms, "max_kv": max_kv}
         given = [name for name, value in {"max_drop": max_drop, **limits, "trial": trial}.items() if value is not None]
         if len(given) > 1:
-            options = ", ".join(f"--{name.replace('_', '-')}" for name in ("max_drop", *limits, "trial"))
-            raise StudyError(f"takes exactly one of {options}", field="selector", remedy="remove the others")
+            known = listed(("max_drop", *limits, "trial"), mark="`")
+            raise StudyError(f"only one of {known} chooses a point", field=given[-1], remedy="remove the others")
         if confidence is not None:
             _check_confidence(confidence, given)
         if trial is not None:
@@ -107,10 +107,9 @@ class Wish:
 
 def _check_confidence(confidence: float, given: list[str]) -> None:
     if given not in ([], ["max_drop"]):
-        option = f"--{given[0].replace('_', '-')}"
         raise StudyError(
-            f"is the certainty of --max-drop and says nothing of {option}",
-            field="confidence", value=confidence, remedy=f"remove it, or ask with --max-drop instead of {option}",
+            f"is the certainty of `max_drop` and says nothing of `{given[0]}`",
+            field="confidence", value=confidence, remedy=f"remove it, or ask for `max_drop` instead of `{given[0]}`",
         )  # fmt: skip
     if not 0.5 < confidence < 1:
         raise StudyError("must be in (0.5, 1)", field="confidence", value=confidence, remedy="give a share: 0.95")

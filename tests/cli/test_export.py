@@ -104,6 +104,23 @@ def test_bad_selectors_are_exit_2_and_write_nothing(cli, study_folder, tmp_path,
     assert not (tmp_path / "s.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "field", "said"),
+    [
+        (["--max-flops", "0.5", "--max-kv", "0.5"], "--max-kv", "--max-drop, --max-flops, --max-latency-ms, --max-kv"),
+        (["--max-flops", "0.5", "--confidence", "0.9"], "--confidence", "ask for --max-drop instead of --max-flops"),
+        (["--max-latency-ms", "0"], "--max-latency-ms", "give milliseconds"),
+        (["--max-flops", "0.01"], "--max-flops", "take it by --trial 23"),
+    ],
+)
+def test_errors_name_options(cli, study_folder, tmp_path, options, field, said):
+    result = cli("export", study_folder, *options, "-o", tmp_path / "s.json", "--json")
+    error = result.json["error"]
+    assert error["field"] == field
+    assert said in f"{error['message']}; {error['remedy']}"
+    assert "`" not in error["message"] + error["remedy"]
+
+
 def test_a_file_is_replaced_only_when_asked(cli, study_folder, tmp_path):
     target = tmp_path / "s.json"
     target.write_text("mine")

@@ -98,7 +98,7 @@ def test_nothing_qualifies_names_the_nearest():
     front = make_front()
     front["points"] = [p for p in front["points"] if p["validation"]["drop"] > 0.01]
     nearest = min(drops(front), key=lambda item: item[1])[0]
-    with pytest.raises(NoPointError, match=rf"the nearest is trial {nearest}\b.*--trial {nearest}\b"):
+    with pytest.raises(NoPointError, match=rf"the nearest is trial {nearest}\b.*by `trial` {nearest}\b"):
         select_point(typed(front), max_drop=0.0)
     with pytest.raises(NoPointError, match=r"the nearest is trial \d+ at 0\.\d+"):
         select_point(typed(front), max_flops=0.01)
