@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from autoprune.cli.failures import FAILED, InputError, Interrupted
 from autoprune.cli.options import Debug, Force, Json, output
-from autoprune.cli.output import emit, note, stdout, table
+from autoprune.cli.output import emit, note, stderr, stdout, table
 from autoprune.cli.progress import StudyView
 from autoprune.cli.prologue import STDOUT, Target, check_targets
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from autoprune.schedule import Schedule
     from autoprune.service.client import Client
 
 Server = Annotated[
@@ -114,13 +118,17 @@ def schedule(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Save one point of a study's front as a schedule file."""
+    """Save one point of a study's front as a schedule file, with its codebooks beside it."""
+    from autoprune.schedule import Schedule
+    from autoprune.schedule.bundle import codebook_name, codebooks_of, relocated
+    from autoprune.schedule.files import write_whole
+
     if file == STDOUT and as_json:
         raise InputError("writes to stdout, and so does --json", field="--output", value=file, remedy="drop one")
     if file != STDOUT:
         check_targets(force, Target("--output", file))
     with _client(server) as client:
-        found = client.schedule(
+        found = client.point(
             id,
             max_drop=max_drop,
             confidence=confidence,
@@ -129,14 +137,34 @@ def schedule(
             max_kv=max_kv,
             trial=trial,
         )
+        schedule = relocated(Schedule.model_validate(found["schedule"]))
+        books = {codebook_name(book): client.codebook(id, book.sha256) for book in codebooks_of(schedule)}
+    if file == STDOUT and books:
+        raise InputError(
+            f"the schedule needs {', '.join(books)} beside it", field="--output", value=file, remedy="name a file"
+        )
     if file == STDOUT:
-        sys.stdout.write(found.to_json())
+        sys.stdout.write(schedule.to_json())
+        _say_point(stderr(), found, schedule)
         return
-    found.save(file)
+    schedule.save(file)
+    for name, content in books.items():
+        write_whole(Path(file).with_name(name), content)
     if as_json:
-        emit({"written": file, "schedule": found.to_json_dict()})
-    else:
-        stdout().print(f"written: {file}")
+        emit({"written": file, **found, "schedule": schedule.to_json_dict()})
+        return
+    _say_point(stdout(), found, schedule)
+    stdout().print(f"written: {', '.join((file, *(str(Path(file).with_name(name)) for name in books)))}")
+
+
+def _say_point(console: Console, point: dict[str, Any], schedule: Schedule) -> None:
+    from autoprune.evaluate.objectives import OBJECTIVES
+    from autoprune.report.words import cost_and_loss, stage_words
+
+    quality = OBJECTIVES[point["quality"]]
+    console.print(f"{point['name']}: {cost_and_loss(point['flops_ratio'], point['drop'], quality)}")
+    for stage in schedule.stages:
+        console.print(f"  {stage_words(stage)}")
 
 
 def _client(server: str | None) -> Client:
@@ -175,7 +203,11 @@ def _say(study: dict[str, Any]) -> None:
 
 
 def _progress(study: dict[str, Any]) -> str:
+    """How far a study that runs has got, and of what."""
     last = study["progress"]
     if study["state"] != "running" or last is None:
         return ""
-    return f"{last['done']}/{last['total']}" if last["total"] else last["message"]
+    if last["kind"] == "phase" or not last["total"]:
+        return str(last["message"])
+    of_rows = last["kind"] == "progress" or last["data"].get("row_budget") is not None
+    return f"{last['done']}/{last['total']} {'rows' if of_rows else 'trials'}"

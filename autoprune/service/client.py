@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
@@ -71,21 +72,26 @@ class Client:
     What can be asked twice without harm is asked again where the service is away or busy for a moment.
 
     Args:
-        server: Its URL; None = ``AUTOPRUNE_SERVER``, or the address that `autoprune serve` has by default.
+        server: Its URL, with ``/v1`` or without; None = ``AUTOPRUNE_SERVER``, or the address that `autoprune serve` has
+            by default.
         token: Who calls; None = ``AUTOPRUNE_TOKEN``, or nobody.
         timeout_s: Seconds that a reply may take.
 
     Raises:
-        RemoteInputError: the server is no URL.
+        RemoteInputError: the server is no URL, or the token can be none.
     """
 
     def __init__(self, server: str | None = None, token: str | None = None, timeout_s: float = 30.0) -> None:
-        self.server = (server or os.environ.get("AUTOPRUNE_SERVER") or DEFAULT_SERVER).rstrip("/")
-        token = token or os.environ.get(TOKEN_VARIABLE)
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        given = (server or os.environ.get("AUTOPRUNE_SERVER") or DEFAULT_SERVER).rstrip("/")
+        self.server = given.removesuffix("/v1").rstrip("/")
+        token = (token or os.environ.get(TOKEN_VARIABLE, "")).strip()
         if not _is_server(self.server):
             remedy = f"give one such as {DEFAULT_SERVER}"
             raise RemoteInputError("is no URL of a service", field="server", value=self.server, remedy=remedy)
+        if not re.fullmatch("[!-~]*", token):  # a header holds nothing else; the value may be half of a secret
+            remedy = "give what `autoprune token create` printed"
+            raise RemoteInputError("can be no token", field=TOKEN_VARIABLE, remedy=remedy)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(base_url=self.server, headers=headers, timeout=timeout_s)
 
     def __enter__(self) -> Self:
@@ -194,8 +200,8 @@ class Client:
         """The report page of a study, HTML."""
         return self._ask("GET", f"/v1/studies/{id}/report").content
 
-    def schedule(self, id: str, **wish: float | None) -> Schedule:
-        """One point of a front as a schedule.
+    def point(self, id: str, **wish: float | None) -> dict[str, Any]:
+        """One point of a front: its trial and name, its cost and loss, its schedule, and the codebooks beside that.
 
         Args:
             id: The study.
@@ -205,8 +211,23 @@ class Client:
             RemoteError: no point qualifies; it names the nearest.
         """
         given = {name: value for name, value in wish.items() if value is not None}
-        chosen = self._ask("GET", f"/v1/studies/{id}/schedule", params=given).json()
-        return Schedule.model_validate(chosen["schedule"])
+        found: dict[str, Any] = self._ask("GET", f"/v1/studies/{id}/schedule", params=given).json()
+        return found
+
+    def schedule(self, id: str, **wish: float | None) -> Schedule:
+        """One point of a front as a schedule; takes what `point` takes."""
+        return Schedule.model_validate(self.point(id, **wish)["schedule"])
+
+    def codebook(self, id: str, sha256: str) -> bytes:
+        """A codebook that a schedule of a study needs beside it (safetensors), by its digest.
+
+        Raises:
+            RemoteError: no schedule of the study has it, or what came is another file.
+        """
+        content = self._ask("GET", f"/v1/studies/{id}/codebooks/{sha256}").content
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise RemoteError("what came is another file", field="sha256", value=sha256, remedy="ask again")
+        return content
 
     def publish(self, name: str, study: str, **wish: float | None) -> int:
         """Publishes one point of a front in the registry.
@@ -298,6 +319,8 @@ def _refused(reply: httpx.Response) -> None:
     except (ValueError, KeyError, TypeError):  # not of our service: a proxy between, or something else on this port
         problem, message = {}, f"HTTP {reply.status_code} without a word of autoprune's"
     details = {name: problem.get(name) for name in ("field", "value", "remedy")}
+    if reply.status_code == 401:  # the service names a header, which callers of a client do not write
+        details["remedy"] = f"set {TOKEN_VARIABLE} to one that `autoprune token create` made; it may have expired"
     kind = RemoteInputError if reply.status_code in _INPUT else RemoteError
     raise kind(message, reply.status_code, _retry_after(reply), **details)
 

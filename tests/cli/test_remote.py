@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +12,23 @@ from typing import get_args
 import pytest
 import yaml
 from sqlalchemy import Engine
-from support.fronts import save_front
+from support.codebooks import with_codebook
+from support.fronts import make_front, save_front
 from support.service import listening
 from support.studies import write_study
 
 from autoprune.cli.remote import _State
+from autoprune.report.words import stage_words
 from autoprune.schedule import Schedule
+from autoprune.schedule.bundle import bundled
 from autoprune.search.workers.protocol import Event
 from autoprune.service.api.app import create_app
 from autoprune.service.client import Client, RemoteInputError
 from autoprune.service.settings import Settings
-from autoprune.service.store.database import ensure_schema, open_engine
+from autoprune.service.store.database import open_database
 from autoprune.service.store.events import Events
 from autoprune.service.store.jobs import STATES, Jobs, State
+from autoprune.service.store.tokens import Tokens
 
 
 @dataclass
@@ -47,8 +52,7 @@ class Remote:
 @pytest.fixture
 def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
     settings = Settings(folder=tmp_path / "service", roots=(tmp_path / "data",))
-    engine = open_engine(settings.database_url)
-    ensure_schema(engine)
+    engine = open_database(settings.database_url)
     with listening(create_app(settings, engine)) as server:
         monkeypatch.setenv("AUTOPRUNE_SERVER", server)
         yield Remote(settings, engine, write_study(settings.roots[0], output=None))
@@ -67,12 +71,22 @@ def test_a_study_from_its_submission_to_its_schedule(cli, remote, tmp_path):
     assert "searching" in watched.err
     assert watched.out == f"tiny ({id}): done\n"
     file = tmp_path / "schedule.json"
-    assert cli("remote", "schedule", id, "--max-drop", "0.5", "-o", file).code == 0
-    assert Schedule.load(file).evidence
+    taken = cli("remote", "schedule", id, "--max-drop", "0.5", "-o", file)
+    assert taken.code == 0
+    schedule = Schedule.load(file)
+    assert schedule.evidence
+    told = cli("export", remote.settings.output_of(id), "--max-drop", "0.5", "-o", tmp_path / "here.json")
+    point, stage = told.out.splitlines()[0], stage_words(schedule.stages[0])
+    assert "of the prefill FLOPs, loses" in point
+    assert taken.out.splitlines()[0] == point
+    assert f"  {stage}" in taken.out.splitlines()
     assert "exists" in cli("remote", "schedule", id, "-o", file).err
-    assert json.loads(cli("remote", "schedule", id, "-o", "-").out)["format"] == "autoprune.schedule"
+    alone = cli("remote", "schedule", id, "--max-drop", "0.5", "-o", "-")
+    assert json.loads(alone.out)["format"] == "autoprune.schedule"
+    assert point in alone.err
     told = cli("remote", "schedule", id, "-o", file, "--force", "--json").json
     assert (told["written"], told["schedule"]["format"]) == (str(file), "autoprune.schedule")
+    assert {"trial", "name", "drop", "flops_ratio", "export"} <= told.keys()
     assert cli("remote", "schedule", id, "-o", "-", "--json").code == 2
 
 
@@ -83,6 +97,72 @@ def test_programs_get_one_object(cli, remote):
     assert cli("remote", "cancel", id, "--json").json["state"] == "cancelled"
     refused = cli("remote", "cancel", id, "--json")
     assert (refused.code, refused.json["error"]["value"]) == (2, id)
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (Event("phase", "reading data"), "reading data"),
+        (Event("phase", "searching", 0, 9), "searching"),
+        (Event("trial", "trial 3 COMPLETE", 4, 9, {"trial": 3, "row_budget": None}), "4/9 trials"),
+        (Event("trial", "trial 3 COMPLETE", 40, 900, {"trial": 3, "row_budget": 900}), "40/900 rows"),
+        (Event("progress", "rows", 128, 512), "128/512 rows"),
+    ],
+)
+def test_progress_says_of_what(cli, remote, event, said):
+    id = cli("remote", "submit", remote.study).out.strip()
+    job = Jobs(remote.engine).claim("a runner")
+    Events(remote.engine).add(job, [Event("phase", "before"), event])
+    assert cli("remote", "status", id).out.splitlines()[-1] == said
+    assert said in cli("remote", "list").out
+
+
+def test_selectors_that_a_service_refuses_are_named_as_options(cli, remote):
+    id = cli("remote", "submit", remote.study).out.strip()
+    remote.ends(id, "done")
+    for options, field, said in (
+        (("--max-flops", "0.0001"), "--max-flops", "take it by --trial "),
+        (("--max-flops", "0.5", "--confidence", "0.9"), "--confidence", "instead of --max-flops"),
+    ):
+        error = cli("remote", "schedule", id, *options, "-o", "-").err
+        assert error.startswith(f"error: {field}: ")
+        assert said in error
+
+
+def test_who_has_no_token_is_told_where_to_put_one(cli, remote, monkeypatch):
+    Tokens(remote.engine).create("me", "read")
+    refused = cli("remote", "list")
+    assert refused.code == 1
+    assert "set AUTOPRUNE_TOKEN" in refused.err
+    monkeypatch.setenv("AUTOPRUNE_TOKEN", "nonsense")
+    assert "set AUTOPRUNE_TOKEN" in cli("remote", "list").err
+
+
+def test_a_server_may_be_named_with_the_version_of_its_api(cli, remote, monkeypatch):
+    server = os.environ["AUTOPRUNE_SERVER"]
+    for ending in ("/", "/v1", "/v1/"):
+        assert cli("remote", "list", "--server", server + ending).code == 0
+
+
+def test_a_schedule_comes_with_its_codebooks(cli, remote, tmp_path):
+    book = remote.settings.roots[0] / "book.safetensors"
+    made = with_codebook(book)
+    id = cli("remote", "submit", remote.study).out.strip()
+    remote.ends(id, "done")
+    front = make_front()
+    point = front["points"][1]
+    point["schedule"]["stages"] = made.to_json_dict()["stages"]
+    save_front(remote.settings.output_of(id), front)
+    file = tmp_path / "elsewhere" / "schedule.json"
+    file.parent.mkdir()
+    written = cli("remote", "schedule", id, "--trial", point["trial"], "-o", file)
+    assert written.code == 0, written.err
+    (beside,) = file.parent.glob("*.safetensors")
+    assert beside.name in written.out
+    assert beside.read_bytes() == book.read_bytes()
+    assert bundled(Schedule.load(file)).codebooks[beside.name] == book.read_bytes()
+    alone = cli("remote", "schedule", id, "--trial", point["trial"], "-o", "-")
+    assert (alone.code, beside.name in alone.err) == (2, True)
 
 
 def test_a_study_that_fails_is_an_exit_code(cli, remote):

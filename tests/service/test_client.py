@@ -22,6 +22,7 @@ from autoprune.schedule import Schedule
 from autoprune.search.workers.protocol import Event
 from autoprune.service import Client, RemoteError
 from autoprune.service.api.app import create_app
+from autoprune.service.client import RemoteInputError
 from autoprune.service.settings import Settings
 from autoprune.service.store.events import Events
 from autoprune.service.store.jobs import JobRecord, Jobs
@@ -29,23 +30,9 @@ from autoprune.service.store.tokens import Tokens
 
 
 @pytest.fixture
-def url() -> str:
-    return ""  # on SQLite alone: what differs between databases is below the api
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    from autoprune.service.store.database import ensure_schema, open_engine
-
-    engine = open_engine(f"sqlite:///{tmp_path}/service.db")
-    ensure_schema(engine)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(folder=tmp_path / "service", roots=(tmp_path / "data",))
+def url(tmp_path: Path) -> str:
+    """Of SQLite alone: what differs between databases is below the api."""
+    return f"sqlite:///{tmp_path}/service.db"
 
 
 @pytest.fixture
@@ -149,10 +136,18 @@ def test_the_token_comes_from_the_environment(
         with Client(server) as nobody, pytest.raises(RemoteError, match="valid token") as refused:
             nobody.submit(study)
         assert refused.value.status == 401
-        monkeypatch.setenv("AUTOPRUNE_TOKEN", secret)
+        monkeypatch.setenv("AUTOPRUNE_TOKEN", f"{secret}\n")  # as a file holds it
         monkeypatch.setenv("AUTOPRUNE_SERVER", server)
         with Client() as known:
             assert known.submit(study)
+
+
+def test_what_can_be_no_token_is_told_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    for token in ("half…", "two words", "a\nb"):
+        monkeypatch.setenv("AUTOPRUNE_TOKEN", token)
+        with pytest.raises(RemoteInputError, match="can be no token") as refused:
+            Client()
+        assert token not in str(refused.value)
 
 
 def test_a_file_that_is_no_study_is_told_here(client: Client, tmp_path: Path) -> None:

@@ -10,16 +10,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from autoprune.errors import AutopruneError
 from autoprune.service.api.access import SAFE_METHODS
-from autoprune.service.api.problems import reply
+from autoprune.service.api.problems import HEADERS, reply
 
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 _PORT = re.compile(r":\d+$")
-_HEADERS = {
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-store",
-}
 
 
 class Border:
@@ -59,7 +53,7 @@ class Border:
                 if too_large:  # starlette says so in plain text
                     await reply(413, AutopruneError("the body is too large", remedy="send less"))(scope, receive, send)
                     return
-                for name, value in _HEADERS.items():
+                for name, value in HEADERS.items():
                     headers.setdefault(name, value)
             if not too_large:
                 await send(message)

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from autoprune.service.api.access import Access, Permission
-from autoprune.service.api.problems import NotThereError
+from autoprune.service.api.problems import not_left
 from autoprune.service.settings import Settings
 from autoprune.service.store.audit import Audit
 from autoprune.service.store.events import Events
@@ -61,11 +61,10 @@ class ApiContext:
 
         Raises:
             UnknownJobError: there is no such study.
-            NotThereError: it has not come that far.
+            NotThereError: it has not come that far, or never will.
         """
         job = self.jobs.get(id, "study")
         found = self.settings.output_of(job.id) / name
         if not found.is_file():
-            remedy = f"it is {job.state}; wait until it is done"
-            raise NotThereError("has no front yet", field="id", value=id, remedy=remedy)
+            raise not_left(job, found.stem)
         return found

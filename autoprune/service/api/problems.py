@@ -16,14 +16,37 @@ from starlette.exceptions import HTTPException
 
 from autoprune.errors import AutopruneError
 from autoprune.report.export import NoPointError
-from autoprune.service.store.jobs import ConflictError, UnknownJobError
+from autoprune.service.store.jobs import ENDED, ConflictError, JobRecord, State, UnknownJobError
 from autoprune.service.store.registry import UnknownScheduleError
 
 log = structlog.get_logger(__name__)
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+}
+"""Of every reply, for browsers, unless a route says otherwise; `Border` adds them to those that are no error."""
 
 
 class NotThereError(AutopruneError, KeyError):
     """What was asked for does not exist, or not yet."""
+
+
+_NOT_LEFT: Mapping[State, str] = {
+    "queued": "it waits for a runner; ask again once it is done",
+    "running": "it still runs; ask again once it is done",
+    "done": "its files are gone; restore them from a backup",
+    "failed": "it failed before; resume it once its reason is mended",
+    "cancelled": "it was cancelled before; resume it",
+}
+"""What to do about a study that has left nothing, by where it stands."""
+
+
+def not_left(job: JobRecord, what: str = "front") -> NotThereError:
+    """That a study has no front, or no report, and what would give it one."""
+    yet = "" if job.state in ENDED else " yet"
+    return NotThereError(f"has no {what}{yet}", field="id", value=job.id, remedy=_NOT_LEFT[job.state])
 
 
 class DeniedError(AutopruneError, PermissionError):
@@ -66,7 +89,7 @@ _STATUS: Mapping[type[Exception], int] = {
 def reply(status: int, error: AutopruneError, headers: Mapping[str, str] | None = None) -> Response:
     """The reply that tells an error."""
     body = json.dumps({"error": error.to_dict()})  # ASCII: the name of a file may be text that UTF-8 cannot hold
-    return Response(body, status, headers, media_type="application/json")
+    return Response(body, status, {**HEADERS, **(headers or {})}, media_type="application/json")
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

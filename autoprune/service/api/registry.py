@@ -8,8 +8,9 @@ from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
+from autoprune.service.api.codebooks import Digest, KeptCodebook, codebook_reply, kept_codebooks
 from autoprune.service.api.context import ApiContext
-from autoprune.service.api.problems import NotThereError, documented
+from autoprune.service.api.problems import documented
 from autoprune.service.store.lineage import Lineage
 from autoprune.service.store.registry import ScheduleName, Version
 from autoprune.service.work.publication import Publication, keep_codebooks
@@ -19,15 +20,7 @@ NAME, WORD = "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", "^[A-Za-z][A-Za-z0-9._-]{0,49}
 Name = Annotated[str, Path(pattern=NAME)]
 Word = Annotated[str, Path(pattern=WORD)]
 NumberOrAlias = Annotated[str, Path(pattern="^([0-9]{1,9}|[A-Za-z][A-Za-z0-9._-]{0,49})$")]
-Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
 Limit = Annotated[int, Query(ge=1, le=200)]
-
-
-class KeptCodebook(BaseModel):
-    """A file that a schedule needs beside it; `…/codebooks/{sha256}` hands it out."""
-
-    name: str
-    sha256: str
 
 
 class PublishedSchedule(BaseModel):
@@ -117,19 +110,14 @@ def routes(context: ApiContext) -> APIRouter:
         response.headers.update(headers)
         content = registry.content(wanted)
         shown = {key: getattr(wanted, key) for key in ("name", "version", "sha256", "by", "created", "lineage")}
-        return PublishedSchedule(**shown, codebooks=_codebooks(content), schedule=content)
+        return PublishedSchedule(**shown, codebooks=kept_codebooks(content), schedule=content)
 
     @router.get(
         "/{name}/versions/{version}/codebooks/{sha256}", response_class=FileResponse, responses=documented(400, 404)
     )
     def codebook(name: Name, version: NumberOrAlias, sha256: Digest) -> FileResponse:
         """A codebook of a version (safetensors)."""
-        books = {book.sha256: book for book in _codebooks(registry.content(registry.version(name, version)))}
-        file = settings.codebook_file(sha256)
-        if sha256 not in books or not file.is_file():
-            raise NotThereError("the version has no such codebook", field="sha256", value=sha256)
-        headers = {"etag": f'"{sha256}"', "cache-control": "private, no-cache"}
-        return FileResponse(file, media_type="application/octet-stream", filename=books[sha256].name, headers=headers)
+        return codebook_reply(registry.content(registry.version(name, version)), sha256, settings)
 
     @router.put("/{name}/aliases/{alias}", responses=documented(400, 403, 404))
     def set_alias(
@@ -162,13 +150,6 @@ def routes(context: ApiContext) -> APIRouter:
         registry.drop_tag(name, tag, caller)
 
     return router
-
-
-def _codebooks(schedule: dict[str, Any]) -> list[KeptCodebook]:
-    """Codebooks of a schedule that was published, whose packages of criteria need not be installed any more."""
-    criteria = [stage.get("criterion") or {} for stage in schedule["stages"]]
-    books = {one["sha256"]: one["path"] for one in criteria if one.get("name") == "codebook"}
-    return [KeptCodebook(name=name, sha256=sha256) for sha256, name in books.items()]
 
 
 def _names(if_none_match: str, sha256: str) -> bool:

@@ -5,29 +5,43 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel
 
 from autoprune.report.exported import claim_of, export_notes, exported
+from autoprune.report.reading import flops_of, held_out, point_name, quality_of
 from autoprune.report.wishes import Wish
+from autoprune.schedule.bundle import codebooks_of
 from autoprune.search.front import FrontFile
+from autoprune.service.api.codebooks import Digest, KeptCodebook, codebook_reply, kept_codebooks
 from autoprune.service.api.context import ApiContext
 from autoprune.service.api.problems import documented
+from autoprune.service.work.publication import keep_codebooks
 from autoprune.service.work.selector import PointSelector
 
 
 class Chosen(BaseModel):
-    """A point of a front as a schedule."""
+    """A point of a front as a schedule.
+
+    Attributes:
+        quality: The objective that `drop` is a loss of.
+        flops_ratio: Prefill FLOPs over dense; end to end None where a part has no price.
+        codebooks: Files that the schedule needs beside it; `…/codebooks/{sha256}` hands them out.
+    """
 
     trial: int
     name: str
+    quality: str
     drop: float
+    flops_ratio: float
+    flops_ratio_end_to_end: float | None
     export: dict[str, Any]
     schedule: dict[str, Any]
+    codebooks: list[KeptCodebook]
 
 
 def routes(context: ApiContext) -> APIRouter:
-    """``/v1/studies/{id}/front``, ``/report`` and ``/schedule``."""
+    """``/v1/studies/{id}/front``, ``/report``, ``/schedule`` and the codebooks of schedules."""
     router = APIRouter(prefix="/v1/studies/{id}", tags=["results"], dependencies=[Depends(context.may("read"))])
 
     @router.get("/front", responses=documented(404))
@@ -50,12 +64,26 @@ def routes(context: ApiContext) -> APIRouter:
         folder = context.output_file(id, "front.json").parent
         found = FrontFile.load(folder)
         claim = claim_of(found, Wish.of(found, **selector.wish()), record=folder)
+        carried = keep_codebooks(exported(found, claim), context.settings).to_json_dict()
         return Chosen(
             trial=claim.point.trial,
-            name=claim.point.name,
+            name=point_name(claim.point),
+            quality=quality_of(found).name,
             drop=claim.drop,
+            flops_ratio=flops_of(claim.point),
+            flops_ratio_end_to_end=held_out(claim.point).flops_ratio_end_to_end,
             export=export_notes(found, claim),
-            schedule=exported(found, claim).to_json_dict(),
+            schedule=carried,
+            codebooks=kept_codebooks(carried),
         )
+
+    @router.get("/codebooks/{sha256}", response_class=FileResponse, responses=documented(400, 404))
+    def codebook(id: str, sha256: Digest) -> FileResponse:
+        """A codebook that schedules of the study need beside them (safetensors)."""
+        found = FrontFile.load(context.output_file(id, "front.json").parent)
+        users = [point.schedule for point in (*found.points, *found.baselines, *(found.anchors or ()))]
+        known = [one for one in users if any(book.sha256 == sha256 for book in codebooks_of(one))]
+        kept = keep_codebooks(known[0], context.settings).to_json_dict() if known else {"stages": []}
+        return codebook_reply(kept, sha256, context.settings)
 
     return router

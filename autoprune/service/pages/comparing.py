@@ -11,9 +11,8 @@ from autoprune.errors import StudyError
 from autoprune.report.pairs import are_comparable, budget_rows, doubts, pair_facts, paired_chart
 from autoprune.search.front import FrontFile
 from autoprune.service.api.context import ApiContext
-from autoprune.service.api.problems import NotThereError
 from autoprune.service.pages.charts import Charts
-from autoprune.service.pages.fronts import front_of
+from autoprune.service.pages.fronts import needed_front
 from autoprune.service.pages.rendering import PageRoute, page
 
 _MOST = 200
@@ -26,14 +25,7 @@ def routes(context: ApiContext) -> APIRouter:
     charts = Charts(jobs, context.events, settings)
 
     def pair(a: str, b: str) -> tuple[FrontFile, FrontFile]:
-        found = []
-        for id in (a, b):
-            job = jobs.get(id, "study")
-            front = front_of(job, settings)
-            if front is None:
-                raise NotThereError("has no front yet", field="id", value=id, remedy=f"it is {job.state}")
-            found.append(front)
-        return found[0], found[1]
+        return needed_front(jobs.get(a, "study"), settings), needed_front(jobs.get(b, "study"), settings)
 
     @router.get("/studies/{id}/chart.json")
     def chart(request: Request, id: str) -> Response:

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from autoprune.search.front import FrontFile
+from autoprune.service.api.problems import not_left
 from autoprune.service.settings import Settings
 from autoprune.service.store.jobs import JobRecord
 
@@ -22,6 +23,18 @@ def front_of(job: JobRecord, settings: Settings) -> FrontFile | None:
     except FileNotFoundError:
         return None
     return _loaded(folder, stat.st_mtime_ns, stat.st_size)
+
+
+def needed_front(job: JobRecord, settings: Settings) -> FrontFile:
+    """The front of a study.
+
+    Raises:
+        NotThereError: there is none.
+        StudyError: the file is no front.
+    """
+    if (front := front_of(job, settings)) is None:
+        raise not_left(job)
+    return front
 
 
 @lru_cache(maxsize=16)

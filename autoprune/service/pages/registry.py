@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
+from autoprune.service.api.codebooks import kept_codebooks
 from autoprune.service.api.context import ApiContext
 from autoprune.service.api.registry import NAME, WORD, Name
 from autoprune.service.pages.rendering import PageRoute, base_of, page
@@ -32,6 +33,7 @@ def routes(context: ApiContext) -> APIRouter:
     def one(request: Request, name: Name, after: Annotated[int | None, Query(ge=0, lt=2**31)] = None) -> Response:
         known = registry.get(name)
         found = registry.versions(name, _PAGE + 1, after)
+        wanted = next(iter(known.aliases), str(known.latest))
         return page(
             request,
             "schedule.html.j2",
@@ -40,6 +42,8 @@ def routes(context: ApiContext) -> APIRouter:
             aliases=_by_version(known),
             further=found[_PAGE - 1].version if len(found) > _PAGE else None,
             base=base_of(request),
+            wanted=wanted,
+            codebooks=kept_codebooks(registry.content(registry.version(name, wanted))),
         )
 
     @router.post("/studies/{id}/publish")

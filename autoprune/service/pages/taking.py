@@ -16,11 +16,13 @@ from autoprune.errors import AutopruneError
 from autoprune.report.exported import claim_of, exported
 from autoprune.report.reading import flops_of, point_name, quality_of
 from autoprune.report.wishes import Wish
-from autoprune.report.words import percent, stage_words
+from autoprune.report.words import cost_and_loss, stage_words
+from autoprune.schedule.bundle import relocated
 from autoprune.search.front import FrontFile
+from autoprune.service.api.codebooks import KeptCodebook, kept_codebooks
 from autoprune.service.api.context import ApiContext
 from autoprune.service.api.problems import NotThereError
-from autoprune.service.pages.fronts import front_of
+from autoprune.service.pages.fronts import needed_front
 from autoprune.service.pages.rendering import PageRoute, base_of, page
 from autoprune.service.settings import Settings
 from autoprune.service.store.jobs import JobRecord
@@ -61,6 +63,7 @@ class TakenPoint:
         name: Of the point.
         figures: Its cost and loss, in words.
         stages: Its stages, in words.
+        codebooks: Files that its schedule needs beside it.
         snippets: Commands with what each is for.
     """
 
@@ -70,6 +73,7 @@ class TakenPoint:
     name: str = ""
     figures: str = ""
     stages: Sequence[str] = ()
+    codebooks: Sequence[KeptCodebook] = ()
     snippets: Sequence[tuple[str, str]] = ()
 
 
@@ -96,9 +100,10 @@ def choice_of(
     """The point of a front within a budget."""
     try:
         claim = claim_of(front, Wish.of(front, **wished(way, value)))
+        codebooks = kept_codebooks(relocated(claim.point.schedule).to_json_dict())
     except AutopruneError as error:
         return TakenPoint(way, value, problem=str(error))
-    point, loss, written = claim.point, quality_of(front).unit.loss(claim.drop), f"{value:g}"
+    point, written = claim.point, f"{value:g}"
     url, folder = base_of(request), shlex.quote(str(settings.output_of(job.id)))
     option = f"--{way.by.replace('_', '-')} {written} -o schedule.json"
     key = '-H "Authorization: Bearer $AUTOPRUNE_TOKEN" ' if request.state.caller.csrf else ""
@@ -108,8 +113,9 @@ def choice_of(
         way,
         value,
         name=point_name(point),
-        figures=f"{percent(flops_of(point))} of the prefill FLOPs, loses {loss}",
+        figures=cost_and_loss(flops_of(point), claim.drop, quality_of(front)),
         stages=[stage_words(stage) for stage in point.schedule.stages],
+        codebooks=codebooks,
         snippets=(
             ("From anywhere", f"autoprune remote schedule {job.id} --server {url} {option}"),
             ("Without autoprune", f"{fetch} | jq .schedule > schedule.json"),
@@ -126,10 +132,7 @@ def routes(context: ApiContext) -> APIRouter:
 
     def found(id: str) -> tuple[JobRecord, FrontFile]:
         job = context.jobs.get(id, "study")
-        front = front_of(job, settings)
-        if front is None:
-            raise NotThereError("has no front yet", field="id", value=id, remedy=f"it is {job.state}")
-        return job, front
+        return job, needed_front(job, settings)
 
     @router.get("/take")
     def take(request: Request, id: str, by: str, value: Finite) -> Response:
@@ -143,7 +146,7 @@ def routes(context: ApiContext) -> APIRouter:
         """The schedule as a file."""
         _, front = found(id)
         wish = Wish.of(front, **wished(way_of(by), value))
-        taken = exported(front, claim_of(front, wish)).to_json_dict()
+        taken = relocated(exported(front, claim_of(front, wish))).to_json_dict()
         named = {"Content-Disposition": 'attachment; filename="schedule.json"'}
         return Response(json.dumps(taken, indent=1) + "\n", headers=named, media_type="application/json")
 

@@ -70,21 +70,34 @@ def keep_codebooks(schedule: Schedule, settings: Settings) -> Schedule:
         StudyError: it lies outside of the folders that this service reads.
     """
     for criterion in codebooks_of(schedule):
-        codebook_name(criterion)  # a digest that is none leads nowhere
-        kept = settings.codebook_file(criterion.sha256)
-        if not kept.is_file():
+        if not is_kept(criterion, settings):
+            kept = settings.codebook_file(criterion.sha256)
             check_place("criterion.path", criterion.path, settings)
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_whole(kept, codebook_content(criterion))
     return relocated(schedule)
 
 
+def is_kept(criterion: CodebookCriterion, settings: Settings) -> bool:
+    """Whether the service has a codebook, which it then takes in place of the file that the path leads to.
+
+    Raises:
+        ScheduleError: its digest is none.
+    """
+    codebook_name(criterion)  # a digest that is none leads nowhere
+    return settings.codebook_file(criterion.sha256).is_file()
+
+
 def with_kept_codebooks(schedule: Schedule, settings: Settings) -> Schedule:
-    """A published schedule, its codebooks named where the service keeps them."""
+    """A schedule whose codebooks are named where the service keeps them, if it does.
+
+    Raises:
+        ScheduleError: the digest of a codebook is none.
+    """
     return schedule.with_criteria(
         lambda criterion: (
             criterion.model_copy(update={"path": str(settings.codebook_file(criterion.sha256))})
-            if isinstance(criterion, CodebookCriterion)
+            if isinstance(criterion, CodebookCriterion) and is_kept(criterion, settings)
             else criterion
         )
     )

@@ -14,7 +14,7 @@ from autoprune.evaluate.lengths import check_lengths
 from autoprune.evaluate.verify import verify_schedule
 from autoprune.models.config import read_config
 from autoprune.models.loading import load_model
-from autoprune.schedule import Schedule
+from autoprune.schedule import CodebookCriterion, Schedule
 from autoprune.schedule.files import write_whole
 from autoprune.schedule.validation import explained
 from autoprune.search.sections import DataSet, ModelSection, StudyContext
@@ -24,7 +24,7 @@ from autoprune.service.store.database import open_engine
 from autoprune.service.store.jobs import JobRecord
 from autoprune.service.store.registry import Registry
 from autoprune.service.work.places import check_code, check_places, check_rows
-from autoprune.service.work.publication import with_kept_codebooks
+from autoprune.service.work.publication import is_kept, with_kept_codebooks
 
 RESULT = "verification.json"
 _Count = Annotated[int, Strict(), Field(ge=1)]
@@ -47,7 +47,7 @@ class VerificationRequest(BaseModel):
     """What is to be verified.
 
     Attributes:
-        schedule: The schedule, as exported.
+        schedule: The schedule, as exported; its codebooks lie below the roots, or are known from an earlier schedule.
         published: Where it stands in the registry, which then notes what is found; None for a schedule of the request.
         model: The model, as in a study file.
         data: Rows that the study did not use, as a data set of a study file.
@@ -78,15 +78,33 @@ def checked_verification(request: Mapping[str, Any], settings: Settings, registr
         UnknownScheduleError: no such version is published.
         ModelError: the schedule is not for this model.
     """
-    check_places(dict(request), settings)
+    check_places(_with_unknown_files(request, settings), settings)
     check_code(request, settings)
     context = StudyContext(settings.roots[0].resolve())
     try:
         found = VerificationRequest.model_validate(_resolved(request, settings, registry), context=context)
     except ValidationError as error:
         raise explained(error, VerificationRequest, StudyError, where="verification") from None
+    found = found.model_copy(update={"schedule": with_kept_codebooks(found.schedule, settings)})
     found.schedule.check_model(read_config(found.model.path, options=found.model))
     return found
+
+
+def _with_unknown_files(request: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """The request without the paths of codebooks that the service keeps: it takes these by their digests."""
+    schedule = request.get("schedule")
+    stages = schedule.get("stages") if isinstance(schedule, dict) else None
+    if not isinstance(stages, list):  # no schedule, which is told later
+        return dict(request)
+    return {**request, "schedule": {**schedule, "stages": [_with_unknown_file(stage, settings) for stage in stages]}}
+
+
+def _with_unknown_file(stage: Any, settings: Settings) -> Any:
+    try:
+        criterion = CodebookCriterion.model_validate(stage["criterion"])
+    except (ValidationError, TypeError, KeyError):  # another criterion, or none
+        return stage
+    return {**stage, "criterion": {}} if is_kept(criterion, settings) else stage
 
 
 def _resolved(request: Mapping[str, Any], settings: Settings, registry: Registry) -> dict[str, Any]:
@@ -102,9 +120,8 @@ def _resolved(request: Mapping[str, Any], settings: Settings, registry: Registry
     except ValidationError as error:
         raise explained(error, VersionReference, StudyError, "published", where="verification") from None
     version = registry.version(wanted.name, wanted.version)
-    schedule = with_kept_codebooks(Schedule.model_validate(registry.content(version)), settings)
     number = {"name": version.name, "version": version.version}
-    return {**request, "schedule": schedule.to_json_dict(), "published": number}
+    return {**request, "schedule": registry.content(version), "published": number}
 
 
 def work_on_verification(job: JobRecord, settings: Settings, on_event: OnEvent) -> bool:

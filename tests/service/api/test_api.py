@@ -6,24 +6,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx2 as httpx
 import optuna
 import pytest
 from fastapi.testclient import TestClient
 from optuna.storages import RDBStorage
 from sqlalchemy import Engine
 from support.fronts import save_front
-from support.service import problem, with_tokens
+from support.service import listening, problem, with_tokens
 
 from autoprune.schedule import Schedule
 from autoprune.search.workers.protocol import Event
 from autoprune.service.api.app import create_app
 from autoprune.service.settings import Settings
 from autoprune.service.store.events import Events
-from autoprune.service.store.jobs import JobRecord, Jobs
+from autoprune.service.store.jobs import JobRecord, Jobs, State
 from autoprune.service.store.tokens import Tokens
 from autoprune.service.work.submission import checked
 
 JSON = {"content-type": "application/json"}
+SAFE = {"x-content-type-options": "nosniff", "x-frame-options": "DENY", "referrer-policy": "no-referrer"}
 
 
 def taken(engine: Engine) -> JobRecord:
@@ -92,15 +94,34 @@ def test_half_of_a_surrogate_pair_is_no_text(client: TestClient, body: dict[str,
         assert "surrogate" in error["message"]
 
 
-def test_a_bug_is_told_without_details(engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_told_without_details_and_logged_with_them(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("a secret")
 
     monkeypatch.setattr(Jobs, "page", fail)
-    with TestClient(create_app(settings, engine), "http://localhost", raise_server_exceptions=False) as client:
-        error = problem(client.get("/v1/studies"), 500)
+    with listening(create_app(settings, engine)) as server:
+        reply = httpx.get(f"{server}/v1/studies")
+    error = problem(reply, 500)
     assert error["message"] == "the service failed"
     assert "secret" not in str(error)
+    assert SAFE.items() <= reply.headers.items()
+    (logged,) = [record for record in caplog.records if record.exc_info]
+    assert str(logged.exc_info and logged.exc_info[1]) == "a secret"
+
+
+def test_refusals_too_tell_browsers_how_to_treat_them(client: TestClient, study: dict[str, Any]) -> None:
+    large = json.dumps({**study, "name": "x" * 60_000}).encode()
+    for reply, status in (
+        (client.get("/v1/studies", headers={"Host": "evil.example"}), 421),
+        (client.post("/v1/studies", json=study, headers={"Origin": "https://evil.example"}), 403),
+        (client.post("/v1/studies", content=large), 413),
+        (client.get("/v1/studies/nobody"), 404),
+        (client.get("/v1/studies"), 200),
+    ):
+        assert reply.status_code == status
+        assert SAFE.items() <= reply.headers.items()
 
 
 def test_bodies_over_the_limit(client: TestClient, study: dict[str, Any]) -> None:
@@ -161,10 +182,45 @@ def test_results(client: TestClient, study: dict[str, Any], settings: Settings) 
     assert Schedule.model_validate(chosen["schedule"]).evidence
     trial = client.get(f"{path}/schedule", params={"trial": chosen["trial"]}).json()
     assert trial["schedule"]["stages"] == chosen["schedule"]["stages"]
-    problem(client.get(f"{path}/schedule", params={"max_drop": 0.5, "trial": 1}), 400)
+    figures = (chosen["quality"], chosen["flops_ratio"], chosen["flops_ratio_end_to_end"])
+    point = next(one for one in client.get(f"{path}/front").json()["points"] if one["trial"] == chosen["trial"])
+    measured = point["validation"]
+    assert figures == ("accuracy", measured["flops_ratio"], measured["flops_ratio_end_to_end"])
+    two = problem(client.get(f"{path}/schedule", params={"max_drop": 0.5, "trial": 1}), 400)
+    assert two["field"] == "trial"
+    vain = problem(client.get(f"{path}/schedule", params={"max_flops": 0.5, "confidence": 0.9}), 400)
+    few = problem(client.get(f"{path}/schedule", params={"max_flops": 0.0001}), 422)
+    for told in (two, vain, few):
+        assert "--" not in told["message"] + told["remedy"]
     problem(client.get(f"{path}/schedule", params={"max_drop": "nan"}), 400)
     assert problem(client.get(f"{path}/schedule", params={"max_dorp": 0.5}), 400)["field"] == "max_dorp"
-    problem(client.get(f"{path}/schedule", params={"max_flops": 0.0001}), 422)
+    assert "by `trial` " in few["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("state", "message", "remedy"),
+    [
+        ("queued", "has no front yet", "waits for a runner"),
+        ("running", "has no front yet", "still runs"),
+        ("done", "has no front", "restore them from a backup"),
+        ("failed", "has no front", "resume it once its reason is mended"),
+        ("cancelled", "has no front", "resume it"),
+    ],
+)
+def test_what_gives_a_study_a_front_depends_on_its_state(
+    client: TestClient, study: dict[str, Any], engine: Engine, state: State, message: str, remedy: str
+) -> None:
+    id = client.post("/v1/studies", json=study).json()["id"]
+    if state != "queued":
+        job = taken(engine)
+        if state != "running":
+            Jobs(engine).finish(job, state)
+    told = problem(client.get(f"/v1/studies/{id}/front"), 404)
+    assert told["message"] == message
+    assert remedy in told["remedy"]
+    for path in (f"/compare?a={id}&b={id}", f"/studies/{id}/take?by=trial&value=1"):
+        page = client.get(path)
+        assert (page.status_code, message in page.text, remedy in page.text) == (404, True, True)
 
 
 def test_events_go_on_behind_the_last_one_seen(

@@ -108,6 +108,32 @@ def test_a_codebook_stays_with_its_version(client: TestClient, settings: Setting
     problem(client.get(f"{VERSIONS}/1/codebooks/{'0' * 64}"), 404)
 
 
+def test_a_codebook_comes_with_a_point_of_a_study(
+    client: TestClient, finished: str, settings: Settings, study: dict[str, Any]
+) -> None:
+    file = settings.roots[0] / "book.safetensors"
+    (stage,) = with_codebook(file).to_json_dict()["stages"]
+    front = make_front()
+    point = front["points"][1]
+    point["schedule"]["stages"] = [stage]
+    save_front(settings.output_of(finished), front)
+    content, wish = file.read_bytes(), {"trial": point["trial"]}
+    page = client.get(f"/studies/{finished}", params={"by": "trial", "value": point["trial"]}).text
+    chosen = client.get(f"/v1/studies/{finished}/schedule", params=wish).json()
+    (book,) = chosen["codebooks"]
+    path = f"/v1/studies/{finished}/codebooks/{book['sha256']}"
+    assert f'href="{path}" download="{book["name"]}"' in page
+    file.unlink()
+    assert client.get(path).content == content
+    assert chosen["schedule"]["stages"][0]["criterion"]["path"] == book["name"]
+    saved = client.get(f"/studies/{finished}/schedule.json", params={"by": "trial", "value": point["trial"]}).json()
+    assert saved["stages"] == chosen["schedule"]["stages"]
+    problem(client.get(f"/v1/studies/{finished}/codebooks/{'0' * 64}"), 404)
+    assert client.post(VERSIONS, json={"study": finished, **wish}).status_code == 201
+    download = f'/v1/schedules/digits/versions/1/codebooks/{book["sha256"]}" download="{book["name"]}"'
+    assert download in client.get("/schedules/digits").text
+
+
 def test_codebooks_that_are_not_taken(client: TestClient, settings: Settings) -> None:
     root = settings.roots[0]
     with_codebook(root / "other.safetensors", seed=1)

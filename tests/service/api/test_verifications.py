@@ -130,6 +130,31 @@ def test_a_published_codebook_is_taken_from_where_it_is_kept(
     assert codebook_content(criterion)
 
 
+def test_a_codebook_below_the_roots_or_known_by_its_digest_is_verified(
+    client: TestClient, request_body: dict[str, Any], settings: Settings, engine: Engine
+) -> None:
+    file = settings.roots[0] / "book.safetensors"
+    request_body["schedule"] = with_codebook(file, named="book.safetensors").to_json_dict()
+    content = file.read_bytes()
+
+    def read() -> bytes:
+        assert client.post("/v1/verifications", json=request_body).status_code == 201
+        found = verification.checked_verification(request_body, settings, Registry(engine))
+        (criterion,) = codebooks_of(found.schedule)
+        return codebook_content(criterion)
+
+    assert read() == content
+    client.post("/v1/schedules/digits/versions", json={"schedule": request_body["schedule"]})
+    file.unlink()
+    request_body["schedule"] = client.get("/v1/schedules/digits/versions/1").json()["schedule"]
+    assert read() == content
+    for changed in ({"sha256": "0" * 64}, {"sha256": "../../etc/passwd"}, {"path": "/etc/passwd", "sha256": "1" * 64}):
+        criterion = {**request_body["schedule"]["stages"][0]["criterion"], **changed}
+        stages = [{**request_body["schedule"]["stages"][0], "criterion": criterion}]
+        other = {**request_body, "schedule": {**request_body["schedule"], "stages": stages}}
+        assert "criterion" in problem(client.post("/v1/verifications", json=other), 400)["field"]
+
+
 def test_what_is_not_published_is_not_verified(client: TestClient, request_body: dict[str, Any]) -> None:
     client.post("/v1/schedules/digits/versions", json={"schedule": request_body["schedule"]})
     both = {**request_body, "published": {"name": "digits", "version": 1}}

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from support.fronts import make_front, save_front, typed
+from support.service import listening
 
 from autoprune.report.page import write_report
 from autoprune.search.workers.protocol import Event
 from autoprune.service.api.app import create_app
 from autoprune.service.settings import Settings
-from autoprune.service.store.database import ensure_schema, open_engine
+from autoprune.service.store.database import open_database
 from autoprune.service.store.events import Events
 from autoprune.service.store.jobs import JobRecord, Jobs
 from autoprune.service.store.registry import Registry
@@ -70,20 +67,9 @@ class Served:
 @contextmanager
 def served(folder: Path) -> Iterator[Served]:
     settings = Settings(folder=folder, roots=(folder,))
-    engine = open_engine(settings.database_url)
-    ensure_schema(engine)
-    listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(settings, engine), log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.02)
-    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    yield Served(url, settings, Jobs(engine, 3600), Events(engine), Tokens(engine), Registry(engine))
-    server.should_exit = True
-    thread.join(20)
+    engine = open_database(settings.database_url)
+    with listening(create_app(settings, engine)) as url:
+        yield Served(url, settings, Jobs(engine, 3600), Events(engine), Tokens(engine), Registry(engine))
 
 
 @pytest.fixture(scope="module")

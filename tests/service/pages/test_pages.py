@@ -41,8 +41,10 @@ def add(engine: Engine, settings: Settings) -> Add:
         job, _ = jobs.submit("study", name, {"name": name, **request})
         if state == "queued":
             return job
-        while (job := jobs.claim("r1")).name != name:  # type: ignore[union-attr]
-            jobs.give_back(job)
+        while (claimed := jobs.claim("r1")) is not None and claimed.name != name:
+            jobs.give_back(claimed)
+        assert claimed is not None
+        job = claimed
         if state == "done":
             save_front(settings.output_of(job.id), make_front(trials=30))
         return job if state == "running" else jobs.finish(job, state, reason)

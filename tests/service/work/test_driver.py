@@ -49,7 +49,7 @@ def test_what_becomes_of_a_job(
             jobs.give_back(before, counted=True)
     job = jobs.claim("r1")
     assert job is not None
-    monkeypatch.setitem(driver.WORK, "study", work)  # type: ignore[arg-type]
+    monkeypatch.setattr(driver, "WORK", {**driver.WORK, "study": work})
     monkeypatch.setattr(driver.signal, "signal", lambda *given: None)
     driver.run_job(jobs, job, Settings())
     found = jobs.get(job.id)
