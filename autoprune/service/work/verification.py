@@ -93,10 +93,10 @@ def checked_verification(request: Mapping[str, Any], settings: Settings, registr
 def _with_unknown_files(request: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """The request without the paths of codebooks that the service keeps: it takes these by their digests."""
     schedule = request.get("schedule")
-    stages = schedule.get("stages") if isinstance(schedule, dict) else None
-    if not isinstance(stages, list):  # no schedule, which is told later
+    if not isinstance(schedule, dict) or not isinstance(schedule.get("stages"), list):  # none, which is told later
         return dict(request)
-    return {**request, "schedule": {**schedule, "stages": [_with_unknown_file(stage, settings) for stage in stages]}}
+    stages = [_with_unknown_file(stage, settings) for stage in schedule["stages"]]
+    return {**request, "schedule": {**schedule, "stages": stages}}
 
 
 def _with_unknown_file(stage: Any, settings: Settings) -> Any:
