@@ -151,7 +151,7 @@ def test_ctrl_c_writes_the_report_and_exits_130(tiny, rows, held_out, tmp_path):
             assert running.poll() is None, "it ended before it searched"
         time.sleep(0.5)  # a trial or two
         running.send_signal(signal.SIGINT)
-        out, err = running.communicate(timeout=120)
+        out, err = running.communicate(timeout=240)
     assert running.returncode == 130, err
     summary = json.loads(out)
     assert not summary["complete"]
