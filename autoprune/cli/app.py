@@ -18,6 +18,8 @@ from autoprune.cli.apply_check import apply_check
 from autoprune.cli.bench import bench
 from autoprune.cli.calibrate import calibrate
 from autoprune.cli.codebook import codebook
+from autoprune.cli.compile import compile_
+from autoprune.cli.dashboard import dashboard
 from autoprune.cli.doctor import doctor
 from autoprune.cli.examples import ENVIRONMENT, examples_of
 from autoprune.cli.export import export
@@ -48,12 +50,14 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "verify": verify,
     "doctor": doctor,
     "bench": bench,
+    "compile": compile_,
     "sweep": sweep,
     "fitprune": fitprune,
     "flow": flow,
     "codebook": codebook,
     "ablate": ablate,
     "presets": presets,
+    "dashboard": dashboard,
     "serve": service.serve,
     "runner": service.runner,
 }

@@ -17,19 +17,21 @@ EXAMPLES: Final = {
     "verify": ("llava-hf/llava-1.5-7b-hf schedule.json --data held-out.jsonl",),
     "doctor": ("llava-hf/llava-1.5-7b-hf", "config.json --random-init"),
     "bench": ("llava-hf/llava-1.5-7b-hf schedule.json --visual-tokens 576",),
+    "compile": ("llava-hf/llava-1.5-7b-hf schedule.json -o compiled",),
     "sweep": ("llava-hf/llava-1.5-7b-hf --data rows.jsonl -o vtw.json --plot vtw.png",),
     "fitprune": ("llava-hf/llava-1.5-7b-hf --data rows.jsonl -o fitprune.json",),
     "flow": ("llava-hf/llava-1.5-7b-hf --data rows.jsonl -o flow.json",),
     "codebook": ("llava-hf/llava-1.5-7b-hf --data rows.jsonl -o codebook.safetensors",),
     "ablate": ("llava-hf/llava-1.5-7b-hf --data rows.jsonl -o ablation.html",),
     "presets": ("--layers 28",),
+    "dashboard": ("runs/my-study", "--storage sqlite:///runs/my-study/study.db --port 8080"),
     "serve": ("", "--runners 2 --port 9000"),
     "runner": ("",),
 }
 """Arguments of each command, by its name."""
 
 _VARIABLES: Final = {
-    "AUTOPRUNE_STORAGE": "database of calibrate, so that a password stands in no command line",
+    "AUTOPRUNE_STORAGE": "database of calibrate and dashboard, so that a password stands in no command line",
     "AUTOPRUNE_SERVER": "URL of the service that remote speaks to; default: this machine's",
     "AUTOPRUNE_TOKEN": "its token, so that it stands in no command line",
     "AUTOPRUNE_SERVICE_…": "settings of serve, runner, token and db: see autoprune/service/README.md",

@@ -19,6 +19,14 @@ FAILED, BAD_INPUT = 1, 2
 _OPTIONS = ("max_drop", "max_flops", "max_latency_ms", "max_kv", "trial", "confidence", "host", "port", "runners")
 """Fields that the rooms below name and that are options of a command."""
 _NAMED = re.compile(f"`({'|'.join(_OPTIONS)})`")
+_EXTRAS = {
+    "onnx": "onnx",
+    "onnx_ir": "onnx",
+    "onnxruntime": "onnx",
+    "onnxscript": "onnx",
+    "optuna_dashboard": "dashboard",
+}
+"""Extras of packages that are not in `all`."""
 
 
 class InputError(AutopruneError, ValueError):
@@ -79,7 +87,7 @@ def _explained(error: Exception) -> tuple[AutopruneError, int]:
     if isinstance(error, typer.TyperException):
         return _usage_error(error), BAD_INPUT
     if isinstance(error, ModuleNotFoundError):
-        return import_failure(error, "all"), FAILED
+        return import_failure(error, _EXTRAS.get(str(error.name).partition(".")[0], "all")), FAILED
     if isinstance(error, OSError) and error.filename:
         text = f"{error.strerror}: {error.filename}"
         return AutopruneError(text, remedy="check that the path exists and can be written, and the space left"), FAILED

@@ -1,1 +1,1 @@
-"""Schedules in the programs that people serve models with."""
+"""Schedules where people serve and compare models: other engines than transformers, and evaluation harnesses."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from autoprune.errors import StorageError
@@ -15,6 +16,7 @@ from autoprune.search.assembly import assemble
 from autoprune.search.budget import searching
 from autoprune.search.collect import Collector
 from autoprune.search.costs import Phase, PhaseCost
+from autoprune.search.dashboard import attach_note
 from autoprune.search.estimate import Expected, estimate, preflight_line
 from autoprune.search.front import FrontFile
 from autoprune.search.initial import without_a_draw
@@ -122,6 +124,7 @@ def run_study(
             run = _run_facts(study, executor, started, searched or time.time(), costs, expected, complete=complete)
             front = assemble(study, ended, collector.known(ended, dense, times), run)
             write_outputs(front, spec.output_path, spec)
+            database.patiently(partial(attach_note, database.optuna, spec.name, spec.output_path))
             return front
 
         try:

@@ -57,7 +57,7 @@ def test_the_readme_is_short():
 
 
 OPTION = r"(?<![\w-])--[a-z][a-z0-9-]*"
-NO_RESULT = {"serve": {"--json"}, "runner": {"--json"}}
+NO_RESULT = {"serve": {"--json"}, "runner": {"--json"}, "dashboard": {"--json"}}
 LOADING = {"--" + name.replace("_", "-") for name in ModelOptions.model_fields}
 READING = {"--split", "--data-config", "--columns", "--samples", "--seed"}
 
@@ -87,7 +87,7 @@ def test_every_command_takes_the_options_of_all(command):
 def test_every_command_that_loads_a_model_has_all_options_of_a_model_and_its_data():
     common = set(re.findall(OPTION, COMMAND_MANUAL[: COMMAND_MANUAL.index("\n## ")]))
     assert common >= LOADING | READING
-    for command in set(COMMANDS) - {"calibrate", "report", "export", "presets", "serve", "runner"}:
+    for command in set(COMMANDS) - {"calibrate", "report", "export", "presets", "dashboard", "serve", "runner"}:
         assert options(command) >= LOADING, command
         if "--data" in options(command):
             assert options(command) >= READING - ({"--samples"} if command == "transfer" else set()), command

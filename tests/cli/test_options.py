@@ -11,7 +11,7 @@ from support.scenes import save_rows
 from autoprune.cli.app import COMMANDS
 from autoprune.schedule import Schedule
 
-WITHOUT_A_MODEL = {"calibrate", "report", "export", "presets", "serve", "runner"}
+WITHOUT_A_MODEL = {"calibrate", "report", "export", "presets", "dashboard", "serve", "runner"}
 
 
 @pytest.fixture
@@ -25,6 +25,7 @@ def command_line(tiny, rows, schedule_file, tmp_path):
             "transfer": [schedule_file, model, "--data", data, "-o", tmp_path / out],
             "verify": [model, schedule_file, "--data", data],
             "doctor": [model, schedule_file, "--data", data],
+            "compile": [model, schedule_file, "--data", data, "-o", tmp_path / "compiled"],
             "bench": [model, schedule_file, "--visual-tokens", 8, "--repeats", 1, "--warmup", 0],
         }
         return [command, *given.get(command, [model, "--data", data, *(["-o", tmp_path / out] if command in

@@ -56,6 +56,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudySpec, RunOu
 Finished = tuple[StudySpec, RunOutcome, list[Event]]
 
 
+def test_a_note_leads_from_the_trials_to_the_report(finished: Finished) -> None:
+    spec, outcome, _ = finished
+    study = optuna.load_study(study_name=spec.name, storage=spec.storage_url)
+    said = study._storage.get_study_system_attrs(study._study_id)["dashboard:note_str:0"]
+    assert str(outcome.output.resolve() / "report.html") in said
+
+
 def test_a_study_ends_with_its_trials_and_its_files(finished: Finished) -> None:
     spec, outcome, _ = finished
     assert not outcome.interrupted

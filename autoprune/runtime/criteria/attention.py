@@ -127,7 +127,7 @@ def attention_received(
     for chunk, weights, visible in attention_rows(query, key, voters, mask, softmax):
         ballot = rows.gather(1, chunk)[:, :, None]  # samples with fewer voters are filled up
         # Not a product: what does not vote may be NaN, as padding often is.
-        received += _over_heads(weights, criterion.heads).masked_fill(~ballot, 0.0).sum(1, dtype=exact)
+        received += over_heads(weights, criterion.heads).masked_fill(~ballot, 0.0).sum(1, dtype=exact)
         open_to = visible.any(1) & ballot
         seen |= open_to.any(1)
         if seen_by is not None:
@@ -156,26 +156,43 @@ def attention_rows(
     Yields:
         A chunk of `rows` [B, c], its weights [B, H, c, N], and which keys its rows may see, bool [B, 1 or H, c, N].
     """
-    batch, heads, n, width = query.shape
-    groups, total = key.shape[1], key.shape[2]
-    scaling = width**-0.5 if softmax.scaling is None else softmax.scaling
     keys = key.float().transpose(2, 3)
-    columns = torch.arange(total, device=query.device)
     for chunk in torch.split(rows, ROW_CHUNK, dim=1):
-        q = _rows_of(query, chunk).float().reshape(batch, groups, -1, width)
-        logits = (q @ keys).view(batch, heads, chunk.shape[1], total) * scaling
-        if softmax.softcap is not None:
-            logits = softmax.softcap * torch.tanh(logits / softmax.softcap)
-        if mask is None:
-            last = chunk + (total - n) if softmax.causal else torch.full_like(chunk, total)
-            visible = (columns <= last[:, :, None])[:, None]
-        else:
-            picked = _rows_of(mask[..., :total], chunk)
-            visible = picked if picked.dtype == torch.bool else picked > torch.finfo(picked.dtype).min / 2
-            if picked.dtype != torch.bool:
-                logits = logits + picked.float()
-        weights = _weights(logits.masked_fill(~visible, float("-inf")), softmax.sinks)
-        yield chunk, weights.masked_fill(~visible, 0.0), visible  # a row that sees nothing is 0 / 0
+        yield chunk, *weights_of(query, keys, chunk, mask, softmax)
+
+
+def weights_of(
+    query: Tensor, keys: Tensor, rows: Tensor, mask: Tensor | None, softmax: Softmax
+) -> tuple[Tensor, Tensor]:
+    """Some rows of an attention map, all at once.
+
+    Args:
+        query: [B, H, n, d].
+        keys: FloatTensor[B, H_kv, d, N], transposed; the last n belong to the n queries.
+        rows: LongTensor[B, r], which query rows of each sample.
+        mask: As in `attention_received`.
+        softmax: How logits become weights.
+
+    Returns:
+        Their weights [B, H, r, N], and which keys they may see, bool [B, 1 or H, r, N].
+    """
+    batch, heads, n, width = query.shape
+    groups, total = keys.shape[1], keys.shape[3]
+    scaling = width**-0.5 if softmax.scaling is None else softmax.scaling
+    q = _rows_of(query, rows).float().reshape(batch, groups, -1, width)
+    logits = (q @ keys).view(batch, heads, rows.shape[1], total) * scaling
+    if softmax.softcap is not None:
+        logits = softmax.softcap * torch.tanh(logits / softmax.softcap)
+    if mask is None:
+        last = rows + (total - n) if softmax.causal else torch.full_like(rows, total)
+        visible = (torch.arange(total, device=query.device) <= last[:, :, None])[:, None]
+    else:
+        picked = _rows_of(mask[..., :total], rows)
+        visible = picked if picked.dtype == torch.bool else picked > torch.finfo(picked.dtype).min / 2
+        if picked.dtype != torch.bool:
+            logits = logits + picked.float()
+    weights = _weights(logits.masked_fill(~visible, float("-inf")), softmax.sinks)
+    return weights.masked_fill(~visible, 0.0), visible  # a row that sees nothing is 0 / 0
 
 
 def _rows_of(tensor: Tensor, rows: Tensor) -> Tensor:
@@ -192,7 +209,8 @@ def _weights(logits: Tensor, sinks: Tensor | None) -> Tensor:
     return torch.cat([logits, sink], -1).softmax(-1)[..., :-1]
 
 
-def _over_heads(weights: Tensor, reduction: str) -> Tensor:
+def over_heads(weights: Tensor, reduction: str) -> Tensor:
+    """Weights [B, H, r, N] of all heads as one: FloatTensor[B, r, N]."""
     if reduction == "max":
         return weights.amax(1)
     return weights.sum(1) if reduction == "sum" else weights.mean(1)

@@ -1,0 +1,1 @@
+"""Evaluation harnesses: a pruned model as one of their models."""

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from autoprune.schedule import Schedule
+
+
+def test_a_model_is_compiled_and_checked(cli, tiny, rows, schedule_file, tmp_path):
+    shown = cli("compile", tiny, schedule_file, "-o", tmp_path / "out")
+    assert shown.code == 0, shown.err
+    assert "the same" in shown.out
+    assert "OTHER" not in shown.out
+    facts = json.loads((tmp_path / "out" / "compiled.json").read_text())
+    assert facts["check"]["passed"]
+    assert facts["visual_tokens_of_layers"] == [16, 8, 8, 4, 4, 4]
+
+    again = cli("compile", tiny, schedule_file, "-o", tmp_path / "out")
+    assert again.code == 2
+    assert "--force" in again.err
+    two = rows.parent / "two.jsonl"  # the third row shows two images
+    two.write_text(rows.read_text().splitlines()[2] + "\n")
+    result = cli("compile", tiny, schedule_file, "-o", tmp_path / "out", "--force", "--data", two, "--json")
+    assert result.code == 0, result.err
+    assert result.json["visual_tokens"] == 32
+    assert result.json["pixel_values"][0] == 2
+    assert result.json["check"]["passed"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "schedule.json"]
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (("--dtype", "bfloat16"), "--dtype"),
+        (("--device", "cuda"), "--device"),
+        (("--device-map", "auto"), "--device-map"),
+    ],
+)
+def test_only_single_precision_on_the_cpu(cli, tiny, schedule_file, tmp_path, options, field):
+    refused = cli("compile", tiny, schedule_file, "-o", tmp_path / "out", *options, "--json")
+    assert (refused.code, refused.json["error"]["field"]) == (2, field)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_compiled_is_refused_before_the_model_is_read(cli, tmp_path):
+    stages = [{"layer": 1, "keep": {"mass": 0.5}, "criterion": {"name": "attention", "rows": "text"}}]
+    Schedule.model_validate({"stages": stages}).save(tmp_path / "mass.json")
+    refused = cli("compile", tmp_path / "no-model", tmp_path / "mass.json", "-o", tmp_path / "out", "--json")
+    assert (refused.code, refused.json["error"]["field"]) == (2, "stages[0].keep.mass")
+
+
+def test_graphs_that_differ_are_no_success(cli, tiny, schedule_file, tmp_path, monkeypatch):
+    from autoprune.engines.export import prefill
+
+    monkeypatch.setattr(prefill, "ranked", lambda step, alive, read: _first(step))
+    shown = cli("compile", tiny, schedule_file, "-o", tmp_path / "out")
+    assert shown.code == 1
+    assert "THE GRAPHS DO NOT DO WHAT AUTOPRUNE DOES" in shown.out
+
+
+def _first(step):
+    import torch
+
+    every = torch.arange(step.before)[None]
+    return every[:, : step.after], every[:, step.after :]

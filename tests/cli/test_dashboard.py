@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import optuna
+import pytest
+
+
+def test_the_command_starts_a_server_that_answers(study_folder):
+    pytest.importorskip("optuna_dashboard", reason="the extra dashboard is not installed")
+    name = json.loads((study_folder / "front.json").read_text())["study"]["name"]
+    optuna.create_study(storage=f"sqlite:///{study_folder / 'study.db'}", study_name=name)
+    command = [sys.executable, "-m", "autoprune", "dashboard", str(study_folder), "--port", "0"]
+    environment = {key: value for key, value in os.environ.items() if key != "AUTOPRUNE_STORAGE"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as running:
+        try:
+            line = next(line for line in running.stderr if "http://" in line)
+            url = re.search(r"http://[\w.:]+", line)[0]
+            assert name in urllib.request.urlopen(f"{url}/api/studies").read().decode()
+        finally:
+            running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 130
+
+
+def test_a_missing_package_is_named_with_what_to_install(cli, study_folder, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "optuna_dashboard" else find(name, *more)
+    )
+    refused = cli("dashboard", study_folder)
+    assert refused.code == 1
+    assert "optuna_dashboard" in refused.err
+    assert "[dashboard]" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ((), "needs RUN or --storage"),
+        (("no-such-run",), "no such folder"),
+        (("--storage", "sqlite:///no/such.db"), "no such database"),
+    ],
+)
+def test_bad_input(cli, argv, said, monkeypatch, tmp_path):
+    pytest.importorskip("optuna_dashboard", reason="the extra dashboard is not installed")
+    monkeypatch.chdir(tmp_path)
+    refused = cli("dashboard", *argv)
+    assert refused.code == 2
+    assert said in refused.err
+    assert not any(tmp_path.iterdir())

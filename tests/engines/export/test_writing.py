@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+
+from autoprune.engines.export.writing import fresh_folder
+from autoprune.errors import ModelError
+
+
+def fill(folder, text="new", replace=False):
+    with fresh_folder(folder, replace) as partial:
+        (partial / "compiled.json").write_text(text)
+
+
+def test_a_folder_appears_whole_and_an_empty_one_is_taken(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
+        fill(tmp_path / name)
+        assert (tmp_path / name / "compiled.json").read_text() == "new"
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "empty"}
+
+
+def test_a_failure_leaves_what_was_there(tmp_path):
+    fill(tmp_path / "out", "old")
+    with pytest.raises(KeyboardInterrupt), fresh_folder(tmp_path / "out", replace=True) as partial:
+        (partial / "compiled.json").write_text("half")
+        raise KeyboardInterrupt
+    assert (tmp_path / "out" / "compiled.json").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_earlier_model_is_replaced_only_if_that_is_asked_for(tmp_path):
+    fill(tmp_path / "out", "old")
+    with pytest.raises(ModelError, match="--force"):
+        fill(tmp_path / "out")
+    fill(tmp_path / "out", replace=True)
+    assert (tmp_path / "out" / "compiled.json").read_text() == "new"
+
+
+def test_nothing_else_is_ever_replaced(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years")
+    (tmp_path / "file").write_text("x")
+    for name in ("thesis", "file", "nowhere/out"):
+        with pytest.raises(ModelError):
+            fill(tmp_path / name, replace=True)
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years"

@@ -1,0 +1,125 @@
+"""The model in lmms-eval and lm-eval, on rows of digit_scenes; in an environment that has them (``.ci/run full:harnesses``)."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from autoprune.data.samples import load_samples
+from autoprune.evaluate.generate import generate_and_score
+from autoprune.models.loading import load_model
+from autoprune.schedule import Schedule
+
+ROOT = Path(__file__).parents[3]
+DIGITS = ROOT / "studies" / "digit_scenes"
+ROWS = 16
+
+
+def needs(package: str) -> pytest.MarkDecorator:
+    missing = importlib.util.find_spec(package) is None
+    return pytest.mark.skipif(missing, reason=f"{package} wants an environment of its own: .ci/run full:harnesses")
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    """A folder with the rows, and a task for either harness."""
+    folder = tmp_path_factory.mktemp("task")
+    rows = [json.loads(line) for line in (DIGITS / "test.jsonl").read_text().splitlines()[:ROWS]]
+    rows = [{**row, "image": str(DIGITS / row["image"])} for row in rows]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "functions.py").write_text((Path(__file__).parent / "task.py").read_text())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wanted(task):
+    """Accuracy of the schedule of the study, as autoprune measures it; of the dense model too."""
+    loaded, rows = load_model(DIGITS / "model"), load_samples(task / "rows.jsonl")
+    found = generate_and_score(loaded, rows, Schedule.load(DIGITS / "schedule.json"))
+    dense = generate_and_score(loaded, rows)
+    return {
+        "pruned": sum(result.correct for result in found) / ROWS,
+        "dense": sum(result.correct for result in dense) / ROWS,
+    }
+
+
+def ran(command, folder):
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder, capture_output=True, text=True, timeout=280,
+        env={**os.environ, "HF_HOME": str(folder / "hub"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+LMMS_TASK = """
+task: digits
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {rows}}}}}
+test_split: test
+output_type: generate_until
+doc_to_visual: !function functions.to_visual
+doc_to_text: !function functions.to_text
+doc_to_messages: !function functions.to_messages
+doc_to_target: "answers"
+process_results: !function functions.process
+generation_kwargs: {{max_new_tokens: 32, temperature: 0, do_sample: false}}
+metric_list: [{{metric: right, aggregation: mean, higher_is_better: true}}]
+"""
+
+
+@needs("lmms_eval")
+@pytest.mark.parametrize("arm", ["pruned", "dense"])
+def test_lmms_eval_finds_the_model_and_scores_it_as_autoprune_does(task, wanted, arm):
+    (task / "digits.yaml").write_text(LMMS_TASK.format(rows=task / "rows.jsonl"))
+    schedule = str(DIGITS / "schedule.json") if arm == "pruned" else "dense"
+    out = task / arm
+    ran(
+        ["-m", "lmms_eval", "--model", "autoprune", "--model_args", f"pretrained={DIGITS / 'model'},schedule={schedule}",
+         "--tasks", "digits", "--include_path", str(task), "--batch_size", "4", "--output_path", str(out)],
+        task,
+    )  # fmt: skip
+    (results,) = out.rglob("*results.json")
+    assert json.loads(results.read_text())["results"]["digits"]["right,none"] == pytest.approx(wanted[arm])
+
+
+LM_TASK = """
+task: digits
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {rows}}}}}
+test_split: test
+output_type: generate_until
+doc_to_image: !function functions.to_visual
+doc_to_text: "<image>{{{{prompt}}}}"
+doc_to_target: "{{{{answers[0]}}}}"
+process_results: !function functions.process
+generation_kwargs: {{max_gen_toks: 32, until: ["###"], do_sample: false}}
+metric_list: [{{metric: right, aggregation: mean, higher_is_better: true}}]
+"""
+
+
+@needs("lm_eval")
+def test_the_snippet_for_lm_eval_scores_as_autoprune_does(task, wanted):
+    folder = task / "lm"
+    folder.mkdir()
+    (folder / "digits.yaml").write_text(LM_TASK.format(rows=task / "rows.jsonl"))
+    (folder / "functions.py").write_text((task / "functions.py").read_text())
+    manual = (ROOT / "autoprune" / "engines" / "harness" / "README.md").read_text()
+    (code,) = [block.split("```")[0] for block in manual.split("```python\n")[1:]]
+    for shown, ours in (
+        ('"llava-hf/llava-1.5-7b-hf"', repr(str(DIGITS / "model"))),
+        ('"schedule.json"', repr(str(DIGITS / "schedule.json"))),
+        ('tasks=["mmmu_val"]', f"tasks=['digits'], task_manager=TaskManager(include_path={str(folder)!r})"),
+    ):
+        assert shown in code
+        code = code.replace(shown, ours)
+    code = f"from lm_eval.tasks import TaskManager\n{code}\nprint('right', results['results']['digits']['right,none'])"
+    said = ran(["-c", code], task)
+    assert float(said.rsplit("right", 1)[1]) == pytest.approx(wanted["pruned"])
