@@ -64,25 +64,25 @@ def _on_cpu(loading: ModelOptions) -> ModelOptions:
                 f"not available here: graphs are compiled in {wanted}", field=option, value=value, remedy="leave it out"
             )
     if loading.device_map is not None:
-        raise InputError("not available here: graphs are compiled in one place", field="--device-map", remedy="leave it out")
+        raise InputError(
+            "not available here: graphs are compiled in one place", field="--device-map", remedy="leave it out"
+        )
     return loading.model_copy(update={"dtype": "float32", "device": "cpu"})
 
 
 def _show(output: str, result: Compiled) -> None:
     facts, agreement = result.facts, result.agreement
     rows = table(f"compiled for {facts['visual_tokens']} visual tokens", "layer", "visual", "KV entries")
-    for layer, (visual, entries) in enumerate(
-        zip(facts["visual_tokens_of_layers"], agreement.kv_entries, strict=True)
-    ):
+    for layer, (visual, entries) in enumerate(zip(facts["visual_tokens_of_layers"], agreement.kv_entries, strict=True)):
         rows.add_row(str(layer), str(visual), str(entries))
     console = stdout()
     console.print(rows)
     tokens = "the same" if agreement.same_tokens else "OTHER"
     lengths = "the same" if agreement.same_lengths else "OTHER"
     console.print(
-        f"beside autoprune on transformers: {tokens} {agreement.tokens} answer tokens, {lengths} cache lengths; largest "
-        f"difference of a logit {agreement.max_logit_difference:.1e}, allowed {agreement.allowed:.1e}"
+        f"beside autoprune on transformers: {tokens} {agreement.tokens} answer tokens, {lengths} cache lengths; "
+        f"largest difference of a logit {agreement.max_logit_difference:.1e}, allowed {agreement.allowed:.1e}"
     )
     console.print(f"written: {output}; run it: python {Path(output) / 'run.py'} QUESTION IMAGE")
     if not agreement.passed:
-        console.print("THE GRAPHS DO NOT DO WHAT AUTOPRUNE DOES on this machine: do not use them, and please report this.")
+        console.print("THE GRAPHS DO NOT DO WHAT AUTOPRUNE DOES: do not use them; please report it.")

@@ -51,7 +51,11 @@ class Agreement:
 
 
 def compare(
-    loaded: LoadedModel, schedule: Schedule, compiled: CompiledModel, inputs: Mapping[str, Any], max_new_tokens: int = 16
+    loaded: LoadedModel,
+    schedule: Schedule,
+    compiled: CompiledModel,
+    inputs: Mapping[str, Any],
+    max_new_tokens: int = 16,
 ) -> Agreement:
     """Runs one prompt through a patched model and through the graphs.
 

@@ -146,7 +146,7 @@ def _write_prefill(
     program = exported(prefill, (ids, features), (axis, None))
     torch.export.save(program, folder / PROGRAM)
     with torch.no_grad():
-        _, *cache = prefill(ids, features)
+        cache: list[Tensor] = list(prefill(ids, features))[1:]
     write_onnx(program, folder / "prefill.onnx", ["input_ids", "features"], ["logits", *_entries(cache)], weights)
     return cache
 

@@ -28,7 +28,14 @@ def exported(module: nn.Module, args: tuple[Any, ...], dynamic: Any = None) -> E
         dynamic: Axes whose length is known when the graph runs only, as ``torch.export`` takes them.
     """
     with torch.no_grad(), _quiet():
-        return torch.export.export(module.eval(), args, dynamic_shapes=dynamic, strict=False)
+        # Guards on lengths that hold for all of them, but that the exporter cannot prove, become checks of the program.
+        return torch.export.export(
+            module.eval(),
+            args,
+            dynamic_shapes=dynamic,
+            strict=False,
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
 
 
 def growing(name: str, axis: int, shortest: int, longest: int) -> dict[int, Any]:
@@ -65,7 +72,7 @@ def write_onnx(
 
 def _stable_sort(scores: Any, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
     """A stable sort in ONNX: of equal elements TopK puts the one with the lower index first, by its definition."""
-    length = op.Gather(op.Shape(scores), op.Constant(value_ints=[dim]))
+    length = op.Shape(scores, start=dim, end=None if dim == -1 else dim + 1)
     return op.TopK(scores, length, axis=dim, largest=int(descending), sorted=1)
 
 

@@ -74,7 +74,8 @@ class Prefill(nn.Module):
 
     def _embedded(self, input_ids: Tensor, features: Tensor) -> tuple[Tensor, Alive]:
         """Embeddings [1, n, d] with the images in place, and where everything stands."""
-        is_visual = (input_ids[..., None] == self.visual_ids).any(2)
+        visual_ids: Tensor = self.get_buffer("visual_ids")
+        is_visual = torch.eq(input_ids[..., None], visual_ids).any(2)
         visual, text = split(is_visual, self.n_visual)
         words = self.embed(input_ids.masked_fill(is_visual, 0))
         feature = (is_visual.long().cumsum(1) - 1).clamp(min=0)
@@ -122,7 +123,8 @@ def finished(layer: Any, hidden: Tensor, query: Tensor, key: Tensor, value: Tens
         query, repeat_kv(key, groups), repeat_kv(value, groups), is_causal=is_causal, scale=attention.scaling
     )
     hidden = hidden + attention.o_proj(attended.transpose(1, 2).flatten(2))
-    return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+    mixed: Tensor = layer.mlp(layer.post_attention_layernorm(hidden))
+    return hidden + mixed
 
 
 def _merged(hidden: Tensor, stay: Tensor, leave: Tensor) -> Tensor:

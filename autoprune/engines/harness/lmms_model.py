@@ -103,7 +103,9 @@ def _piece(part: Mapping[str, Any], images: list[ImageSource], name: str) -> Pie
     if part["type"] == "text":
         return Piece("text", part["text"])
     if part["type"] != "image":
-        raise DataError(f"request {name} holds a part of type {part['type']}", field="messages", remedy="use image tasks")
+        raise DataError(
+            f"request {name} holds a part of type {part['type']}", field="messages", remedy="use image tasks"
+        )
     from pathlib import Path
 
     images.append(ImageSource.from_cell(part["url"], Path()))

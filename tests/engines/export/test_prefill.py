@@ -52,7 +52,12 @@ SCHEDULES = {
     "merged": stages((0, 0.5, DIVERSITY), (2, 0.25, attention("raters")), merge=True),
     "compact": stages((0, 0.5, UNIFORM), (2, 0.25, attention("text"))).model_copy(update={"positions": "compact"}),
     "count": Schedule.model_validate(
-        {"stages": [{"layer": 1, "keep": {"count": 9}, "criterion": attention("last")}, {"layer": 2, "keep": {"ratio": 1.0}}]}
+        {
+            "stages": [
+                {"layer": 1, "keep": {"count": 9}, "criterion": attention("last")},
+                {"layer": 2, "keep": {"ratio": 1.0}},
+            ]
+        }
     ),
 }
 

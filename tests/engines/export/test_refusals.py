@@ -10,6 +10,7 @@ from autoprune.engines.export.steps import steps_of, visual_alive
 from autoprune.errors import ModelError, ScheduleError
 from autoprune.schedule import Schedule
 
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
 TEXT = {"name": "attention", "rows": "text"}
 
 
@@ -37,10 +38,13 @@ def config(**text):
     ("given", "field"),
     [
         (config(model_type="mistral"), "text_config.model_type"),
-        (config(model_type="qwen2", layer_types=["sliding_attention"] * 4, sliding_window=8), "text_config.layer_types"),
-        (config(rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}), "text_config.rope_parameters.rope_type"),
+        (
+            config(model_type="qwen2", layer_types=["sliding_attention"] * 4, sliding_window=8),
+            "text_config.layer_types",
+        ),
+        (config(rope_parameters=DYNAMIC), "text_config.rope_parameters.rope_type"),
     ],
-)  # fmt: skip
+)
 def test_models(given, field):
     with pytest.raises(ModelError) as refused:
         check_config(given)

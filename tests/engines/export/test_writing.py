@@ -6,9 +6,11 @@ from autoprune.engines.export.writing import fresh_folder
 from autoprune.errors import ModelError
 
 
-def fill(folder, text="new", replace=False):
+def fill(folder, text="new", replace=False, error=None):
     with fresh_folder(folder, replace) as partial:
         (partial / "compiled.json").write_text(text)
+        if error:
+            raise error
 
 
 def test_a_folder_appears_whole_and_an_empty_one_is_taken(tmp_path):
@@ -21,9 +23,8 @@ def test_a_folder_appears_whole_and_an_empty_one_is_taken(tmp_path):
 
 def test_a_failure_leaves_what_was_there(tmp_path):
     fill(tmp_path / "out", "old")
-    with pytest.raises(KeyboardInterrupt), fresh_folder(tmp_path / "out", replace=True) as partial:
-        (partial / "compiled.json").write_text("half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        fill(tmp_path / "out", "half", replace=True, error=KeyboardInterrupt())
     assert (tmp_path / "out" / "compiled.json").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

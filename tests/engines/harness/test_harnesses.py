@@ -1,4 +1,4 @@
-"""The model in lmms-eval and lm-eval, on rows of digit_scenes; in an environment that has them (``.ci/run full:harnesses``)."""
+"""The model in lmms-eval and lm-eval, on rows of digit_scenes, where they are installed: ``.ci/run full:harnesses``."""
 
 from __future__ import annotations
 
@@ -81,11 +81,9 @@ def test_lmms_eval_finds_the_model_and_scores_it_as_autoprune_does(task, wanted,
     (task / "digits.yaml").write_text(LMMS_TASK.format(rows=task / "rows.jsonl"))
     schedule = str(DIGITS / "schedule.json") if arm == "pruned" else "dense"
     out = task / arm
-    ran(
-        ["-m", "lmms_eval", "--model", "autoprune", "--model_args", f"pretrained={DIGITS / 'model'},schedule={schedule}",
-         "--tasks", "digits", "--include_path", str(task), "--batch_size", "4", "--output_path", str(out)],
-        task,
-    )  # fmt: skip
+    model = f"pretrained={DIGITS / 'model'},schedule={schedule}"
+    where = ["--tasks", "digits", "--include_path", str(task), "--output_path", str(out)]
+    ran(["-m", "lmms_eval", "--model", "autoprune", "--model_args", model, "--batch_size", "4", *where], task)
     (results,) = out.rglob("*results.json")
     assert json.loads(results.read_text())["results"]["digits"]["right,none"] == pytest.approx(wanted[arm])
 
