@@ -114,6 +114,7 @@ def test_the_snippet_for_lm_eval_scores_as_autoprune_does(task, wanted):
     for shown, ours in (
         ('"llava-hf/llava-1.5-7b-hf"', repr(str(DIGITS / "model"))),
         ('"schedule.json"', repr(str(DIGITS / "schedule.json"))),
+        ("batch_size=4", "batch_size=4, device='cpu', dtype='float32'"),
         ('tasks=["mmmu_val"]', f"tasks=['digits'], task_manager=TaskManager(include_path={str(folder)!r})"),
     ):
         assert shown in code
