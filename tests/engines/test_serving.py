@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.scenes import tiny_model
+from support.zoo.llava import llava
 
 from autoprune.engines.vllm.plugin import SUPPORTED, unsupported
 from autoprune.engines.vllm.refusals import check_decoder, check_options
@@ -28,7 +28,7 @@ def written(*stages: dict, **more: Any) -> dict:
 @pytest.fixture
 def config(monkeypatch, tmp_path):
     monkeypatch.delenv(VARIABLE, raising=False)
-    config = tiny_model().config
+    config = llava().model.config
     config.name_or_path = str(tmp_path)
     return config
 
@@ -79,8 +79,9 @@ def test_a_schedule_that_cannot_be_read_is_not_taken_for_none(config, monkeypatc
 
 
 def test_a_schedule_for_another_model(config) -> None:
-    other = Schedule.model_validate(written(LAST)).with_model(tiny_model(layers=4).config, "other")
-    setattr(config, OPTION, other.to_json_dict())
+    schedule = Schedule.model_validate(written(LAST)).with_model(config, "other")
+    setattr(config, OPTION, schedule.to_json_dict())
+    config.text_config.num_hidden_layers += 1
     with pytest.raises(ModelError, match="num_layers"):
         named_schedule(config)
 

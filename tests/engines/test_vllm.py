@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import vllm_models
 from support.vllm_runs import DEEP, ROOT, FailedRun, differences, run
 
 pytestmark = [
@@ -180,3 +181,41 @@ def test_log_probabilities_of_a_prompt(folder, answers) -> None:
     for made, wanted in zip(got["answers"], answers(job)["answers"], strict=True):
         for step, full in zip(made["prompt_logprobs"][1:], wanted["prompt_logprobs"], strict=False):
             assert all(abs(value - full[int(token)]) < CLOSE for token, value in step.items())
+
+
+FAMILIES = {
+    "withdrawal": schedule(stage(3, {"ratio": 0.0})),
+    "last, text": schedule(stage(1, {"ratio": 0.6}, attention("last")), stage(3, {"ratio": 0.3}, attention("text"))),
+    "raters, merged": schedule(
+        stage(0, {"ratio": 0.7}, {"name": "diversity"}, merge="mean"),
+        stage(2, {"ratio": 0.4}, attention("raters")),
+        stage(4, {"count": 3}, attention("visual")),
+    ),
+}
+COMPACT = {
+    "diversity": schedule(stage(0, {"ratio": 0.5}, {"name": "diversity"}), positions="compact"),
+    "compact": schedule(stage(2, {"ratio": 0.5}, attention("all")), positions="compact"),
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    @cache
+    def saved(family: str) -> str:
+        return str(vllm_models.CHECKPOINTS[family].save(tmp_path_factory.mktemp(family)))
+
+    return saved
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [*(("llava_next", name) for name in (*FAMILIES, *COMPACT)), *(("qwen2_5_vl", name) for name in FAMILIES)],
+)
+def test_other_families(folder, answers, checkpoint, family, name) -> None:
+    prompts = vllm_models.prompts_of(family, folder, 64)
+    what = {**FAMILIES, **COMPACT}[name]
+    job = {**job_of(what, prompts), "model": checkpoint(family)}
+    shorter = name == "diversity"
+    options = {**ENGINE, **(ONE_IMAGE if shorter else DEEP)}
+    got = run(folder, {**job, "engine": "vllm", "options": options})
+    check(got, answers(job), lengths=not shorter)
