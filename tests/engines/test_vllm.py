@@ -134,7 +134,7 @@ def test_prompts_with_several_images_beside_text_alone(folder, answers, name) ->
 @pytest.mark.parametrize("name", ["text, visual, all", "found by a search"])
 def test_requests_that_are_preempted_and_run_again(folder, answers, name) -> None:
     job = job_of(DEEPER[name], prompts_of(8), max_tokens=40, min_tokens=40)
-    options = {**options_for(name), "num_gpu_blocks_override": 9, "block_size": 128}
+    options = {**options_for(name), "num_gpu_blocks_override": 24, "block_size": 32}
     got = run(folder, {**job, "engine": "vllm", "options": options})
     assert got["counters"]["vllm:num_preemptions"] > 0
     check(got, answers(job))
@@ -216,6 +216,30 @@ def test_other_families(folder, answers, checkpoint, family, name) -> None:
     what = {**FAMILIES, **COMPACT}[name]
     job = {**job_of(what, prompts), "model": checkpoint(family)}
     shorter = name == "diversity"
-    options = {**ENGINE, **(ONE_IMAGE if shorter else DEEP)}
+    # On this device vLLM normalizes pixels of Qwen otherwise than transformers, pruned or not.
+    pixels = {"mm_device_do_normalize": False} if family == "qwen2_5_vl" else {}
+    options = {**ENGINE, **pixels, **(ONE_IMAGE if shorter else DEEP)}
     got = run(folder, {**job, "engine": "vllm", "options": options})
     check(got, answers(job), lengths=not shorter)
+
+
+def test_a_model_that_serves_no_schedules_is_refused_if_one_is_named(folder, checkpoint) -> None:
+    job = {**job_of(FAMILIES["withdrawal"], []), "model": checkpoint("qwen2_vl")}
+    with pytest.raises(FailedRun, match="a pruning schedule is named, but this model does not serve any"):
+        run(folder, {**job, "engine": "vllm", "options": {**ENGINE, **DEEP}})
+
+
+def test_half_precision_differs_from_transformers_no_more_than_without_a_schedule(folder, answers) -> None:
+    """Tokens and log-probabilities of bfloat16: the two engines round in different orders."""
+    prompts = prompts_of(128)
+    apart = {}
+    for name, what in (("dense", None), ("pruned", DEEPER["text, visual, all"])):
+        job = job_of(what, prompts, dtype="bfloat16")
+        got = run(folder, {**job, "engine": "vllm", "options": options_for("pruned")})
+        wanted = answers(job)
+        pairs = list(zip(got["answers"], wanted["answers"], strict=True))
+        tokens = sum(a["ids"] != b["ids"] for a, b in pairs)
+        first = [abs(value - b["logprobs"][0][int(t)]) for a, b in pairs for t, value in a["logprobs"][0].items()]
+        apart[name] = (tokens, sum(first) / len(first))
+    assert apart["pruned"][0] <= 1.5 * max(apart["dense"][0], 1)
+    assert apart["pruned"][1] <= 1.5 * apart["dense"][1]
