@@ -217,6 +217,8 @@ def test_lengths_of_each_layer_change_where_a_stage_stands() -> None:
     dropped = DroppedTokens((Keep(ratio=0.5), Keep(ratio=0.0)))
     plan = dropped.plan([ScheduledRequest("a", 12, 0, 12, ((2, 10),)), ScheduledRequest("b", 3, 0, 3)], {"a", "b"})
     assert lengths_by_layer(plan, (0, 3), 5) == {"a": (8, 8, 8, 4, 4)}
+    again = dropped.plan([ScheduledRequest("a", 15, 0, 12, ((2, 10),))], {"a"})
+    assert lengths_by_layer(again, (0, 3), 5) == {"a": (8, 8, 8, 4, 4)}
 
 
 def test_places_of_features_make_ranges() -> None:

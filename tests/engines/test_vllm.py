@@ -133,7 +133,7 @@ def test_prompts_with_several_images_beside_text_alone(folder, answers, name) ->
 
 @pytest.mark.parametrize("name", ["text, visual, all", "found by a search"])
 def test_requests_that_are_preempted_and_run_again(folder, answers, name) -> None:
-    job = job_of(DEEPER[name], prompts_of(8), max_tokens=40, min_tokens=40)
+    job = job_of(DEEPER[name], prompts_of(8), max_tokens=16, min_tokens=16)
     options = {**options_for(name), "num_gpu_blocks_override": 24, "block_size": 32}
     got = run(folder, {**job, "engine": "vllm", "options": options})
     assert got["counters"]["vllm:num_preemptions"] > 0

@@ -196,7 +196,7 @@ def visual_ranges(features: Iterable[tuple[int, Sequence[bool] | int]]) -> tuple
 
 
 def lengths_by_layer(plan: StepPlan, layers: Sequence[int], num_layers: int) -> Mapping[str, tuple[int, ...]]:
-    """Tokens in every layer for each request that this step prunes.
+    """Prompt tokens in every layer for each request that this step prunes, without answers that run with them.
 
     Args:
         plan: The step.
@@ -204,4 +204,8 @@ def lengths_by_layer(plan: StepPlan, layers: Sequence[int], num_layers: int) -> 
         num_layers: Layers of the decoder.
     """
     segment = np.searchsorted(np.asarray(layers, np.int64), np.arange(num_layers), side="right")
-    return {plan.requests[i].name: tuple(int(plan.segments[s].rows[i]) for s in segment) for i in plan.pruned}
+    requests = {i: plan.requests[i] for i in plan.pruned}
+    return {
+        request.name: tuple(int(plan.segments[s].rows[i]) - (request.rows - request.n_prompt) for s in segment)
+        for i, request in requests.items()
+    }
