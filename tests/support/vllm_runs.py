@@ -14,9 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from autoprune.engines.vllm.serving import Serving, asked_options
+
 ROOT = Path(__file__).parents[2]
-DEEP = {"enable_prefix_caching": False, "enable_chunked_prefill": False}
-"""Options that deep stages ask for."""
+DEEP = asked_options(Serving.LAYERS)
 _TIMEOUT_S = 280
 
 
@@ -135,11 +136,7 @@ def on_vllm(job: dict[str, Any]) -> dict[str, Any]:
                 None if step is None else {str(k): v.logprob for k, v in step.items()}
                 for step in made.prompt_logprobs or []
             ],
-            "lengths": list(
-                lengths.get(
-                    made.request_id, next((v for k, v in lengths.items() if k.startswith(f"{made.request_id}-")), ())
-                )
-            ),
+            "lengths": list(lengths.get(made.request_id, ())),
         }
         for made in rounds[-1]
     ]

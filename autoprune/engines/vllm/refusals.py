@@ -37,10 +37,16 @@ def _one(value: Any) -> bool:
     return value in (None, 1)
 
 
+def _known_worker(value: Any) -> bool:
+    return value in (None, "auto") or value in _WORKERS
+
+
 def _no_graphs(value: Any) -> bool:
     return value is None or getattr(value, "name", value) == "NONE"
 
 
+_WORKERS = ("vllm.v1.worker.cpu_worker.CPUWorker", "vllm.v1.worker.gpu_worker.Worker")
+"""Workers whose model runner tells which requests a step holds."""
 _ANYWHERE = (
     RefusedOption(
         "--enable-mm-embeds",
@@ -135,6 +141,13 @@ _LAYERS = (
         "parallel_config.enable_dbo",
         _off,
         "a step is cut into two, which do not know each other's requests",
+        "leave it out",
+    ),
+    RefusedOption(
+        "--worker-cls",
+        "parallel_config.worker_cls",
+        _known_worker,
+        "its model runner may not say which requests a step holds",
         "leave it out",
     ),
     RefusedOption(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+_SUFFIX = re.compile(r"-[0-9a-f]{8}$")
+"""What vLLM puts behind the name that a caller gives a request."""
 
 
 def lengths_by_request(llm: Any) -> dict[str, tuple[int, ...]]:
-    """Tokens in each decoder layer of the latest prompts with images, by the name that the engine gave a request.
+    """Tokens in each decoder layer of the latest prompts with images, by the id of a request's output.
 
     Only of schedules that act between layers: where prompts are shortened, a prompt is as long in every layer.
 
@@ -16,7 +20,7 @@ def lengths_by_request(llm: Any) -> dict[str, tuple[int, ...]]:
     """
     found: dict[str, tuple[int, ...]] = {}
     for lengths in llm.apply_model(_lengths):
-        found |= lengths
+        found |= {_SUFFIX.sub("", name): of_layers for name, of_layers in lengths.items()}
     return found
 
 

@@ -96,6 +96,13 @@ def serving_of(schedule: Schedule, images_per_prompt: int, shortens: bool) -> Se
     return Serving.PROMPTS if one or several else Serving.LAYERS
 
 
+def asked_options(serving: Serving) -> dict[str, bool]:
+    """Arguments of `vllm.LLM` that differ from its defaults, without which a schedule is refused."""
+    if serving is Serving.PROMPTS:
+        return {}
+    return {"enable_prefix_caching": False, "enable_chunked_prefill": False, "enforce_eager": True}
+
+
 def _check_stage(stage: Stage) -> None:
     where = f"the stage before layer {stage.layer}"
     if stage.keep.kind not in COUNTS:

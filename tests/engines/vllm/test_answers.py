@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support import vllm_models
 from support.vllm_runs import DEEP, ROOT, FailedRun, differences, run
+
+from autoprune.runtime.codebook import write_prototypes
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM: .ci/run engines"),
@@ -114,6 +117,20 @@ def test_answers_are_those_of_transformers(folder, answers, name) -> None:
         assert [a["n_prompt"] for a in got["answers"]] == [a["lengths"][0] for a in wanted["answers"]]
     else:
         assert any(0 < prefills < requests for prefills, requests in got["steps"])
+
+
+@pytest.mark.parametrize("shorter", [True, False], ids=["shorter prompts", "between layers"])
+def test_a_codebook(folder, answers, shorter) -> None:
+    torch.manual_seed(0)
+    made = write_prototypes(folder / "codebook.safetensors", torch.randn(32, 128), None).to_json_dict()
+    what = (
+        schedule(stage(0, {"ratio": 0.3}, made), positions="compact")
+        if shorter
+        else schedule(stage(3, {"ratio": 0.3}, made, merge="mean"))
+    )
+    job = job_of(what, prompts_of(64))
+    got = run(folder, {**job, "engine": "vllm", "options": {**ENGINE, **(ONE_IMAGE if shorter else DEEP)}})
+    check(got, answers(job), lengths=not shorter)
 
 
 @pytest.mark.parametrize("name", ["uniform", "random", "text, visual, all", "found by a search"])

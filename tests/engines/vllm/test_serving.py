@@ -11,7 +11,15 @@ from support.zoo.llava import llava
 
 from autoprune.engines.vllm.plugin import SUPPORTED, unsupported
 from autoprune.engines.vllm.refusals import check_decoder, check_options
-from autoprune.engines.vllm.serving import OPTION, VARIABLE, Serving, named_schedule, served, serving_of
+from autoprune.engines.vllm.serving import (
+    OPTION,
+    VARIABLE,
+    Serving,
+    asked_options,
+    named_schedule,
+    served,
+    serving_of,
+)
 from autoprune.errors import ModelError, PatchError, ScheduleError
 from autoprune.schedule import Schedule
 
@@ -176,6 +184,7 @@ REFUSED = [
     ("--prefill-context-parallel-size", "parallel_config__prefill_context_parallel_size", 2),
     ("--decode-context-parallel-size", "parallel_config__decode_context_parallel_size", 2),
     ("--enable-dbo", "parallel_config__enable_dbo", True),
+    ("--worker-cls", "parallel_config__worker_cls", "my.worker.Worker"),
     ("--kv-transfer-config", "kv_transfer_config", object()),
     ("--kv-sharing-fast-prefill", "cache_config__kv_sharing_fast_prefill", True),
     ("--enable-lora", "lora_config", object()),
@@ -194,6 +203,21 @@ def test_options_with_which_deep_stages_are_not_exact(name, path, value) -> None
         check_options(engine(**{path: value}), Serving.LAYERS)
     assert name in caught.value.value
     assert f"{name}: " in str(caught.value)
+
+
+def test_the_options_that_are_asked_for_are_enough() -> None:
+    config = engine(
+        cache_config__enable_prefix_caching=True,
+        scheduler_config__enable_chunked_prefill=True,
+        compilation_config__cudagraph_mode=SimpleNamespace(name="FULL_AND_PIECEWISE"),
+    )
+    asked = asked_options(Serving.LAYERS)
+    config.cache_config.enable_prefix_caching = asked["enable_prefix_caching"]
+    config.scheduler_config.enable_chunked_prefill = asked["enable_chunked_prefill"]
+    with pytest.raises(PatchError, match="cudagraph_mode"):
+        check_options(config, Serving.LAYERS)
+    assert asked["enforce_eager"]  # which turns graphs off
+    assert asked_options(Serving.PROMPTS) == {}
 
 
 def test_shorter_prompts_go_with_what_deep_stages_do_not() -> None:
