@@ -123,11 +123,8 @@ def test_answers_are_those_of_transformers(folder, answers, name) -> None:
 def test_a_codebook(folder, answers, shorter) -> None:
     torch.manual_seed(0)
     made = write_prototypes(folder / "codebook.safetensors", torch.randn(32, 128), None).to_json_dict()
-    what = (
-        schedule(stage(0, {"ratio": 0.3}, made), positions="compact")
-        if shorter
-        else schedule(stage(3, {"ratio": 0.3}, made, merge="mean"))
-    )
+    before = stage(0, {"ratio": 0.3}, made)
+    what = schedule(before, positions="compact") if shorter else schedule(before, stage(4, {"ratio": 0.0}))
     job = job_of(what, prompts_of(64))
     got = run(folder, {**job, "engine": "vllm", "options": {**ENGINE, **(ONE_IMAGE if shorter else DEEP)}})
     check(got, answers(job), lengths=not shorter)
