@@ -64,9 +64,9 @@ class PromptBatch:
         first = plan.segments[0]
         owner = torch.full((len(first.rows),), len(requests))
         owner[list(plan.pruned)] = torch.arange(len(requests))
-        repeats = torch.from_numpy(first.rows)
-        self.owner = owner.repeat_interleave(repeats).to(device)
-        self.column = (torch.from_numpy(first.places) * (self.owner.cpu() < len(requests))).to(device)
+        owner = owner.repeat_interleave(torch.from_numpy(first.rows))
+        self.owner = owner.to(device)
+        self.column = (torch.from_numpy(first.places) * (owner < len(requests))).to(device)
         self._raters: Tensor | None = None
 
     def find_raters(self, embeddings: Tensor) -> None:
@@ -166,8 +166,8 @@ class PromptBatch:
 
     def _read(self, seen: SeenLayer, starts: Ints, counts: Ints) -> dict[str, Any]:
         device = seen.query.device
-        first, n = torch.as_tensor(starts)[:, None], torch.as_tensor(counts)[:, None]
-        step = torch.arange(int(n.max()))
+        first, n = torch.from_numpy(starts)[:, None], torch.from_numpy(counts)[:, None]
+        step = torch.arange(int(counts.max()))
         present = (step < n).to(device)
         rows = (first + torch.minimum(step, n - 1)).to(device)
         index = torch.where(present, self.column[rows], self._most)

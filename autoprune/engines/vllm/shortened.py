@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from autoprune.engines.vllm.scores import rows_where
 from autoprune.runtime.criteria import ScoreInputs, behaviour_of
 from autoprune.runtime.survivors import choose, merged
 from autoprune.schedule import Criterion, Stage
@@ -92,5 +93,6 @@ def shorten(
         if stage.merge:
             count = stage.keep.target(n, n)
             together = merged(together, kept, ~kept, count, n - count)
-        out |= {i: rows[mask] for i, rows, mask in zip(images, together, kept, strict=True)}
+        left = number_kept(stage, first, n, total)
+        out |= {i: rows[rows_where(mask, left)] for i, rows, mask in zip(images, together, kept, strict=True)}
     return [out[i] for i in range(len(features))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.syncs import counted_syncs
 
 from autoprune.engines.vllm.scores import PromptBatch, SeenLayer, rows_where
 from autoprune.engines.vllm.steps import DroppedTokens, ScheduledRequest, StepPlan
@@ -53,21 +54,24 @@ def left(requests, schedule) -> dict[str, list[list[int]]]:
     names = [request.name for request in requests for _ in range(request.rows)]
     place = [p for request in requests for p in range(request.rows)]
     batch = PromptBatch(plan, {}, torch.device("cpu"))
-    batch.find_raters(embeddings)
+    with counted_syncs() as reads:
+        batch.find_raters(embeddings)
     rows = torch.arange(len(names))
     found: dict[str, list[list[int]]] = {plan.requests[i].name: [] for i in plan.pruned}
     for number, stage in enumerate(schedule.stages):
         seen = SeenLayer(query[rows], key[rows], Softmax(scaling=0.3))
-        stays = batch.choose(stage, number, states, seen)
-        if stage.merge:
-            states = batch.merged(states)
         lost = int(plan.segments[number].rows.sum() - plan.segments[number + 1].rows.sum())
-        kept = rows_where(stays, len(rows) - lost)
+        with counted_syncs() as of_stage:
+            stays = batch.choose(stage, number, states, seen)
+            states = batch.merged(states) if stage.merge else states
+            kept = rows_where(stays, len(rows) - lost)
+        reads += of_stage
         assert int(stays.sum()) == len(kept)
         rows, states = rows[kept], states[kept]
         batch.go_on(kept)
         for name, stages in found.items():
             stages.append([place[r] for r in rows.tolist() if names[r] == name])
+    assert not +reads, "a stage waits for the device"
     for name, stages in found.items():
         mine = [r for r in rows.tolist() if names[r] == name]
         stages.append([round(x, 4) for x in states[[rows.tolist().index(r) for r in mine]].sum(1).tolist()])
