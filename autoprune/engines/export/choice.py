@@ -168,4 +168,4 @@ def rating_words(embeddings: Tensor, visual: Tensor, text: Tensor, behind: Tenso
     weight = (shares.sum(1) / visual.shape[1]).float()
     total = weight.double().masked_fill(~behind, 0.0).sum(1, keepdim=True)
     above = (weight > (total / behind.sum(1, keepdim=True)).float()) & behind
-    return torch.where(above.any(1, keepdim=True), above, behind)
+    return above | behind & ~above.any(1, keepdim=True)  # ONNX Runtime chooses between no booleans

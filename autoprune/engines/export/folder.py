@@ -126,15 +126,14 @@ def _write_vision(
     with torch.no_grad():
         features: Tensor = vision(pixels)
     try:
-        program = exported(vision, (pixels,))
-    except Exception as error:  # whatever the exporter makes of a tower's code
+        write_onnx(exported(vision, (pixels,)), folder / "vision.onnx", [PIXELS], ["features"], weights)
+    except Exception as error:  # whatever the exporters make of a tower's code
         raise ModelError(
             f"its vision tower cannot be a static graph: {' '.join(str(error).split())[:200]}",
             field="model",
             value=type(loaded.model).__name__,
             remedy="use the schedule with autoprune.apply and transformers",
         ) from error
-    write_onnx(program, folder / "vision.onnx", [PIXELS], ["features"], weights)
     return settings, features
 
 

@@ -73,9 +73,11 @@ def test_the_graphs_do_what_autoprune_does(digits, questions, compiled):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_the_graphs_do_what_autoprune_does_on_64_rows(digits, questions, compiled, name):
+def test_the_graphs_do_what_autoprune_does_on_64_rows(digits, questions, compiled, name, record_property):
     schedule, folder, _ = compiled(name)
     found = differences(digits, questions, schedule, folder, 64)
+    record_property("largest", max(one.max_logit_difference for one in found))
+    record_property("same", sum(one.same_tokens for one in found))
     assert len(found) == 64
     assert all(one.same_tokens and one.same_lengths for one in found)
     assert max(one.max_logit_difference for one in found) <= 1e-4
@@ -130,10 +132,10 @@ def test_prefill_and_decode_share_their_weights(digits, compiled):
     assert all((folder / f"{graph}.onnx").stat().st_size < 0.2 * held for graph in ("vision", "prefill", "decode"))
 
 
-def test_the_script_answers_without_autoprune(digits, questions, digits_folder, compiled):
+def test_the_script_answers_without_autoprune_and_torch(digits, questions, digits_folder, compiled):
     schedule, folder, _ = compiled("rows")
     row = questions[0]
-    hidden = "import sys, runpy; sys.modules['autoprune'] = None; sys.argv = sys.argv[1:]"
+    hidden = "import sys, runpy; sys.modules.update(autoprune=None, torch=None); sys.argv = sys.argv[1:]"
     code = f"{hidden}; runpy.run_path(sys.argv[0], run_name='__main__')"
     command = [sys.executable, "-c", code, folder / "run.py", row.prompt, row.images[0].path]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder.parent, timeout=120)
