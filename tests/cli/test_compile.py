@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -58,3 +60,15 @@ def test_what_cannot_be_compiled_is_refused_before_the_model_is_read(cli, tmp_pa
     Schedule.model_validate({"stages": stages}).save(tmp_path / "mass.json")
     refused = cli("compile", tmp_path / "no-model", tmp_path / "mass.json", "-o", tmp_path / "out", "--json")
     assert (refused.code, refused.json["error"]["field"]) == (2, "stages[0].keep.mass")
+
+
+@pytest.mark.parametrize("package", ["onnx_ir", "onnxruntime", "onnxscript"])
+def test_a_missing_package_is_named_with_what_to_install(schedule_file, tmp_path, package):
+    code = (
+        f"import sys; sys.modules[{package!r}] = None; from autoprune.cli.app import run; sys.exit(run(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "compile", "no-model", schedule_file, "-o", tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert f"needs the package {package}" in done.stderr
+    assert "[onnx]" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lmms_eval.api.model import lmms
@@ -106,7 +107,5 @@ def _piece(part: Mapping[str, Any], images: list[ImageSource], name: str) -> Pie
         raise DataError(
             f"request {name} holds a part of type {part['type']}", field="messages", remedy="use image tasks"
         )
-    from pathlib import Path
-
     images.append(ImageSource.from_cell(part["url"], Path()))
     return Piece("image")
