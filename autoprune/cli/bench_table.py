@@ -43,7 +43,7 @@ def _figures(setting: Setting) -> Any:
     for pruned in setting.pruned:
         ratio, saved = pruned.time_ratio, pruned.saved_ratio
         rows.add_row(
-            *_arm(pruned.name, pruned.arm), percent(pruned.flops_ratio), _share(ratio), _spread(saved) if saved else "–"
+            *_arm(pruned.name, pruned.arm), percent(pruned.flops_ratio), _share(ratio), spread(saved) if saved else "–"
         )
     return rows
 
@@ -64,8 +64,8 @@ def _arm(name: str, arm: Arm) -> tuple[str, ...]:
     kv = _megabytes(arm.kv_bytes)
     return (
         name,
-        _spread(arm.prefill_ms),
-        _spread(arm.decode_ms) if arm.decode_ms else "–",
+        spread(arm.prefill_ms),
+        spread(arm.decode_ms) if arm.decode_ms else "–",
         "–" if memory is None else _megabytes(memory),
         kv if plan in (None, arm.kv_bytes) else f"{kv} (plan {_megabytes(plan)})",
     )
@@ -80,7 +80,8 @@ def _overhead(extra: Overhead | None) -> str:
     return "–" if extra is None else _share(extra.share)
 
 
-def _spread(value: Spread) -> str:
+def spread(value: Spread) -> str:
+    """A median with its interquartile range."""
     digits = 0 if value.median >= 100 else 1 if value.median >= 10 else 2
     return f"{value.median:.{digits}f} [{value.iqr:.{digits}f}]"
 

@@ -6,11 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
+from autoprune.cli.engines import check_engine, doctor_in_vllm, show_checks
 from autoprune.cli.failures import FAILED
-from autoprune.cli.options import DataForPrompts, Debug, Json, Loading, ModelOrConfig, RandomInit, Reading
-from autoprune.cli.output import emit, stderr, stdout, table
+from autoprune.cli.options import (
+    DataForPrompts,
+    Debug,
+    Engine,
+    EngineOption,
+    Json,
+    Loading,
+    ModelOrConfig,
+    RandomInit,
+    Reading,
+)
+from autoprune.cli.output import emit, stderr, stdout
 from autoprune.cli.prologue import open_model, rows_for_prompts
 
 if TYPE_CHECKING:
@@ -27,10 +37,17 @@ def doctor(
     ] = None,
     random_init: RandomInit = False,
     data: DataForPrompts = None,
+    engine: Engine = "transformers",
+    engine_option: EngineOption = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Check that pruning is exact on a model: against a masked reference, padded, without cache, after its undo."""
+    """Check that pruning is exact on a model: against a masked reference, padded, without cache, after its undo.
+
+    With --engine vllm: that a schedule in vLLM does what it does in transformers.
+    """
+    if check_engine(engine, engine_option, {"--random-init": random_init}):
+        return doctor_in_vllm(model, loading, reading, schedule, data, engine_option, as_json)
     from autoprune.doctor import default_schedules, examine, model_under_test, random_model_under_test
     from autoprune.evaluate.lengths import check_lengths
     from autoprune.models.config import read_config
@@ -58,21 +75,8 @@ def doctor(
 
 
 def _show(model: str, report: DoctorReport) -> None:
-    rows = table(
-        f"{model}: {report.dtype}, {report.device}, {report.kernel} attention", "check", "result", "reason", "s"
-    )
-    rows.columns[1].justify = rows.columns[2].justify = "left"
-    colours = {"pass": "green", "fail": "red", "not applicable": "dim"}
-    schedule = None
-    for result in report.results:
-        if result.schedule != schedule:
-            rows.add_section()
-            rows.add_row(result.schedule, style="bold")
-            schedule = result.schedule
-        status = Text(result.status, style=colours[result.status])
-        rows.add_row(f"  {result.check}", status, result.reason, f"{result.seconds:.1f}")
+    show_checks(f"{model}: {report.dtype}, {report.device}, {report.kernel} attention", report.results)
     console = stdout()
-    console.print(rows)
     noise = ", ".join(f"{name} {value:.1e}" for name, value in report.noise.items())
     kernels = ", ".join(report.kernels)
     console.print(f"Asked: {report.inputs}. Kernels here: {kernels}; the reference runs {report.reference}.")

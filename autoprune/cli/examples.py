@@ -15,8 +15,15 @@ EXAMPLES: Final = {
     "apply-check": ("llava-hf/llava-1.5-7b-hf schedule.json",),
     "transfer": ("schedule.json other-model --data rows.jsonl -o transferred.json",),
     "verify": ("llava-hf/llava-1.5-7b-hf schedule.json --data held-out.jsonl",),
-    "doctor": ("llava-hf/llava-1.5-7b-hf", "config.json --random-init"),
-    "bench": ("llava-hf/llava-1.5-7b-hf schedule.json --visual-tokens 576",),
+    "doctor": (
+        "llava-hf/llava-1.5-7b-hf",
+        "config.json --random-init",
+        "llava-hf/llava-1.5-7b-hf schedule.json --engine vllm --data rows.jsonl --samples 64",
+    ),
+    "bench": (
+        "llava-hf/llava-1.5-7b-hf schedule.json --visual-tokens 576",
+        "llava-hf/llava-1.5-7b-hf schedule.json --engine vllm --batch-size 8",
+    ),
     "compile": ("llava-hf/llava-1.5-7b-hf schedule.json -o compiled",),
     "sweep": ("llava-hf/llava-1.5-7b-hf --data rows.jsonl -o vtw.json --plot vtw.png",),
     "fitprune": ("llava-hf/llava-1.5-7b-hf --data rows.jsonl -o fitprune.json",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
@@ -115,6 +115,14 @@ ScheduleFile = Annotated[str, typer.Argument(metavar="SCHEDULE", help="Schedule 
 
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Rows in a batch.")]
 MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
+Engine = Annotated[
+    Literal["transformers", "vllm"],
+    typer.Option("--engine", help="What runs the schedule: transformers, or vllm (your own, with autoprune in it)."),
+]
+EngineOption = Annotated[
+    list[str] | None,
+    typer.Option("--engine-option", help="Argument of vllm.LLM, as max_model_len=8192; repeatable.", metavar="K=V"),
+]
 Data = Annotated[
     str, typer.Option("--data", metavar="D", help="Rows: a JSONL or Parquet file, or the name of a data set.")
 ]

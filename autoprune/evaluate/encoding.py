@@ -35,7 +35,6 @@ def encode(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
         ModelError: it has no chat template.
     """
     texts, visuals = [render(processor, sample) for sample in samples], _visuals(processor, samples)
-    bos = getattr(processor.tokenizer, "bos_token", None)
     try:
         inputs = processor(
             text=texts,
@@ -43,8 +42,7 @@ def encode(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
             padding=True,
             padding_side="left",
             return_tensors="pt",
-            # A template that writes the first special token itself must not get a second one.
-            add_special_tokens=not (bos and all(text.startswith(bos) for text in texts)),
+            **special_tokens(processor, texts),
         )
     except (ValueError, TypeError, IndexError) as error:
         raise DataError(
@@ -54,6 +52,12 @@ def encode(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
         ) from error
     # PaliGemma's makes labels, with which the model computes a loss.
     return {name: value for name, value in inputs.items() if name != "labels"}
+
+
+def special_tokens(processor: Any, texts: Sequence[str]) -> dict[str, bool]:
+    """The option of a tokenizer for rendered prompts: a template may write the first special token itself."""
+    bos = getattr(processor.tokenizer, "bos_token", None)
+    return {"add_special_tokens": not (bos and all(text.startswith(bos) for text in texts))}
 
 
 def _visuals(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:

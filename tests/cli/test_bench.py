@@ -67,3 +67,47 @@ def test_what_is_refused(cli, tiny, arguments, named):
 
 def test_no_such_model(cli, tmp_path):
     assert cli("bench", tmp_path, "vtw").code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (("vtw", "--engine-option", "seed=1"), "--engine-option"),
+        (("vtw", "--engine", "vllm", "--visual-tokens", 9), "--visual-tokens"),
+        (("vtw", "--engine", "vllm", "--layers", 2), "--layers"),
+        (("--engine", "vllm"), "SCHEDULE"),
+        (("vtw", "fastv", "--engine", "vllm"), "SCHEDULE"),
+    ],
+)
+def test_options_that_are_not_of_the_engine(cli, tiny, options, field):
+    found = cli("bench", tiny, *options, "--json")
+    assert (found.code, found.json["error"]["field"]) == (2, field)
+
+
+def test_rounds_in_vllm_as_a_table_and_as_an_object(cli, tiny, monkeypatch):
+    from autoprune.engines.vllm.comparison import timing
+    from autoprune.evaluate.timing import Spread
+
+    asked = []
+
+    def measured(model, loading, plan, given, say):
+        asked.append((plan, given))
+        arm = timing.EngineArm(Spread(123.0, 4.0), Spread(2.5, 0.25), Spread(40.0, 1.0))
+        setting = timing.EngineSetting(8, arm, arm, Spread(0.75, 0.5), Spread(1.5, 0.1))
+        machine = {"cpu": "a CPU", "gpu": None, "cores": 2, "threads": 1}
+        missing = {"GPU": "none was used"}
+        return timing.EngineBenchmark(
+            "0.32.0", "layers", 90, [90, 9], machine, {"dtype": "float32"}, missing, [setting]
+        )
+
+    monkeypatch.setattr(timing, "benchmark_engine", measured)
+    line = ("bench", tiny, "vtw", "--engine", "vllm", "--batch-size", 8, "--engine-option", "max_model_len=64")
+    shown = cli(*line)
+    assert shown.code == 0, shown.err
+    for words in ("8 requests at once", "123 [4]", "2.50 [0.25]", "0.75 [0.50]", "Medians of 20 rounds", "[90, 9]"):
+        assert words in shown.out
+    assert "GPU: not measured: none was used." in shown.out
+    found = cli(*line, "--repeats", 30, "--json").json
+    assert (found["engine"], found["repeats"], found["settings"][0]["requests_ratio"]["median"]) == ("vllm", 30, 1.5)
+    assert [plan.repeats for plan, _ in asked] == [20, 30]
+    assert asked[0][1] == {"max_model_len": 64}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -84,3 +85,53 @@ def test_data_for_a_bare_config_is_bad_input(cli, tiny, rows, tmp_path):
     found = cli("doctor", tmp_path, "--random-init", "--data", rows, "--json")
     assert found.code == 2
     assert json.loads(found.out)["error"]["field"] == "--data"
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (("--engine-option", "seed=1"), "--engine-option"),
+        (("--engine", "vllm", "--random-init"), "--random-init"),
+        (("--engine", "vllm"), "SCHEDULE"),
+        (("--engine", "tgi"), "--engine"),
+    ],
+)
+def test_options_that_are_not_of_the_engine(cli, tiny, options, field):
+    found = cli("doctor", tiny, *options, "--json")
+    assert (found.code, found.json["error"]["field"]) == (2, field)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is here")
+def test_without_vllm_one_line_says_what_to_install(cli, tiny, schedule_file):
+    refused = cli("doctor", tiny, schedule_file, "--engine", "vllm")
+    assert refused.code == 2
+    assert refused.err.count("error: ") == 1
+    assert "pip install 'vllm==0.32.*'" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        ("pass", 0, "vLLM does here what autoprune does"),
+        ("fail", 1, "VLLM DOES NOT DO WHAT AUTOPRUNE DOES"),
+        ("not applicable", 1, "NOTHING IS SHOWN"),
+    ],
+)
+def test_a_comparison_with_vllm_as_a_table_and_an_exit_code(cli, tiny, schedule_file, monkeypatch, status, code, words):
+    from autoprune.doctor import CheckResult
+    from autoprune.engines.vllm.comparison import examine
+    from autoprune.engines.vllm.comparison.agreement import Disagreement
+
+    result = CheckResult("tokens per layer", "vLLM", status, "row 3 in vLLM", 0.0)
+    apart = Disagreement(1, 0.5, 0.25)
+    report = examine.EngineReport(
+        "0.32.0", "layers", ["a", "b"], "cpu", "float32", apart, apart, [9, 4], {"transformers": 2.0}, [result]
+    )
+    monkeypatch.setattr(examine, "engine_case", lambda *given: given)
+    monkeypatch.setattr(examine, "examine_engine", lambda case, say: report)
+    shown = cli("doctor", tiny, schedule_file, "--engine", "vllm")
+    assert shown.code == code
+    for text in (words, "row 3 in vLLM", "other tokens in 1 of 2 rows", "in vLLM 0.32.0: float32", "[9, 4]"):
+        assert text in shown.out
+    found = cli("doctor", tiny, schedule_file, "--engine", "vllm", "--json")
+    assert (found.code, found.json["passed"], found.json["engine"]) == (code, status == "pass", "vllm")
