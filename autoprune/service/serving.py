@@ -68,9 +68,10 @@ def listeners(host: str, port: int) -> list[socket.socket]:
         raise StudyError("cannot be resolved", field="host", value=host, remedy=_OTHER_HOST) from None
     sockets: list[socket.socket] = []
     absent = "it has no address"
-    for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+    for family, (name, wanted, *more) in dict.fromkeys((family, address) for family, _, _, _, address in found):
+        shared = sockets[0].getsockname()[1] if sockets else wanted  # 0 = any that is free, the same for all
         try:
-            sockets.append(socket.create_server(address, family=family))
+            sockets.append(socket.create_server((name, shared, *more), family=family))
         except OSError as error:
             if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # as ::1 where a machine has no IPv6
                 absent = os.strerror(error.errno)

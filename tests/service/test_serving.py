@@ -134,6 +134,7 @@ def test_it_listens_on_every_address_of_a_name() -> None:
     sockets = listeners("localhost", 0)
     known = {found[4][0] for found in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
     assert "127.0.0.1" in {one.getsockname()[0] for one in sockets} <= known
+    assert len({one.getsockname()[1] for one in sockets}) == 1
     for one in sockets:
         with socket.create_connection(one.getsockname()[:2], timeout=30):
             one.close()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
+from autoprune.errors import AutopruneError
 from autoprune.evaluate.objectives import OBJECTIVES
 from autoprune.report.chart import chart_data
 from autoprune.report.running import MeasuredTrial, running_chart
@@ -28,13 +32,14 @@ _OBJECTIVES: tuple[str, ...] = StudySpec.model_fields["objectives"].default
 
 @dataclass
 class _Seen:
-    job: JobRecord
-    looked: float
+    looked: float = -math.inf
+    failed: Exception | None = None
     last: int = 0
     trials: dict[int, MeasuredTrial] = field(default_factory=dict)
     made_of: object = None
     tag: str = ""
     chart: bytes = b""
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Charts:
@@ -53,35 +58,40 @@ class Charts:
         Raises:
             UnknownJobError: there is no such study.
             StudyError: what the study left is no front.
+            SQLAlchemyError: the database is away; readers that waited meanwhile are told so too, and do not try again.
         """
         with self._lock:
-            seen = self._seen.get(id)
-            if seen is None or time.monotonic() - seen.looked >= FRESH:
-                seen = self._looked_up(id)
+            seen = self._seen.setdefault(id, _Seen())
             self._seen.move_to_end(id)
+            while len(self._seen) > _MOST_STUDIES:
+                self._seen.popitem(last=False)
+        with seen.lock:
+            if time.monotonic() - seen.looked >= FRESH:
+                self._look(id, seen)
+            if seen.failed is not None:
+                raise seen.failed.with_traceback(None)
             return seen.tag, seen.chart
 
-    def _looked_up(self, id: str) -> _Seen:
-        before = self._seen.pop(id, None)  # gone also where the study is not there any more
-        job = self._jobs.get(id, "study")
-        seen = before or _Seen(job, 0.0)
-        seen.job = job
+    def _look(self, id: str, seen: _Seen) -> None:
+        try:
+            self._make(self._jobs.get(id, "study"), seen)
+            seen.failed = None
+        except (AutopruneError, SQLAlchemyError) as error:
+            seen.failed = error
+        seen.looked = time.monotonic()
+
+    def _make(self, job: JobRecord, seen: _Seen) -> None:
         front = None if job.state == "running" else front_of(job, self._settings)
         if front is None:
-            self._read(seen)
+            self._read(job, seen)
         made_of = (job.state, seen.last) if front is None else front
         if made_of != seen.made_of:
-            made = _running(seen) if front is None else _ended(front)
+            made = _running(job, seen) if front is None else _ended(front)
             seen.made_of, seen.chart = made_of, json.dumps(made).encode()
             seen.tag = f'"{hashlib.sha256(seen.chart).hexdigest()}"'
-        seen.looked = time.monotonic()
-        self._seen[id] = seen
-        while len(self._seen) > _MOST_STUDIES:
-            self._seen.popitem(last=False)
-        return seen
 
-    def _read(self, seen: _Seen) -> None:
-        while found := self._events.after(seen.job, seen.last, _AT_ONCE, kind="trial"):
+    def _read(self, job: JobRecord, seen: _Seen) -> None:
+        while found := self._events.after(job, seen.last, _AT_ONCE, kind="trial"):
             for event in found:
                 told = event.content["data"]
                 if told["values"]:
@@ -90,9 +100,9 @@ class Charts:
             seen.last = found[-1].number
 
 
-def _running(seen: _Seen) -> dict[str, Any]:
-    made = running_chart(_objectives(seen.job), list(seen.trials.values()))
-    return made | {"goes_on": seen.job.state not in ENDED}
+def _running(job: JobRecord, seen: _Seen) -> dict[str, Any]:
+    made = running_chart(_objectives(job), list(seen.trials.values()))
+    return made | {"goes_on": job.state not in ENDED}
 
 
 def _ended(front: FrontFile) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from autoprune.search.workers.protocol import OnEvent
 from autoprune.service.settings import Settings
 from autoprune.service.store.jobs import JobRecord, Jobs
 from autoprune.service.work.places import check_rows
+from autoprune.service.work.publication import keep_codebooks
 from autoprune.service.work.submission import checked
 
 
@@ -31,6 +32,9 @@ def work_on_study(job: JobRecord, settings: Settings, on_event: OnEvent) -> bool
             check_rows(f"data.{part}", load_samples(rows.path, **rows.arguments), settings)
     outcome = run_study(spec, on_event=on_event)
     write_report(outcome.front, outcome.output)
+    front = outcome.front
+    for point in (*front.points, *front.baselines, *(front.anchors or ())):
+        keep_codebooks(point.schedule, settings)  # as they are now: by the time of a request they may have changed
     return not outcome.interrupted
 
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, event
+from sqlalchemy.exc import OperationalError
 from support.fronts import make_front, save_front
 from support.service import with_tokens
 
@@ -154,6 +155,25 @@ def test_many_readers_of_a_chart_cost_the_database_as_much_as_one(
     for _ in range(50):
         assert client.get(f"/studies/{job.id}/chart.json").content == first.content
     assert not [sql for sql in asked if "event" in sql or "job" in sql]
+
+
+def test_readers_that_wait_for_a_database_that_is_away_do_not_try_one_after_the_other(
+    client: TestClient, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, tried = add("now", "running"), list[str]()
+
+    def away(jobs: Jobs, id: str, kind: str | None = None) -> JobRecord:
+        tried.append(id)
+        raise OperationalError("select", None, OSError("away"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Jobs, "get", away)
+        patch.setattr(charts, "FRESH", 60.0)
+        replies = [client.get(f"/studies/{job.id}/chart.json") for _ in range(5)]
+    assert [reply.status_code for reply in replies] == [503] * 5
+    assert len(tried) == 1
+    monkeypatch.setattr(charts, "FRESH", 0.0)
+    assert client.get(f"/studies/{job.id}/chart.json").status_code == 200
 
 
 def test_buttons_do_what_they_say(client: TestClient, add: Add, engine: Engine, settings: Settings) -> None:
