@@ -13,6 +13,7 @@ import pytest
 import typer.main
 import yaml
 from pydantic import BaseModel
+from support.engine_table import refused_table, where_table
 from support.studies import write_study
 
 from autoprune import presets
@@ -101,10 +102,16 @@ def test_every_command_is_in_the_readme_and_no_other():
     assert all(f"`{option}`" in COMMAND_MANUAL for option in ("--json", "--debug", "--help", "--quiet"))
 
 
-def test_every_preset_is_in_the_table_of_the_readme_and_no_other():
-    table = README[README.index("\n## Presets") : README.index("\n## Limits")]
-    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| ")][1:]
+def test_every_preset_is_in_the_readme_and_in_the_table_of_the_manual_and_no_other():
+    named = README[README.index("\n## Presets") : README.index("\n## Where schedules run")]
+    assert set(re.findall(r"`(\w+)`", named)) == set(presets.NAMES)
+    rows = [line.split("|")[1] for line in section("presets").splitlines() if line.startswith("| ")][1:]
     assert set(re.findall(r"`(\w+)`", " ".join(row for row in rows if "from" not in row))) == set(presets.NAMES)
+
+
+def test_the_tables_of_engines_are_what_the_engines_declare():
+    assert f"\n{where_table()}\n\n" in README
+    assert f"\n{refused_table()}\n\n" in (ROOT / "autoprune" / "engines" / "README.md").read_text(encoding="utf-8")
 
 
 def keys(kind: type[BaseModel], at: str = "") -> set[str]:

@@ -47,7 +47,7 @@ def _no_graphs(value: Any) -> bool:
 
 _WORKERS = ("vllm.v1.worker.cpu_worker.CPUWorker", "vllm.v1.worker.gpu_worker.Worker")
 """Workers whose model runner tells which requests a step holds."""
-_ANYWHERE = (
+ANYWHERE = (
     RefusedOption(
         "--enable-mm-embeds",
         "model_config.multimodal_config.enable_mm_embeds",
@@ -70,7 +70,7 @@ _ANYWHERE = (
         "serve with --runner generate",
     ),
 )
-_PROMPTS = (
+PROMPTS = (
     RefusedOption(
         "--compilation-config cudagraph_mm_encoder",
         "compilation_config.cudagraph_mm_encoder",
@@ -86,7 +86,7 @@ _PROMPTS = (
         "leave it out",
     ),
 )
-_LAYERS = (
+LAYERS = (
     RefusedOption(
         "--enable-prefix-caching",
         "cache_config.enable_prefix_caching",
@@ -205,7 +205,7 @@ def check_options(config: Any, serving: Serving) -> None:
     Raises:
         PatchError: naming all of them, each with what to do.
     """
-    rows = _ANYWHERE + (_PROMPTS if serving is Serving.PROMPTS else _LAYERS)
+    rows = ANYWHERE + (PROMPTS if serving is Serving.PROMPTS else LAYERS)
     found = [row for row in rows if not row.fits(_value(config, row.path))]
     if found:
         raise PatchError(

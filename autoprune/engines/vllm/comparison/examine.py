@@ -22,9 +22,7 @@ from autoprune.engines.vllm.comparison.agreement import (
 from autoprune.engines.vllm.comparison.asked import EngineAnswer, EnginePrompt, engine_prompts, made_up
 from autoprune.engines.vllm.comparison.process import Ask, engine_process
 from autoprune.engines.vllm.comparison.settings import (
-    DEEP,
     ENVIRONMENT,
-    EXACT,
     EngineSettings,
     check_served,
     check_vllm,
@@ -33,7 +31,7 @@ from autoprune.engines.vllm.comparison.settings import (
 )
 from autoprune.engines.vllm.comparison.transformers_side import TransformersSide
 from autoprune.engines.vllm.comparison.vllm_side import VllmSide
-from autoprune.engines.vllm.serving import Serving
+from autoprune.engines.vllm.serving import Serving, asked_options
 from autoprune.models.config import read_config
 from autoprune.models.options import ModelOptions
 from autoprune.models.processors import load_processor
@@ -145,8 +143,9 @@ def engine_case(
     prompts = engine_prompts(processor, samples)
     serving = check_served(schedule, config, images_of(prompts))
     options = engine_options(model, loading, config, prompts, NEW_TOKENS, given)
-    forced = DEEP if serving is Serving.LAYERS else EXACT
-    return EngineCase(model, loading, schedule, samples, prompts, serving, {**forced, **options}, version)
+    # Nothing is compiled: what is compared is the schedule.
+    options = {"enforce_eager": True, **asked_options(serving), **options}
+    return EngineCase(model, loading, schedule, samples, prompts, serving, options, version)
 
 
 def examine_engine(case: EngineCase, say: Say = lambda step: None) -> EngineReport:

@@ -24,7 +24,7 @@ class EngineError(AutopruneError, RuntimeError):
 
 
 Ask = Callable[..., Any]
-"""Calls a method of the object in the other process by its name."""
+"""Calls a method of the object in the other process by its name; it returns something, not None."""
 
 
 @contextmanager
@@ -92,15 +92,26 @@ def _serve(there: Connection, log: Path, environment: dict[str, str | None], mak
         if value is not None:
             os.environ[variable] = value
     try:
-        made = make(*given)
+        made = _tried(there, make, given)
+        if made is None:
+            return
         there.send((True, None))
         while True:
             method, arguments = there.recv()
-            there.send((True, getattr(made, method)(*arguments)))
+            answer = _tried(there, getattr(made, method), arguments)
+            if answer is not None:
+                there.send((True, answer))
     except (EOFError, ConnectionError, KeyboardInterrupt):
         return
+
+
+def _tried(there: Connection, call: Callable[..., Any], given: tuple[Any, ...]) -> Any:
+    """What a call returns; None if it failed, which is told."""
+    try:
+        return call(*given)
     except Exception as error:  # noqa: BLE001 - whatever an engine raises is told on the other side
         there.send((False, _told(error, multiprocessing.current_process().name)))
+        return None
 
 
 def _told(error: BaseException, name: str) -> AutopruneError:

@@ -18,10 +18,6 @@ from autoprune.schedule import Schedule
 
 ENVIRONMENT: Mapping[str, str | None] = {VARIABLE: None, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 """Variables of a process that runs vLLM: schedules are named one by one, and the model is in the same process."""
-EXACT = {"enforce_eager": True}
-"""Nothing is compiled: what is compared is the schedule."""
-DEEP = {"enable_prefix_caching": False, "enable_chunked_prefill": False, "enforce_eager": True}
-"""Options that stages between layers ask for."""
 _LENGTH = 4096
 _PLUGINS = "vllm.general_plugins"
 

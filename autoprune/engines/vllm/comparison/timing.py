@@ -15,7 +15,6 @@ from autoprune.data.synthetic import synthetic_sample
 from autoprune.engines.vllm.comparison.asked import EnginePrompt, engine_prompts
 from autoprune.engines.vllm.comparison.process import Ask, engine_process
 from autoprune.engines.vllm.comparison.settings import (
-    DEEP,
     ENVIRONMENT,
     EngineSettings,
     check_served,
@@ -23,7 +22,7 @@ from autoprune.engines.vllm.comparison.settings import (
     engine_options,
 )
 from autoprune.engines.vllm.comparison.vllm_side import EngineRound, VllmSide
-from autoprune.engines.vllm.serving import Serving
+from autoprune.engines.vllm.serving import asked_options
 from autoprune.evaluate.timing import Spread, take_turns
 from autoprune.models.config import read_config
 from autoprune.models.options import ModelOptions
@@ -155,8 +154,7 @@ def benchmark_engine(
         processor = load_processor(model, config, loading)
     prompts = _prompts(processor, config, max(plan.requests) * plan.rounds)
     options = engine_options(model, loading, config, prompts, plan.new_tokens, given)
-    if serving is Serving.LAYERS:
-        options = {**DEEP, **options}
+    options = {**asked_options(serving), **options}
     if torch.cuda.is_available():
         options = {"gpu_memory_utilization": _SHARE, **options}
     if plan.random_init:

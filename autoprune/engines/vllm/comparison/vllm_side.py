@@ -60,7 +60,7 @@ class VllmSide:
 
         wanted = SamplingParams(temperature=0, max_tokens=new_tokens, logprobs=COMPARED)
         made = self._llm.generate([_request(prompt) for prompt in prompts], wanted, use_tqdm=False)
-        pruned = {name.rpartition("-")[0]: n for name, n in lengths_by_request(self._llm).items()}
+        pruned = lengths_by_request(self._llm)
         return [self._answer(output, pruned.get(output.request_id)) for output in made]
 
     def _answer(self, output: Any, lengths: tuple[int, ...] | None) -> EngineAnswer:

@@ -24,7 +24,7 @@ def schedule(layer: int, criterion: str = "uniform", **more: object) -> Schedule
     return Schedule.model_validate({"stages": [stage], **more})
 
 
-MODEL = Path(__file__).parents[2] / "studies" / "digit_scenes" / "model"
+MODEL = Path(__file__).parents[4] / "studies" / "digit_scenes" / "model"
 
 
 @pytest.fixture

@@ -1,0 +1,247 @@
+"""Schedules in vLLM beside autoprune on transformers: model by schedule by mode.
+
+    python studies/engines/exactness.py OUT.json [--rows 64] [--only MODEL]
+
+Needs vLLM 0.32 beside autoprune. One line of the table per case; OUT.json is written again after each. The dense models
+are run once per mode, and all schedules of a mode are compared with the same rows. digit_scenes is trained; the other
+models are tiny and have random weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+DIGITS = HERE.parent / "digit_scenes"
+sys.path += [str(HERE.parents[1]), str(HERE.parents[1] / "tests")]
+
+from support import vllm_models  # noqa: E402
+
+from autoprune.data.images import ImageSource  # noqa: E402
+from autoprune.data.rows import Sample  # noqa: E402
+from autoprune.engines.vllm.comparison.agreement import (  # noqa: E402
+    ComparedRuns,
+    disagreement,
+    log_probabilities,
+    same_answers,
+    stages_fired,
+    tokens_per_layer,
+)
+from autoprune.engines.vllm.comparison.asked import EngineAnswer, engine_prompts  # noqa: E402
+from autoprune.engines.vllm.comparison.examine import NEW_TOKENS  # noqa: E402
+from autoprune.engines.vllm.comparison.process import engine_process  # noqa: E402
+from autoprune.engines.vllm.comparison.settings import (  # noqa: E402
+    ENVIRONMENT,
+    EngineSettings,
+    check_served,
+    check_vllm,
+    engine_options,
+    images_of,
+)
+from autoprune.engines.vllm.comparison.transformers_side import TransformersSide  # noqa: E402
+from autoprune.engines.vllm.comparison.vllm_side import VllmSide  # noqa: E402
+from autoprune.engines.vllm.serving import Serving, asked_options  # noqa: E402
+from autoprune.errors import AutopruneError  # noqa: E402
+from autoprune.models.config import read_config  # noqa: E402
+from autoprune.models.options import ModelOptions  # noqa: E402
+from autoprune.models.processors import load_processor  # noqa: E402
+from autoprune.schedule import Schedule  # noqa: E402
+
+CHECKS = (stages_fired, tokens_per_layer, same_answers, log_probabilities)
+CACHED = {"enable_prefix_caching": True, "enable_chunked_prefill": True, "max_num_batched_tokens": 48, "block_size": 32}
+"""Prompts in chunks, and blocks that later prompts use again."""
+FEW = {"max_num_batched_tokens": 640}
+"""Three or four prompts a step, so that most steps hold prompts beside answers."""
+
+
+def stage(layer: int, keep: dict[str, float], criterion: str = "", **more: Any) -> dict[str, Any]:
+    options = more.pop("options", {})
+    name = {"name": criterion} if "rows" not in options else {"name": "attention"}
+    chosen = {"criterion": {**name, **options}} if criterion or options else {}
+    return {"layer": layer, "keep": keep, **chosen, **more}
+
+
+def attention(layer: int, keep: dict[str, float], rows: str, **options: str) -> dict[str, Any]:
+    return stage(layer, keep, options={"rows": rows, **options})
+
+
+def schedule(*stages: dict[str, Any], **more: str) -> Schedule:
+    return Schedule.model_validate({"stages": list(stages), **more})
+
+
+def published(depth: int) -> dict[str, Schedule]:
+    """The same kinds of schedules for a decoder of any depth."""
+    first, second, third = max(1, depth // 6), max(2, depth // 2), depth - 2
+    return {
+        "uniform, prompts": schedule(stage(0, {"ratio": 0.33}, "uniform"), positions="compact"),
+        "random, prompts": schedule(stage(0, {"ratio": 0.3}, "random", options={"seed": 2}), positions="compact"),
+        "diversity, prompts": schedule(stage(0, {"ratio": 0.33}, "diversity"), positions="compact"),
+        "uniform, original positions": schedule(stage(0, {"ratio": 0.33}, "uniform")),
+        "withdrawal": schedule(stage(second, {"ratio": 0.0})),
+        "last": schedule(attention(first, {"ratio": 0.5}, "last")),
+        "text, visual": schedule(attention(first, {"ratio": 0.5}, "text"), attention(second, {"ratio": 0.2}, "visual")),
+        "all, compact": schedule(attention(first, {"ratio": 0.4}, "all", normalize="causal"), positions="compact"),
+        "diversity, merged, raters": schedule(
+            stage(0, {"ratio": 0.7}, "diversity", merge="mean"), attention(third, {"ratio": 0.3}, "raters")
+        ),
+    }
+
+
+@dataclass(frozen=True)
+class Mode:
+    """Rows and settings that several schedules are run with.
+
+    Attributes:
+        name: In the table.
+        samples: The rows.
+        schedules: By name.
+        dtype: Number type.
+        options: Arguments of `vllm.LLM`.
+    """
+
+    name: str
+    samples: Sequence[Sample]
+    schedules: Mapping[str, Schedule]
+    dtype: str = "float32"
+    options: Mapping[str, Any] = field(default_factory=lambda: FEW)
+
+
+def digit_modes(rows: int) -> Iterator[Mode]:
+    """The trained model on its test rows."""
+    lines = [json.loads(line) for line in (DIGITS / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+    images = [ImageSource(path=DIGITS / line["image"]) for line in lines]
+
+    def sample(i: int, *shown: int) -> Sample:
+        pictures = tuple(images[k % len(images)] for k in shown)
+        return Sample(str(i), lines[i]["prompt"], pictures, (), None, None, None, str(i))
+
+    one = [sample(i, i) for i in range(rows)]
+    two = [sample(i, i, i + 50) for i in range(rows)]
+    kinds = {**published(12), "found by the study": Schedule.load(DIGITS / "schedule.json")}
+    shorter = {name: made for name, made in kinds.items() if name.endswith("prompts")}
+    several = {name: kinds[name] for name in ("uniform, prompts", "random, prompts", "text, visual")}
+    half = {name: kinds[name] for name in ("diversity, prompts", "text, visual", "found by the study")}
+    yield Mode("float32", one, kinds)
+    yield Mode("float32, two images", two, several)
+    yield Mode("float32, chunked prefill and prefix caching", one, shorter, options=CACHED)
+    yield Mode("bfloat16", one, half, dtype="bfloat16")
+
+
+def tiny_modes(family: str, rows: int, folder: Path) -> Iterator[Mode]:
+    """A model with random weights on random images of several sizes."""
+    asked = vllm_models.prompts_of(family, folder, rows)
+    samples = []
+    for i, prompt in enumerate(asked):
+        images = tuple(ImageSource(path=Path(file)) for file in prompt["images"])
+        question = prompt["text"].partition("what")[2].strip()
+        samples.append(Sample(str(i), question, images, (), None, None, None, str(i)))
+    # On a CPU vLLM normalizes pixels of Qwen otherwise than transformers, pruned or not.
+    options = {**FEW, "mm_device_do_normalize": False} if family == "qwen2_5_vl" else FEW
+    yield Mode("float32", samples, published(6), options=options)
+
+
+def run(model: str, folder: str, modes: Iterator[Mode]) -> Iterator[dict[str, Any]]:
+    """One row of the table for each schedule of each mode."""
+    for mode in modes:
+        loading = ModelOptions(dtype=mode.dtype)  # type: ignore[arg-type]  # one of them
+        config = read_config(folder)
+        prompts = engine_prompts(load_processor(folder, config, loading), mode.samples)
+        options = engine_options(folder, loading, config, prompts, NEW_TOKENS, mode.options)
+        length = options["max_model_len"]
+        deep = {**options, "max_num_batched_tokens": max(length, options["max_num_batched_tokens"])}
+
+        def asked(settings: EngineSettings, rows: Any = prompts) -> list[EngineAnswer]:
+            with engine_process("vLLM", VllmSide, settings, environment=ENVIRONMENT) as ask:
+                answers: list[EngineAnswer] = ask("answers", rows, NEW_TOKENS)
+                return answers
+
+        served: dict[str, Serving] = {}
+        for name, what in mode.schedules.items():
+            try:
+                served[name] = check_served(what, config, images_of(prompts))
+            except AutopruneError as error:
+                yield {"model": model, "mode": mode.name, "schedule": name, "refused": str(error)}
+        with engine_process("transformers", TransformersSide, folder, loading, environment={}) as ask:
+            dense = ask("answers", Schedule(), mode.samples, NEW_TOKENS)
+            wanted = {}
+            for name in served:
+                try:
+                    wanted[name] = ask("answers", mode.schedules[name], mode.samples, NEW_TOKENS)
+                except AutopruneError as error:
+                    yield {"model": model, "mode": mode.name, "schedule": name, "refused": str(error)}
+        bare = EngineSettings({"enforce_eager": True, **deep})
+        engine_dense = asked(bare)
+        for name, reference in wanted.items():
+            what, serving = mode.schedules[name], served[name]
+            chosen = options if serving is Serving.PROMPTS else deep
+            settings = replace(bare, schedule=what, options={"enforce_eager": True, **asked_options(serving), **chosen})
+            case = {"model": model, "mode": mode.name, "schedule": name, "serving": serving.value, "rows": len(prompts)}
+            try:
+                answers = asked(settings)
+            except AutopruneError as error:
+                yield {**case, "refused": str(error)}
+                continue
+            runs = ComparedRuns(what, (dense, engine_dense), (reference, answers), half=mode.dtype != "float32")
+            checks = {
+                c.__name__: asdict(c(runs)) for c in (stages_fired, tokens_per_layer, same_answers, log_probabilities)
+            }
+            yield {
+                **case,
+                "dense": asdict(disagreement(*runs.dense)),
+                "pruned": asdict(disagreement(*runs.pruned)),
+                "effect": asdict(disagreement(dense, reference)),
+                "checks": checks,
+            }
+
+
+def main() -> None:
+    """Run all cases, and print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--rows", type=int, default=64)
+    parser.add_argument("--only", choices=("digit_scenes", "llava_next", "qwen2_5_vl"))
+    given = parser.parse_args()
+    made: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as place:
+        for model in ("digit_scenes", "llava_next", "qwen2_5_vl"):
+            if given.only not in (None, model):
+                continue
+            if model == "digit_scenes":
+                cases = run(model, str(DIGITS / "model"), digit_modes(given.rows))
+            else:
+                saved = vllm_models.CHECKPOINTS[model].save(Path(place, model))
+                cases = run(model, str(saved), tiny_modes(model, given.rows, Path(place)))
+            for case in cases:
+                made.append(case)
+                given.out.write_text(
+                    json.dumps({"vllm": check_vllm(), "cases": made}, indent=1) + "\n", encoding="utf-8"
+                )
+                sys.stdout.write(line(case) + "\n")
+                sys.stdout.flush()
+
+
+def line(case: Mapping[str, Any]) -> str:
+    """One row of the table."""
+    head = f"| {case['model']} | {case['mode']} | {case['schedule']} |"
+    if "refused" in case:
+        return f"{head} refused: {case['refused'][:160]} |"
+    found = {name: outcome["status"] for name, outcome in case["checks"].items()}
+    verdict = (
+        "pass" if set(found.values()) == {"pass"} else ", ".join(f"{k}: {v}" for k, v in found.items() if v != "pass")
+    )
+    parts = [
+        f"{case[kind]['rows']} of {case['rows']} | {case[kind]['largest']:.1e} | {case[kind]['mean']:.1e}"
+        for kind in ("pruned", "dense", "effect")
+    ]
+    return f"{head} {case['serving']} | {' | '.join(parts)} | {verdict} |"
+
+
+if __name__ == "__main__":
+    main()
