@@ -18,7 +18,7 @@ from autoprune.engines.vllm.serving import Serving, asked_options
 
 ROOT = Path(__file__).parents[2]
 DEEP = asked_options(Serving.LAYERS)
-_TIMEOUT_S = 280
+_TIMEOUT_S = 600
 
 
 class FailedRun(RuntimeError):

@@ -49,14 +49,20 @@ class ShortenedPrompts:
                 several images one would have no token left.
         """
         if self._shortens:
-            spans = self._spans(inputs.mm_data_items)
+            spans = self._spans(inputs)
             inputs = replace(inputs, hf_processor_mm_kwargs={**inputs.hf_processor_mm_kwargs, SPANS: spans})
         made = self._processor.apply(inputs, timing_ctx)
         if self._schedule is not None:
             _check_end(made)
         return made
 
-    def _spans(self, items: Any) -> list[tuple[int, int]]:
+    def n_tokens(self, width: int, height: int, options: Mapping[str, Any]) -> int:
+        """Visual tokens of an image of a size, under a request's options of the processor."""
+        n: int = self._info.get_num_image_tokens(image_width=width, image_height=height)
+        return n
+
+    def _spans(self, inputs: Any) -> list[tuple[int, int]]:
+        items, options = inputs.mm_data_items, inputs.hf_processor_mm_kwargs
         counts = items.get_all_counts()
         if any(n for modality, n in counts.items() if modality != "image"):
             raise ValueError("the pruning schedule of this server shortens prompts with images alone: send no videos")
@@ -64,7 +70,7 @@ class ShortenedPrompts:
             return [ALONE] * counts.get("image", 0)
         images = items.get_items("image", ImageProcessorItems)
         sizes = [images.get_image_size(i) for i in range(len(images))]
-        n = [self._info.get_num_image_tokens(image_width=size.width, image_height=size.height) for size in sizes]
+        n = [self.n_tokens(size.width, size.height, options) for size in sizes]
         return [(sum(n[:i]), sum(n)) for i in range(len(n))]
 
     def _get_mm_hashes(self, inputs: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 from autoprune.engines.vllm.shortened import BY_FEATURE, BY_PLACE
 from autoprune.errors import ScheduleError, ScheduleMissingError
@@ -16,8 +16,15 @@ from autoprune.schedule.criteria import COUNTS
 VARIABLE = "AUTOPRUNE_SCHEDULE"
 OPTION = "autoprune_schedule"
 """Key of ``--hf-overrides``."""
-SHORTENING = ("LlavaForConditionalGeneration", "LlavaNextForConditionalGeneration")
-"""Architectures whose prompts can be shortened where images are encoded: their positions are one plain row."""
+SHORTENING: dict[str, Literal["compact", "keep"]] = {
+    "LlavaForConditionalGeneration": "compact",
+    "LlavaNextForConditionalGeneration": "compact",
+    "Qwen2_5_VLForConditionalGeneration": "keep",
+}
+"""Positions of survivors in a prompt that is shorter from the start, by architecture.
+
+Tokens in one plain row close up. Where positions come with a prompt they stay: they are needed before features are.
+"""
 
 
 class Serving(StrEnum):
@@ -42,8 +49,11 @@ def served(model: Any) -> tuple[Schedule, Serving] | None:
     schedule = named_schedule(model.hf_config)
     if schedule is None:
         return None
-    images = model.multimodal_config.get_limit_per_prompt("image")
-    return schedule, serving_of(schedule, images, model.architecture in SHORTENING)
+    limit = model.multimodal_config.get_limit_per_prompt
+    shortens = SHORTENING.get(model.architecture)
+    if shortens == "keep" and limit("video"):
+        shortens = None
+    return schedule, serving_of(schedule, limit("image"), shortens)
 
 
 def named_schedule(config: Any) -> Schedule | None:
@@ -78,22 +88,23 @@ def named_schedule(config: Any) -> Schedule | None:
     return schedule.model_copy(update={"stages": stages}) if stages else None
 
 
-def serving_of(schedule: Schedule, images_per_prompt: int, shortens: bool) -> Serving:
+def serving_of(schedule: Schedule, images_per_prompt: int, shortens: Literal["compact", "keep"] | None) -> Serving:
     """Where a schedule acts.
 
     Args:
         schedule: Without stages that keep everything.
         images_per_prompt: The most images that a prompt may hold.
-        shortens: Whether prompts of the model can be shortened where images are encoded.
+        shortens: Positions of survivors in prompts that are shortened where images are encoded, as in `SHORTENING`;
+            None = they cannot be.
     """
     first = schedule.stages[0]
-    # Tokens of a shorter prompt stand at new positions, and nothing tells later stages what the prompt once was.
-    alone = len(schedule.stages) == 1 and first.layer == 0 and schedule.positions == "compact"
-    if not (alone and shortens and first.criterion) or first.withdraws:
+    # Nothing tells later stages what a shorter prompt once was.
+    alone = len(schedule.stages) == 1 and first.layer == 0 and schedule.positions == shortens
+    if not alone or first.criterion is None or first.withdraws:
         return Serving.LAYERS
-    one = images_per_prompt == 1 and first.criterion.name in BY_FEATURE + BY_PLACE
-    several = first.criterion.name in BY_PLACE and first.merge is None
-    return Serving.PROMPTS if one or several else Serving.LAYERS
+    by_place, one = first.criterion.name in BY_PLACE, images_per_prompt == 1
+    by_feature = first.criterion.name in BY_FEATURE and one and shortens == "compact"
+    return Serving.PROMPTS if by_feature or (by_place and (one or first.merge is None)) else Serving.LAYERS
 
 
 def asked_options(serving: Serving) -> dict[str, bool]:

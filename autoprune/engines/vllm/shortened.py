@@ -69,6 +69,33 @@ def number_kept(stage: Stage, first: int, n: int, total: int) -> int:
     return int(chosen(stage, torch.empty(1, total, 0))[0, first : first + n].sum())
 
 
+def whole_prompt(
+    stage: Stage, length: int, images: Sequence[tuple[int, int, tuple[int, int]]]
+) -> tuple[Tensor, list[int], int]:
+    """A prompt as it was before a stage of `BY_PLACE` shortened it.
+
+    Args:
+        stage: The stage.
+        length: Tokens of the shorter prompt.
+        images: For each image, in order, where it begins in the shorter prompt, its visual tokens before the stage, and
+            its span.
+
+    Returns:
+        Places that the tokens of the shorter prompt had, LongTensor[length]; where each image began; all tokens.
+    """
+    places: list[Tensor] = []
+    starts: list[int] = []
+    at = end = 0  # behind the last image: in the shorter prompt, and in the whole
+    for first, n, (before, total) in images:
+        every = chosen(stage, torch.empty(1, total or n, 0))[0, before : before + n]
+        places.append(torch.arange(end, end + first - at))
+        starts.append(end + first - at)
+        places.append(starts[-1] + every.nonzero()[:, 0])
+        at, end = first + int(every.sum()), starts[-1] + n
+    places.append(torch.arange(end, end + length - at))
+    return torch.cat(places), starts, end + length - at
+
+
 def shorten(
     stage: Stage, features: Sequence[Tensor], spans: Sequence[tuple[int, int]], prepared: Mapping[Criterion, Tensor]
 ) -> list[Tensor]:

@@ -21,6 +21,7 @@ from autoprune.runtime.codebook import write_prototypes
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM: .ci/run engines"),
     pytest.mark.slow,
+    pytest.mark.timeout(900),  # several engines start, one after the other
 ]
 DIGITS = ROOT / "studies" / "digit_scenes"
 CLOSE = 1e-4
@@ -257,3 +258,21 @@ def test_half_precision_differs_from_transformers_no_more_than_without_a_schedul
         apart[name] = (tokens, sum(first) / len(first))
     assert apart["pruned"][0] <= 1.5 * max(apart["dense"][0], 1)
     assert apart["pruned"][1] <= 1.5 * apart["dense"][1]
+
+
+@pytest.mark.parametrize(("name", "images"), [("uniform", 1), ("random", 2)])
+def test_shorter_prompts_with_positions_of_three_axes(folder, answers, checkpoint, name, images) -> None:
+    prompts = vllm_models.prompts_of("qwen2_5_vl", folder, 64, images)
+    what = schedule(stage(0, {"ratio": 0.4}, {"name": name}))
+    job = {**job_of(what, prompts), "model": checkpoint("qwen2_5_vl")}
+    limits = {"limit_mm_per_prompt": {"image": images, "video": 0}, "mm_device_do_normalize": False}
+    chunks = {
+        "enable_prefix_caching": True,
+        "enable_chunked_prefill": True,
+        "max_num_batched_tokens": 32,
+        "block_size": 32,
+    }
+    got = run(folder, {**job, "engine": "vllm", "options": {**ENGINE, **limits, **chunks}})
+    wanted = answers(job)
+    check(got, wanted, lengths=False)
+    assert [a["n_prompt"] for a in got["answers"]] == [a["lengths"][0] for a in wanted["answers"]]

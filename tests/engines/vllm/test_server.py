@@ -21,6 +21,7 @@ from support.vllm_runs import ROOT, environment, run
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM: .ci/run engines"),
     pytest.mark.slow,
+    pytest.mark.timeout(900),  # several engines start, one after the other
 ]
 DIGITS = ROOT / "studies" / "digit_scenes"
 MODEL = str(DIGITS / "model")

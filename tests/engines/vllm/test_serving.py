@@ -121,16 +121,19 @@ def test_stages_that_an_engine_cannot_serve(config, stage, field) -> None:
 @pytest.mark.parametrize(
     ("stages", "positions", "images", "shortens", "expected"),
     [
-        ([UNIFORM], "compact", 999, True, Serving.PROMPTS),
-        ([DIVERSITY], "compact", 1, True, Serving.PROMPTS),
-        ([DIVERSITY], "compact", 2, True, Serving.LAYERS),
-        ([{**UNIFORM, "merge": "mean"}], "compact", 2, True, Serving.LAYERS),
-        ([{**UNIFORM, "merge": "mean"}], "compact", 1, True, Serving.PROMPTS),
-        ([UNIFORM], "keep", 1, True, Serving.LAYERS),
-        ([UNIFORM], "compact", 1, False, Serving.LAYERS),
-        ([UNIFORM, WITHDRAWAL], "compact", 1, True, Serving.LAYERS),
-        ([LAST], "compact", 1, True, Serving.LAYERS),
-        ([{"layer": 0, "keep": {"ratio": 0.0}}], "compact", 1, True, Serving.LAYERS),
+        ([UNIFORM], "compact", 999, "compact", Serving.PROMPTS),
+        ([DIVERSITY], "compact", 1, "compact", Serving.PROMPTS),
+        ([DIVERSITY], "compact", 2, "compact", Serving.LAYERS),
+        ([{**UNIFORM, "merge": "mean"}], "compact", 2, "compact", Serving.LAYERS),
+        ([{**UNIFORM, "merge": "mean"}], "compact", 1, "compact", Serving.PROMPTS),
+        ([UNIFORM], "keep", 1, "compact", Serving.LAYERS),
+        ([UNIFORM], "compact", 1, None, Serving.LAYERS),
+        ([UNIFORM], "keep", 2, "keep", Serving.PROMPTS),
+        ([UNIFORM], "compact", 2, "keep", Serving.LAYERS),
+        ([DIVERSITY], "keep", 1, "keep", Serving.LAYERS),
+        ([UNIFORM, WITHDRAWAL], "compact", 1, "compact", Serving.LAYERS),
+        ([LAST], "compact", 1, "compact", Serving.LAYERS),
+        ([{"layer": 0, "keep": {"ratio": 0.0}}], "compact", 1, "compact", Serving.LAYERS),
     ],
 )
 def test_where_a_schedule_acts(stages, positions, images, shortens, expected) -> None:
@@ -138,17 +141,20 @@ def test_where_a_schedule_acts(stages, positions, images, shortens, expected) ->
     assert serving_of(schedule, images, shortens) is expected
 
 
-def test_the_model_says_whether_prompts_can_be_shortened(config) -> None:
-    setattr(config, OPTION, written(UNIFORM, positions="compact"))
-    images = SimpleNamespace(get_limit_per_prompt=lambda modality: 1)
-    for architecture, expected in (
-        ("LlavaForConditionalGeneration", Serving.PROMPTS),
-        ("Qwen2_5_VLForConditionalGeneration", Serving.LAYERS),
-    ):
-        model = SimpleNamespace(hf_config=config, multimodal_config=images, architecture=architecture)
-        found = served(model)
-        assert found is not None
-        assert found[1] is expected
+@pytest.mark.parametrize(
+    ("architecture", "positions", "videos", "expected"),
+    [
+        ("LlavaForConditionalGeneration", "compact", 999, Serving.PROMPTS),
+        ("Qwen2_5_VLForConditionalGeneration", "keep", 0, Serving.PROMPTS),
+        ("Qwen2_5_VLForConditionalGeneration", "keep", 999, Serving.LAYERS),
+    ],
+)
+def test_the_model_says_whether_prompts_can_be_shortened(config, architecture, positions, videos, expected) -> None:
+    setattr(config, OPTION, written(UNIFORM, positions=positions))
+    limits = SimpleNamespace(get_limit_per_prompt={"image": 2, "video": videos}.__getitem__)
+    found = served(SimpleNamespace(hf_config=config, multimodal_config=limits, architecture=architecture))
+    assert found is not None
+    assert found[1] is expected
 
 
 def engine(**values: Any) -> SimpleNamespace:

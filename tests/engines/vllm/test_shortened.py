@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from autoprune.engines.vllm.scores import PromptBatch, rows_where
-from autoprune.engines.vllm.shortened import ALONE, number_kept, shorten
+from autoprune.engines.vllm.shortened import ALONE, chosen, number_kept, shorten, whole_prompt
 from autoprune.engines.vllm.steps import DroppedTokens, ScheduledRequest
 from autoprune.schedule import Schedule
 
@@ -56,3 +56,20 @@ def test_images_of_one_prompt_share_what_is_kept(criterion) -> None:
     counts = [number_kept(stage, first, len(i), total) for i, (first, total) in zip(images, spans, strict=True)]
     assert counts == [len(part) for part in short]
     assert sum(counts) == round(0.4 * 31)
+
+
+@pytest.mark.parametrize("criterion", [{"name": "uniform"}, {"name": "random", "seed": 1}], ids=str)
+def test_a_shorter_prompt_knows_where_its_tokens_once_stood(criterion) -> None:
+    stage, texts, images = stage_of(criterion, ratio=0.4), (3, 0, 2, 4), (12, 7, 9)
+    kept = chosen(stage, torch.empty(1, sum(images), 0))[0].tolist()
+    whole, starts = [], []
+    for text, n in zip(texts, (*images, 0), strict=True):
+        whole += [True] * text
+        starts.append(len(whole))
+        whole += [kept.pop(0) for _ in range(n)]
+    before = [sum(images[:i]) for i in range(3)]
+    asked = [(sum(whole[: starts[i]]), images[i], (before[i], sum(images))) for i in range(3)]
+    places, begins, length = whole_prompt(stage, sum(whole), asked)
+    assert places.tolist() == [place for place, stays in enumerate(whole) if stays]
+    assert begins == starts[:3]
+    assert length == len(whole)
