@@ -50,10 +50,7 @@ def served(model: Any) -> tuple[Schedule, Serving] | None:
     if schedule is None:
         return None
     limit = model.multimodal_config.get_limit_per_prompt
-    shortens = SHORTENING.get(model.architecture)
-    if shortens == "keep" and limit("video"):
-        shortens = None
-    return schedule, serving_of(schedule, limit("image"), shortens)
+    return schedule, serving_of(schedule, limit("image"), shortening_of(model.architecture, limit("video")))
 
 
 def named_schedule(config: Any) -> Schedule | None:
@@ -105,6 +102,17 @@ def serving_of(schedule: Schedule, images_per_prompt: int, shortens: Literal["co
     by_place, one = first.criterion.name in BY_PLACE, images_per_prompt == 1
     by_feature = first.criterion.name in BY_FEATURE and one and shortens == "compact"
     return Serving.PROMPTS if by_feature or (by_place and (one or first.merge is None)) else Serving.LAYERS
+
+
+def shortening_of(architecture: str, videos_per_prompt: int) -> Literal["compact", "keep"] | None:
+    """Positions of survivors in prompts that are shortened where images are encoded; None = they cannot be.
+
+    Args:
+        architecture: Of the model.
+        videos_per_prompt: The most videos that a prompt may hold, which are not shortened.
+    """
+    shortens = SHORTENING.get(architecture)
+    return None if shortens == "keep" and videos_per_prompt else shortens
 
 
 def asked_options(serving: Serving) -> dict[str, bool]:

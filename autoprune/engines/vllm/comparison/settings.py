@@ -10,7 +10,7 @@ from typing import Any
 
 from autoprune.engines.vllm.comparison.asked import EnginePrompt
 from autoprune.engines.vllm.plugin import MODELS, SUPPORTED, unsupported
-from autoprune.engines.vllm.serving import OPTION, SHORTENING, VARIABLE, Serving, named_schedule, serving_of
+from autoprune.engines.vllm.serving import OPTION, VARIABLE, Serving, named_schedule, serving_of, shortening_of
 from autoprune.errors import ModelError, ScheduleError
 from autoprune.models.loading import device_of, dtype_on
 from autoprune.models.options import ModelOptions
@@ -93,7 +93,7 @@ def check_served(schedule: Schedule, config: Any, images: int) -> Serving:
         delattr(config, OPTION)
     if found is None:
         raise ScheduleError("has no stage that drops tokens", field="schedule", remedy="give one that does")
-    return serving_of(found, images, architecture in SHORTENING)
+    return serving_of(found, images, shortening_of(architecture, videos_per_prompt=1))  # vLLM takes them by itself
 
 
 def engine_options(
