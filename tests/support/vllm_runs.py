@@ -69,7 +69,9 @@ def on_transformers(job: dict[str, Any]) -> dict[str, Any]:
 
     import autoprune
 
-    model = AutoModelForImageTextToText.from_pretrained(job["model"], dtype=getattr(torch, job["dtype"])).eval()
+    model = AutoModelForImageTextToText.from_pretrained(
+        job["model"], dtype=getattr(torch, job["dtype"]), attn_implementation=job.get("attention", "sdpa")
+    ).eval()
     processor = AutoProcessor.from_pretrained(job["model"])
     schedule = autoprune.Schedule.model_validate(
         job["schedule"] or {"format": "autoprune.schedule", "version": 1, "stages": []}

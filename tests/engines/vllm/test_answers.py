@@ -244,20 +244,24 @@ def test_a_model_that_serves_no_schedules_is_refused_if_one_is_named(folder, che
         run(folder, {**job, "engine": "vllm", "options": {**ENGINE, **DEEP}})
 
 
-def test_half_precision_differs_from_transformers_no_more_than_without_a_schedule(folder, answers) -> None:
-    """Tokens and log-probabilities of bfloat16: the two engines round in different orders."""
-    prompts = prompts_of(128)
-    apart = {}
-    for name, what in (("dense", None), ("pruned", DEEPER["text, visual, all"])):
-        job = job_of(what, prompts, dtype="bfloat16")
-        got = run(folder, {**job, "engine": "vllm", "options": options_for("pruned")})
-        wanted = answers(job)
-        pairs = list(zip(got["answers"], wanted["answers"], strict=True))
-        tokens = sum(a["ids"] != b["ids"] for a, b in pairs)
-        first = [abs(value - b["logprobs"][0][int(t)]) for a, b in pairs for t, value in a["logprobs"][0].items()]
-        apart[name] = (tokens, sum(first) / len(first))
-    assert apart["pruned"][0] <= 1.5 * max(apart["dense"][0], 1)
-    assert apart["pruned"][1] <= 1.5 * apart["dense"][1]
+def test_half_precision_differs_from_transformers_no_more_than_its_own_kernels_do(folder, answers) -> None:
+    """In bfloat16 scores that are nearly equal change places with the order of sums, and so do the tokens kept."""
+    job = job_of(DEEPER["text, visual, all"], prompts_of(64), dtype="bfloat16")
+    got = run(folder, {**job, "engine": "vllm", "options": options_for("text, visual, all")})
+    wanted, other = answers(job), answers({**job, "attention": "eager"})
+    assert differences(got, wanted)[0] <= 0.05 * len(wanted["answers"])
+
+    def value(step: Any, token: str) -> float:
+        return step[token] if isinstance(step, dict) else step[int(token)]
+
+    def apart(one: dict[str, Any]) -> float:
+        """How far the first token's likeliest candidates are from those of transformers."""
+        rows = zip(*(run["answers"] for run in (got, one, wanted)), strict=True)
+        steps = [[answer["logprobs"][0] for answer in row] for row in rows]
+        found = [abs(value(a, token) - value(b, token)) for asked, a, b in steps for token in asked]
+        return sum(found) / len(found)
+
+    assert apart(got) <= 1.5 * apart(other)
 
 
 @pytest.mark.parametrize(("name", "images"), [("uniform", 1), ("random", 2)])
