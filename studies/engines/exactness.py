@@ -1,6 +1,6 @@
 """Schedules in vLLM beside autoprune on transformers: model by schedule by mode.
 
-    python studies/engines/exactness.py OUT.json [--rows 64] [--only MODEL]
+    python studies/engines/exactness.py OUT.json [--rows 64] [--only MODEL] [--schedules NAME ...]
 
 Needs vLLM 0.32 beside autoprune. One line of the table per case; OUT.json is written again after each. The dense models
 are run once per mode, and all schedules of a mode are compared with the same rows. digit_scenes is trained; the other
@@ -147,9 +147,12 @@ def tiny_modes(family: str, rows: int, folder: Path) -> Iterator[Mode]:
     yield Mode("float32", samples, published(6), options=options)
 
 
-def run(model: str, folder: str, modes: Iterator[Mode]) -> Iterator[dict[str, Any]]:
+def run(model: str, folder: str, modes: Iterator[Mode], only: Sequence[str] | None) -> Iterator[dict[str, Any]]:
     """One row of the table for each schedule of each mode."""
     for mode in modes:
+        schedules = {name: what for name, what in mode.schedules.items() if only is None or name in only}
+        if not schedules:
+            continue
         loading = ModelOptions(dtype=mode.dtype)  # type: ignore[arg-type]  # one of them
         config = read_config(folder)
         prompts = engine_prompts(load_processor(folder, config, loading), mode.samples)
@@ -163,7 +166,7 @@ def run(model: str, folder: str, modes: Iterator[Mode]) -> Iterator[dict[str, An
                 return answers
 
         served: dict[str, Serving] = {}
-        for name, what in mode.schedules.items():
+        for name, what in schedules.items():
             try:
                 served[name] = check_served(what, config, images_of(prompts))
             except AutopruneError as error:
@@ -173,13 +176,13 @@ def run(model: str, folder: str, modes: Iterator[Mode]) -> Iterator[dict[str, An
             wanted = {}
             for name in served:
                 try:
-                    wanted[name] = ask("answers", mode.schedules[name], mode.samples, NEW_TOKENS)
+                    wanted[name] = ask("answers", schedules[name], mode.samples, NEW_TOKENS)
                 except AutopruneError as error:
                     yield {"model": model, "mode": mode.name, "schedule": name, "refused": str(error)}
         bare = EngineSettings({"enforce_eager": True, **deep})
         engine_dense = asked(bare)
         for name, reference in wanted.items():
-            what, serving = mode.schedules[name], served[name]
+            what, serving = schedules[name], served[name]
             chosen = options if serving is Serving.PROMPTS else deep
             settings = replace(bare, schedule=what, options={"enforce_eager": True, **asked_options(serving), **chosen})
             case = {"model": model, "mode": mode.name, "schedule": name, "serving": serving.value, "rows": len(prompts)}
@@ -197,6 +200,7 @@ def run(model: str, folder: str, modes: Iterator[Mode]) -> Iterator[dict[str, An
                 "dense": asdict(disagreement(*runs.dense)),
                 "pruned": asdict(disagreement(*runs.pruned)),
                 "effect": asdict(disagreement(dense, reference)),
+                "largest_by_row": [disagreement([a], [b]).largest for a, b in zip(*runs.pruned, strict=True)],
                 "checks": checks,
             }
 
@@ -207,6 +211,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--only", choices=("digit_scenes", "llava_next", "qwen2_5_vl"))
+    parser.add_argument("--schedules", nargs="+", help="Names; default: all.")
     given = parser.parse_args()
     made: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
@@ -214,10 +219,10 @@ def main() -> None:
             if given.only not in (None, model):
                 continue
             if model == "digit_scenes":
-                cases = run(model, str(DIGITS / "model"), digit_modes(given.rows))
+                cases = run(model, str(DIGITS / "model"), digit_modes(given.rows), given.schedules)
             else:
                 saved = vllm_models.CHECKPOINTS[model].save(Path(place, model))
-                cases = run(model, str(saved), tiny_modes(model, given.rows, Path(place)))
+                cases = run(model, str(saved), tiny_modes(model, given.rows, Path(place)), given.schedules)
             for case in cases:
                 made.append(case)
                 given.out.write_text(
