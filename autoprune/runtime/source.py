@@ -27,7 +27,8 @@ def schedule_of(
 
     Raises:
         ScheduleError: it cannot be read.
-        ScheduleMissingError: none is given, and no file is beside the weights.
+        ScheduleMissingError: none is given, and no file is beside the weights; its cause is a `HubError` if nobody
+            could tell.
         RepositoryError: the repository on the hub does not hold a codebook of its schedule.
         HubError: the codebook is not in the local cache, and the hub does not answer.
     """
@@ -49,6 +50,7 @@ def schedule_of(
 def _beside_weights(config: Any) -> Path:
     """The schedule file beside the weights: in the folder that they were loaded from, or the repository on the hub."""
     name, revision = getattr(config, "name_or_path", "") or "", getattr(config, "_commit_hash", None)
+    cause: Exception | None = None
     if not name:
         looked = "the model was loaded from nowhere"
     elif os.path.isdir(name) or (revision is None and is_path(name)):
@@ -62,7 +64,7 @@ def _beside_weights(config: Any) -> Path:
             file = hub_file(name, SCHEDULE_FILE, revision)
         except (RepositoryError, HubError) as error:
             at = f" at revision {revision}" if revision else ""
-            looked = f"looked on the hub in {name}{at}: {error.message}"
+            looked, cause = f"looked on the hub in {name}{at}: {error.message}", error
         else:
             for codebook in files_beside(Schedule.load(file)):
                 hub_file(name, codebook, file.parent.name)
@@ -71,4 +73,4 @@ def _beside_weights(config: Any) -> Path:
         f"none is given, and none is beside the weights: {looked}",
         field="schedule",
         remedy=f"give one, or put it beside the weights as {SCHEDULE_FILE}",
-    )
+    ) from cause

@@ -13,6 +13,7 @@ from vllm.forward_context import get_forward_context
 from autoprune.engines.vllm.running import EngineStep
 from autoprune.engines.vllm.scores import PromptBatch, SeenLayer, rows_where
 from autoprune.engines.vllm.steps import DroppedTokens, StepPlan, lengths_by_layer
+from autoprune.errors import PatchError
 from autoprune.runtime.tap import Softmax
 from autoprune.schedule import Criterion, Reads, Schedule
 
@@ -54,12 +55,16 @@ class PrunedLayers:
 
         Args:
             step: The step.
-            hidden: [T, d], the embeddings that enter the decoder; None if the model embeds tokens by itself.
+            hidden: [T, d], the embeddings that enter the decoder; None if the model embeds tokens by itself, as it
+                does where no request has an image.
             positions: [T] or [3, T].
 
         Returns:
             [T, d], where rows that were dropped have their last state, as `autoprune.apply` leaves it; None if no
             request has dropped tokens, so that the model can run as it is.
+
+        Raises:
+            PatchError: tokens are to be dropped, or have been, and there are no embeddings.
         """
         plan = self._dropped.plan(step.requests, step.living)
         for name, lengths in lengths_by_layer(plan, tuple(self._number), len(self._layers)).items():
@@ -67,8 +72,14 @@ class PrunedLayers:
             self.lengths.move_to_end(name)
         while len(self.lengths) > _REMEMBERED:
             self.lengths.popitem(last=False)
-        if plan.is_dense or hidden is None:
+        if plan.is_dense:
             return None
+        if hidden is None:
+            raise PatchError(
+                "a step of requests that have dropped tokens came without embeddings",
+                field="request",
+                value=[request.name for request in step.requests],
+            )
         context = get_forward_context()
         whole = context.attn_metadata, context.slot_mapping
         context.attn_metadata, context.slot_mapping = dict(whole[0]), dict(whole[1])

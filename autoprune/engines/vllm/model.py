@@ -39,9 +39,9 @@ class PrunedModel:
             return
         self.served_schedule, serving = found
         decoder = self._decoder
-        compact = self.served_schedule.positions == "compact"
-        check_decoder([layer.self_attn.attn for layer in decoder.layers], compact, config.uses_mrope)
         check_options(vllm_config, serving)
+        if serving is Serving.LAYERS:
+            check_decoder(decoder, self.served_schedule.positions == "compact", config.uses_mrope)
         self._prepared = _read(self.served_schedule, decoder)
         if serving is Serving.LAYERS:
             self.pruned_layers = PrunedLayers(decoder, self.served_schedule, self._prepared)

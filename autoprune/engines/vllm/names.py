@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
-
-from vllm.model_executor.models.utils import WeightsMapper
 
 _PARTS = ("embeddings", "encoder", "pre_layrnorm", "post_layernorm")
 
 
-def with_flat_tower(mapper: Any) -> WeightsMapper:
+def with_flat_tower(mapper: Any) -> Any:
     """Names of a LLaVA, also of one whose CLIP tower was saved without the level ``vision_model``.
 
     Newer releases of transformers save it so.
@@ -22,4 +21,4 @@ def with_flat_tower(mapper: Any) -> WeightsMapper:
         for prefix in ("", "model.")
         for part in _PARTS
     }
-    return WeightsMapper(orig_to_new_prefix={**flat, **mapper.orig_to_new_prefix})
+    return replace(mapper, orig_to_new_prefix={**flat, **mapper.orig_to_new_prefix})

@@ -23,22 +23,25 @@ log = logging.getLogger("autoprune")
 def register() -> None:
     """Let vLLM serve schedules; models without one run as before.
 
+    Another version of vLLM refuses a model for which a schedule is named, or stands beside its weights.
+
     Raises:
         ModelError: a schedule is named by AUTOPRUNE_SCHEDULE, and this vLLM is of another version.
     """
     import vllm
+
+    from autoprune.engines.vllm.start import checked, guard
 
     problem = unsupported(vllm.__version__)
     if problem is not None:
         if os.environ.get("AUTOPRUNE_SCHEDULE"):
             raise problem
         log.warning("pruning schedules are not served: %s", problem)
+        guard(vllm.ModelRegistry, (), problem)
         return
     # Not at the top: what must not be there in other versions.
     from vllm import ModelRegistry
     from vllm.model_executor.models.config import MODELS_CONFIG_MAP
-
-    from autoprune.engines.vllm.start import checked, guard
 
     for architecture, name in MODELS.items():
         ModelRegistry.register_model(architecture, name)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from autoprune.engines.vllm.serving import Serving
-from autoprune.errors import PatchError, ScheduleError
+from autoprune.errors import ModelError, PatchError, ScheduleError
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,13 @@ LAYERS = (
         _off,
         "a chunk does not see the whole prompt, which chooses the tokens that stay",
         "serve with --no-enable-chunked-prefill",
+    ),
+    RefusedOption(
+        "--long-prefill-token-threshold",
+        "scheduler_config.long_prefill_token_threshold",
+        _off,
+        "a long prompt would run in parts, none of which sees the whole prompt",
+        "serve with 0",
     ),
     RefusedOption(
         "--speculative-config",
@@ -222,18 +229,33 @@ _SHORTER = (
 )
 
 
-def check_decoder(layers: Sequence[Any], compact: bool, mrope: bool) -> None:
-    """Refuse decoders whose attention cannot be shortened between layers.
+_DECODERS = frozenset(
+    f"vllm.model_executor.models.{name}" for name in ("llama.LlamaModel", "mistral.MistralModel", "qwen2.Qwen2Model")
+)
+"""Decoders that do nothing but embed, run `layers(positions, hidden, residual)` one by one, and norm."""
+
+
+def check_decoder(decoder: Any, compact: bool, mrope: bool) -> None:
+    """Refuse decoders whose layers cannot be run one by one on fewer rows.
 
     Args:
-        layers: The attention of each layer, as the engine runs it.
+        decoder: The text model as the engine runs it.
         compact: Whether survivors are renumbered.
         mrope: Whether positions have several axes.
 
     Raises:
         ScheduleError: survivors would be renumbered, and positions have several axes.
+        ModelError: its pass is not known to be embeddings, layers and norm alone.
         PatchError: a layer sees a window.
     """
+    kind = f"{type(decoder).__module__}.{type(decoder).__name__}"
+    if kind not in _DECODERS:
+        raise ModelError(
+            "the pass of this decoder may do more than run its layers one by one",
+            field="language model",
+            value=kind,
+            remedy=f"use a model with one of {', '.join(sorted(_DECODERS))}; or {_SHORTER}",
+        )
     if compact and mrope:
         raise ScheduleError(
             "this model does not number its tokens in one plain row, so survivors cannot be renumbered",
@@ -241,6 +263,7 @@ def check_decoder(layers: Sequence[Any], compact: bool, mrope: bool) -> None:
             value="compact",
             remedy="use positions 'keep'",
         )
+    layers = [layer.self_attn.attn for layer in decoder.layers]
     windows = [i for i, layer in enumerate(layers) if getattr(layer, "sliding_window", None) not in (None, -1)]
     if windows:
         raise PatchError(

@@ -77,14 +77,15 @@ def current_step() -> EngineStep | None:
 
 
 def note_steps() -> None:
-    """From now on the runners of this process note each step for the model."""
+    """From now on the runners of this process note each step for a model whose layers are pruned."""
     call = GPUModelRunner._model_forward
     if getattr(call, _NAME, False):
         return
 
     @functools.wraps(call)
     def noted(runner: Any, *args: Any, **kwargs: Any) -> Any:
-        get_forward_context().additional_kwargs[_NAME] = _step_of(runner)
+        if getattr(runner.get_model(), "pruned_layers", None) is not None:
+            get_forward_context().additional_kwargs[_NAME] = _step_of(runner)
         return call(runner, *args, **kwargs)
 
     setattr(noted, _NAME, True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from enum import StrEnum
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -12,10 +14,12 @@ from autoprune.errors import ScheduleError, ScheduleMissingError
 from autoprune.runtime.source import schedule_of
 from autoprune.schedule import Reads, Schedule, Stage
 from autoprune.schedule.criteria import COUNTS
+from autoprune.sources import HubError
 
 VARIABLE = "AUTOPRUNE_SCHEDULE"
 OPTION = "autoprune_schedule"
 """Key of ``--hf-overrides``."""
+log = logging.getLogger("autoprune")
 SHORTENING: dict[str, Literal["compact", "keep"]] = {
     "LlavaForConditionalGeneration": "compact",
     "LlavaNextForConditionalGeneration": "compact",
@@ -37,20 +41,35 @@ class Serving(StrEnum):
 
 
 def served(model: Any) -> tuple[Schedule, Serving] | None:
-    """The schedule that is named for a model, and where it acts; None if none is.
+    """The schedule that `resolve` found for a model, and where it acts; None if it found none.
+
+    Nothing is looked for: in all processes of an engine a model is under the same schedule.
 
     Args:
         model: The engine's config of the model.
 
     Raises:
-        ScheduleError: it cannot be read, is named twice, or cannot be served.
-        ModelError: it is for another model.
+        ScheduleError: it cannot be read.
     """
-    schedule = named_schedule(model.hf_config)
-    if schedule is None:
+    found = getattr(model.hf_config, OPTION, None)
+    if found is None:
         return None
+    schedule = Schedule.model_validate(found)
     limit = model.multimodal_config.get_limit_per_prompt
     return schedule, serving_of(schedule, limit("image"), shortening_of(model.architecture, limit("video")))
+
+
+def resolve(config: Any) -> None:
+    """Find the schedule of a model once, and write it whole into the model's config, which all processes are handed.
+
+    Args:
+        config: The transformers config of the model.
+
+    Raises:
+        ScheduleError, ModelError, HubError: as `named_schedule`.
+    """
+    schedule = named_schedule(config)
+    setattr(config, OPTION, None if schedule is None else schedule.from_folder(Path.cwd()).to_json_dict())
 
 
 def named_schedule(config: Any) -> Schedule | None:
@@ -65,6 +84,7 @@ def named_schedule(config: Any) -> Schedule | None:
     Raises:
         ScheduleError: it cannot be read, is named twice, or cannot be served.
         ModelError: it is for another model.
+        HubError: none is named, and the hub does not say whether one stands beside the weights.
     """
     variable, option = os.environ.get(VARIABLE) or None, getattr(config, OPTION, None)
     if variable is not None and option is not None:
@@ -76,13 +96,42 @@ def named_schedule(config: Any) -> Schedule | None:
         )
     try:
         schedule, _ = schedule_of(SimpleNamespace(config=config), option if variable is None else variable)
-    except ScheduleMissingError:
+    except ScheduleMissingError as missing:
+        if isinstance(missing.__cause__, HubError):
+            _without_hub(missing.__cause__)
         return None
     schedule.check_model(config)
     stages = tuple(stage for stage in schedule.stages if stage.keep.ratio != 1)
     for stage in stages:
         _check_stage(stage)
     return schedule.model_copy(update={"stages": stages}) if stages else None
+
+
+def is_named(config: Any) -> bool:
+    """Whether somebody has named a schedule for a model; a file beside the weights is not looked for.
+
+    Args:
+        config: The transformers config of the model.
+    """
+    return bool(os.environ.get(VARIABLE)) or getattr(config, OPTION, None) is not None
+
+
+def _without_hub(error: HubError) -> None:
+    """Go on without a schedule if the hub is not to be asked.
+
+    Raises:
+        HubError: it is to be asked, and does not answer.
+    """
+    from huggingface_hub import constants
+
+    if not constants.HF_HUB_OFFLINE:
+        raise HubError(
+            f"whether a pruning schedule stands beside the weights is not known: {error.message}",
+            field=error.field,
+            value=error.value,
+            remedy=f"name a schedule by {VARIABLE}, or try again; HF_HUB_OFFLINE=1 serves without one",
+        ) from error
+    log.warning("no pruning schedule acts: offline, it is not known whether one stands beside the weights (%s)", error)
 
 
 def serving_of(schedule: Schedule, images_per_prompt: int, shortens: Literal["compact", "keep"] | None) -> Serving:

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from typing import Any
 
 from autoprune.engines.vllm.refusals import check_options
-from autoprune.engines.vllm.serving import named_schedule, served
+from autoprune.engines.vllm.serving import Serving, is_named, named_schedule, resolve, served
 from autoprune.errors import ModelError
+from autoprune.sources import HubError
+
+_STEPS_AT_ONCE = 2
+"""Steps whose images are held at a time: the next step is scheduled before those of the last one are given back."""
+log = logging.getLogger("autoprune")
 
 
 def check_config(config: Any) -> None:
-    """Refuse what a schedule does not go with.
+    """Refuse what a schedule does not go with, and make room for the images of whole prompts.
 
     Args:
         config: The engine's config.
 
     Raises:
-        ScheduleError: the schedule cannot be read or served.
-        ModelError: it is for another model.
+        ScheduleError: the schedule cannot be read.
         PatchError: an option would make it inexact.
     """
     found = served(config.model_config)
-    if found is not None:
-        check_options(config, found[1])
+    if found is None:
+        return
+    check_options(config, found[1])
+    if found[1] is Serving.LAYERS:
+        # Where there is no room for an image, the engine would run the part of the prompt before it.
+        scheduler = config.scheduler_config
+        room = _STEPS_AT_ONCE * scheduler.max_num_batched_tokens
+        scheduler.encoder_cache_size = max(scheduler.encoder_cache_size, room)
 
 
 def checked(other: Any) -> Any:
-    """A hook of vLLM that checks the engine's config.
+    """A hook of vLLM that finds the schedule of a model, and checks the engine's config.
 
     Args:
         other: The hook that the architecture has already; None = none.
@@ -44,28 +55,48 @@ def checked(other: Any) -> Any:
         def verify_and_update_model_config(model_config: Any) -> None:
             if other is not None:
                 other.verify_and_update_model_config(model_config)
+            if not _is_draft(model_config):
+                resolve(model_config.hf_config)
 
     return Checked
 
 
-def guard(registry: Any, architectures: Collection[str]) -> None:
-    """From now on a model that does not serve schedules is refused if one is named for it.
+def guard(registry: Any, architectures: Collection[str], problem: ModelError | None = None) -> None:
+    """From now on a model that does not serve schedules is refused if there is one for it.
 
     Args:
         registry: vLLM's registry of models.
         architectures: Those that serve them.
+        problem: Why no model does; None = those do.
     """
     inspect = registry.inspect_model_cls
 
-    def inspected(given: Any, model_config: Any) -> Any:
-        info, architecture = inspect(given, model_config)
-        if architecture not in architectures and named_schedule(model_config.hf_config) is not None:
-            raise ModelError(
-                "a pruning schedule is named, but this model does not serve any",
-                field="model",
-                value=architecture,
-                remedy=f"use a model of {', '.join(sorted(architectures))}, or name no schedule",
-            )
+    def inspected(given: Any, *rest: Any) -> Any:  # the config of the model; in old versions nothing
+        info, architecture = inspect(given, *rest)
+        for model_config in rest[:1]:
+            if architecture in architectures or _is_draft(model_config):
+                continue
+            sees = getattr(info, "supports_multimodal", False)
+            if is_named(model_config.hf_config) or (sees and _stands_beside(model_config.hf_config)):
+                raise problem or ModelError(
+                    "a pruning schedule is named, but this model does not serve any",
+                    field="model",
+                    value=architecture,
+                    remedy=f"use a model of {', '.join(sorted(architectures))}, or name no schedule",
+                )
         return info, architecture
 
     registry.inspect_model_cls = inspected
+
+
+def _is_draft(model_config: Any) -> bool:
+    """Whether a model only proposes tokens, which the model under the schedule checks."""
+    return getattr(model_config, "runner", None) == "draft"
+
+
+def _stands_beside(config: Any) -> bool:
+    try:
+        return named_schedule(config) is not None
+    except HubError as error:  # the model is served without a schedule whatever the hub says
+        log.warning("%s", error)
+        return False

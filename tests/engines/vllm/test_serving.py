@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import logging
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from huggingface_hub import constants
 from support.zoo.llava import llava
 
 from autoprune.engines.vllm.plugin import SUPPORTED, unsupported
@@ -17,11 +21,15 @@ from autoprune.engines.vllm.serving import (
     Serving,
     asked_options,
     named_schedule,
+    resolve,
     served,
     serving_of,
 )
 from autoprune.errors import ModelError, PatchError, ScheduleError
+from autoprune.runtime import source
+from autoprune.runtime.codebook import write_prototypes
 from autoprune.schedule import Schedule
+from autoprune.sources import HubError
 
 DIVERSITY = {"layer": 0, "keep": {"count": 5}, "criterion": {"name": "diversity"}}
 UNIFORM = {"layer": 0, "keep": {"ratio": 0.5}, "criterion": {"name": "uniform"}}
@@ -84,6 +92,60 @@ def test_a_schedule_that_cannot_be_read_is_not_taken_for_none(config, monkeypatc
     monkeypatch.delenv(VARIABLE)
     with pytest.raises(ScheduleError, match="not an autoprune schedule"):
         named_schedule(config)
+
+
+@pytest.fixture
+def unreachable(config, monkeypatch):
+    """A model of a hub that does not answer, whose files are not in the cache."""
+
+    def asked(repo, *rest):
+        raise HubError("the hub is not reached", field="repository", value=repo)
+
+    monkeypatch.setattr(source, "hub_file", asked)
+    config.name_or_path = "org/name"
+
+
+def test_a_hub_that_does_not_answer_is_not_taken_for_one_without_a_schedule(config, unreachable, monkeypatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(HubError, match=r"not reached.*org/name.*HF_HUB_OFFLINE=1"):
+        named_schedule(config)
+    setattr(config, OPTION, written(WITHDRAWAL))  # then nobody is asked
+    assert named_schedule(config) is not None
+
+
+def test_offline_it_is_said_that_no_schedule_acts(config, unreachable, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with caplog.at_level(logging.WARNING, "autoprune"):
+        assert named_schedule(config) is None
+    assert "no pruning schedule acts" in caplog.text
+    assert "org/name" in caplog.text
+
+
+def test_a_schedule_is_looked_for_once_and_carried_by_the_config(config, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    codebook = write_prototypes(tmp_path / "words.safetensors", torch.randn(4, 8), None).to_json_dict()
+    named = {"layer": 0, "keep": {"ratio": 0.5}, "criterion": {**codebook, "path": "words.safetensors"}}
+    (tmp_path / "mine.json").write_text(json.dumps(written(named)))
+    monkeypatch.setenv(VARIABLE, "mine.json")
+    resolve(config)
+    monkeypatch.delenv(VARIABLE)  # as in a worker on another machine
+    monkeypatch.chdir("/")
+    (tmp_path / "mine.json").write_text(json.dumps(written(WITHDRAWAL)))
+    carried = copy.deepcopy(config)
+    assert json.loads(json.dumps(getattr(carried, OPTION)))["stages"][0]["criterion"]["path"] == str(
+        tmp_path / "words.safetensors"
+    )
+    images = SimpleNamespace(get_limit_per_prompt=lambda modality: 1)
+    found = served(SimpleNamespace(hf_config=carried, multimodal_config=images, architecture=""))
+    assert found is not None
+    assert found[0].stages[0].criterion.path == str(tmp_path / "words.safetensors")
+
+
+def test_processes_do_not_look_for_a_schedule_by_themselves(config, monkeypatch, tmp_path) -> None:
+    resolve(config)
+    (tmp_path / "pruning_schedule.json").write_text(json.dumps(written(LAST)))  # too late
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "pruning_schedule.json"))
+    assert served(SimpleNamespace(hf_config=config)) is None
 
 
 def test_a_schedule_for_another_model(config) -> None:
@@ -184,6 +246,7 @@ def engine(**values: Any) -> SimpleNamespace:
 REFUSED = [
     ("--enable-prefix-caching", "cache_config__enable_prefix_caching", True),
     ("--enable-chunked-prefill", "scheduler_config__enable_chunked_prefill", True),
+    ("--long-prefill-token-threshold", "scheduler_config__long_prefill_token_threshold", 512),
     ("--speculative-config", "speculative_config", object()),
     ("--pipeline-parallel-size", "parallel_config__pipeline_parallel_size", 2),
     ("--tensor-parallel-size", "parallel_config__tensor_parallel_size", 2),
@@ -240,14 +303,30 @@ def test_shorter_prompts_go_with_what_deep_stages_do_not() -> None:
         check_options(engine(compilation_config__cudagraph_mm_encoder=True), Serving.PROMPTS)
 
 
+def decoder_of(kind: str, *windows: int | None) -> Any:
+    """A stand-in for a decoder of vLLM, by the name of its class."""
+    module, name = kind.split(".")
+    made = type(name, (), {"__module__": f"vllm.model_executor.models.{module}"})()
+    made.layers = [
+        SimpleNamespace(self_attn=SimpleNamespace(attn=SimpleNamespace(sliding_window=window))) for window in windows
+    ]
+    return made
+
+
+@pytest.mark.parametrize("kind", ["llama.LlamaModel", "mistral.MistralModel", "qwen2.Qwen2Model"])
+def test_decoders_that_can_be_shortened(kind) -> None:
+    check_decoder(decoder_of(kind, None, -1), compact=True, mrope=False)
+    check_decoder(decoder_of(kind, None, None), compact=False, mrope=True)
+
+
 def test_decoders_that_cannot_be_shortened() -> None:
-    full = SimpleNamespace(sliding_window=None)
-    check_decoder([full, full], compact=True, mrope=False)
-    check_decoder([full, full], compact=False, mrope=True)
     with pytest.raises(ScheduleError, match="renumbered"):
-        check_decoder([full], compact=True, mrope=True)
+        check_decoder(decoder_of("qwen2.Qwen2Model", None), compact=True, mrope=True)
     with pytest.raises(PatchError, match=r"sliding window.*\[1\]"):
-        check_decoder([full, SimpleNamespace(sliding_window=64)], compact=False, mrope=False)
+        check_decoder(decoder_of("llama.LlamaModel", None, 64), compact=False, mrope=False)
+    for other in ("granite.GraniteModel", "llama_eagle.LlamaModel"):
+        with pytest.raises(ModelError, match=other):
+            check_decoder(decoder_of(other, None), compact=False, mrope=False)
 
 
 def test_one_minor_version_is_supported() -> None:
