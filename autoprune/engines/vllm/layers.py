@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from vllm.forward_context import get_forward_context
 
+from autoprune.engines.vllm.flags import FiniteScores
+from autoprune.engines.vllm.groups import PromptGroups
 from autoprune.engines.vllm.running import EngineStep
-from autoprune.engines.vllm.scores import PromptBatch, SeenLayer, rows_where
+from autoprune.engines.vllm.scores import SeenLayer, rows_where
 from autoprune.engines.vllm.steps import DroppedTokens, StepPlan, lengths_by_layer
 from autoprune.errors import PatchError
 from autoprune.runtime.tap import Softmax
@@ -43,6 +45,7 @@ class PrunedLayers:
         self._criteria = [stage.criterion for stage in schedule.stages if stage.selects and stage.criterion]
         self._names = [layer.self_attn.attn.layer_name for layer in self._layers]
         self._dropped = DroppedTokens(tuple(stage.keep for stage in schedule.stages))
+        self._finite = FiniteScores()
         self._seen: dict[int, SeenLayer] = {}
         self._observes = False
         self.lengths: OrderedDict[str, tuple[int, ...]] = OrderedDict()
@@ -64,8 +67,10 @@ class PrunedLayers:
             request has dropped tokens, so that the model can run as it is.
 
         Raises:
-            PatchError: tokens are to be dropped, or have been, and there are no embeddings.
+            PatchError: scores of an earlier step were not finite; or tokens are to be dropped, or have been, and there
+                are no embeddings.
         """
+        self._finite.check()
         plan = self._dropped.plan(step.requests, step.living)
         for name, lengths in lengths_by_layer(plan, tuple(self._number), len(self._layers)).items():
             self.lengths[name] = lengths
@@ -97,7 +102,7 @@ class PrunedLayers:
         hidden, positions = hidden[:total], positions[..., :total]
         residual: Tensor | None = None
         rows = torch.arange(total, device=hidden.device)
-        batch = PromptBatch(plan, self._prepared, hidden.device) if plan.pruned else None
+        batch = PromptGroups(plan, self._prepared, hidden.device) if plan.pruned else None
         if batch is not None and any(criterion.asks_raters for criterion in self._criteria):
             batch.find_raters(hidden)
         for i, layer in enumerate(self._layers):
@@ -122,6 +127,9 @@ class PrunedLayers:
                     positions = places
             hidden, residual = layer(positions, hidden, residual)
         out[rows] = self._norm(hidden, residual)[0]
+        if batch is not None:
+            self._finite.expect(*batch.broken)
+            self._finite.check()  # known by now where nothing runs apart from the host
         return out
 
     def _observe(self, i: int) -> None:

@@ -19,6 +19,7 @@ from vllm.forward_context import get_forward_context
 from vllm.v1.attention.backend import CommonAttentionMetadata
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
+from autoprune.engines.vllm.flags import on_device
 from autoprune.engines.vllm.steps import ScheduledRequest, Segment, visual_ranges
 from autoprune.errors import PatchError
 
@@ -50,12 +51,12 @@ class EngineStep:
         device = self.block_table.device
         starts = torch.from_numpy(segment.starts).int()
         entries = torch.from_numpy(segment.entries).int()
-        slots = torch.from_numpy(segment.slots(self.blocks, self.block_size)).to(device, non_blocking=True)
-        places = torch.from_numpy(segment.places).to(device, non_blocking=True)
+        slots = on_device(torch.from_numpy(segment.slots(self.blocks, self.block_size)), device)
+        places = on_device(torch.from_numpy(segment.places), device)
         common = CommonAttentionMetadata(
-            query_start_loc=starts.to(device, non_blocking=True),
+            query_start_loc=on_device(starts, device),
             query_start_loc_cpu=starts,
-            seq_lens=entries.to(device, non_blocking=True),
+            seq_lens=on_device(entries, device),
             seq_lens_cpu_upper_bound=entries,
             num_reqs=len(self.requests),
             num_actual_tokens=int(segment.rows.sum()),

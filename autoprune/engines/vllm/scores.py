@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from autoprune.engines.vllm.flags import on_device
 from autoprune.engines.vllm.steps import Ints, ScheduledRequest, StepPlan
 from autoprune.runtime.criteria import ScoreInputs, behaviour_of
 from autoprune.runtime.criteria.attention import rater_rows, text_rows
@@ -41,11 +42,16 @@ class PromptBatch:
         plan: The step.
         prepared: What criteria have read from disk.
         device: Of the model.
+
+    Attributes:
+        names: Names of the P requests.
+        broken: BoolTensor[P], whether visual tokens were chosen by what is not finite.
     """
 
     def __init__(self, plan: StepPlan, prepared: Mapping[Criterion, Tensor], device: torch.device) -> None:
         self._plan, self._prepared = plan, prepared
         requests = [plan.requests[i] for i in plan.pruned]
+        self.names = tuple(r.name for r in requests)
         self._n_prompt = tuple(r.n_prompt for r in requests)
         self._n_visual = tuple(r.n_visual for r in requests)
         self._n_text = tuple(_text_after_visual(r) for r in requests)
@@ -56,17 +62,18 @@ class PromptBatch:
                 row[start:end] = True
         column = torch.arange(self._most + 1)
         ends = torch.tensor(self._n_prompt)[:, None]
-        self.visual = visual.to(device)
-        self._prompt = (column < ends).to(device)
-        self._last = (column == ends - 1).to(device)
-        self.alive = (column < torch.tensor([r.rows for r in requests])[:, None]).to(device)
+        self.visual = on_device(visual, device)
+        self._prompt = on_device(column < ends, device)
+        self._last = on_device(column == ends - 1, device)
+        self.alive = on_device(column < torch.tensor([r.rows for r in requests])[:, None], device)
+        self.broken = torch.zeros(len(requests), dtype=torch.bool, device=device)
         # Row by row of the step: its prompt, and its column there; of rows of no prompt the last and the first.
         first = plan.segments[0]
         owner = torch.full((len(first.rows),), len(requests))
         owner[list(plan.pruned)] = torch.arange(len(requests))
         owner = owner.repeat_interleave(torch.from_numpy(first.rows))
-        self.owner = owner.to(device)
-        self.column = (torch.from_numpy(first.places) * (owner < len(requests))).to(device)
+        self.owner = on_device(owner, device)
+        self.column = on_device(torch.from_numpy(first.places) * (owner < len(requests)), device)
         self._raters: Tensor | None = None
 
     def find_raters(self, embeddings: Tensor) -> None:
@@ -100,7 +107,9 @@ class PromptBatch:
             assert stage.criterion is not None  # a stage that selects has one
             inputs = self._inputs(stage.criterion, number, before, after, hidden, seen)
             scores = behaviour_of(stage.criterion).score(inputs)
-            kept = choose(scores, candidates, torch.tensor(after, device=scores.device))
+            kept = choose(scores, candidates, inputs.targets)
+            unfit = self._lay_out(~torch.isfinite(hidden).all(1, keepdim=True))[:, :, 0] | ~torch.isfinite(scores)
+            self.broken = self.broken | (unfit & candidates).any(1)
         self._kept, self._candidates, self._counts = kept, candidates, (before, after)
         self.alive = self.alive & (~candidates | kept)
         always = torch.ones_like(self.alive[:1])  # rows of no prompt
@@ -152,7 +161,7 @@ class PromptBatch:
             prompt=self._prompt,
             alive=self.alive,
             last=self._last,
-            targets=torch.tensor(after, device=candidates.device),
+            targets=on_device(torch.tensor(after), candidates.device),
             n_visual=self._n_visual,
             n_text=self._n_text,
             n_prompt=self._n_prompt,
@@ -168,8 +177,8 @@ class PromptBatch:
         device = seen.query.device
         first, n = torch.from_numpy(starts)[:, None], torch.from_numpy(counts)[:, None]
         step = torch.arange(int(counts.max()))
-        present = (step < n).to(device)
-        rows = (first + torch.minimum(step, n - 1)).to(device)
+        present = on_device(step < n, device)
+        rows = on_device(first + torch.minimum(step, n - 1), device)
         index = torch.where(present, self.column[rows], self._most)
         return {
             "query": seen.query[rows].transpose(1, 2),

@@ -10,7 +10,7 @@ How many tokens a stage leaves is known from lengths alone; which ones, the devi
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +104,11 @@ class StepPlan:
     def is_dense(self) -> bool:
         """Whether every request has all of its tokens in every layer."""
         return all(np.array_equal(s.entries, self.segments[0].entries) for s in self.segments)
+
+    def only(self, pruned: Sequence[int]) -> StepPlan:
+        """The same step with some of the requests that it prunes, by their places among those."""
+        chosen = [(self.pruned[i], self.alive[i]) for i in sorted(pruned)]
+        return replace(self, pruned=tuple(i for i, _ in chosen), alive=tuple(left for _, left in chosen))
 
 
 @dataclass
