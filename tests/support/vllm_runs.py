@@ -120,9 +120,14 @@ def on_vllm(job: dict[str, Any]) -> dict[str, Any]:
         temperature=0, max_tokens=job["max_tokens"], min_tokens=job.get("min_tokens", 0), logprobs=5,
         prompt_logprobs=job.get("prompt_logprobs"),
     )  # fmt: skip
+    remembered = []
     if job.get("abort_after"):
-        _abort(llm, prompts, wanted, job["abort_after"])
-    rounds = [llm.generate(prompts, wanted, use_tqdm=False) for _ in range(job.get("rounds", 1))]
+        remembered = _abort(llm, prompts, wanted, job["abort_after"])
+    together = [[prompt] for prompt in prompts] if job.get("one_by_one") else [prompts]
+    rounds = [
+        [made for some in together for made in llm.generate(some, wanted, use_tqdm=False)]
+        for _ in range(job.get("rounds", 1))
+    ]
     lengths = lengths_by_request(llm)
     counters = {
         metric.name: metric.value
@@ -142,17 +147,25 @@ def on_vllm(job: dict[str, Any]) -> dict[str, Any]:
         }
         for made in rounds[-1]
     ]
-    return {"answers": answers, "steps": steps, "counters": counters}
+    return {"answers": answers, "steps": steps, "counters": counters, "remembered": remembered}
 
 
-def _abort(llm: Any, prompts: list[Any], wanted: Any, after: int) -> None:
-    """Begin all prompts, and abort them after some steps."""
+def _abort(llm: Any, prompts: list[Any], wanted: Any, after: int) -> list[int]:
+    """Begin all prompts, and abort them after some steps; requests that the model remembers then, and after another."""
     names = [f"aborted-{i}" for i in range(len(prompts))]
     for name, prompt in zip(names, prompts, strict=True):
         llm.llm_engine.add_request(name, prompt, wanted)
     for _ in range(after):
         llm.llm_engine.step()
+    running = llm.apply_model(_remembered)
     llm.llm_engine.abort_request(names)
+    llm.generate(prompts[:1], wanted, use_tqdm=False)
+    return [*running, *llm.apply_model(_remembered)]
+
+
+def _remembered(model: Any) -> int:
+    """Requests whose dropped tokens are counted."""
+    return len(model.pruned_layers._dropped)
 
 
 def differences(engine: dict[str, Any], reference: dict[str, Any]) -> tuple[int, float]:

@@ -159,6 +159,21 @@ def test_requests_that_are_aborted_leave_nothing(folder, answers) -> None:
     job = job_of(DEEPER["found by a search"], prompts_of(16), max_tokens=8)
     got = run(folder, {**job, "engine": "vllm", "abort_after": 3, "options": options_for("found by a search")})
     check(got, answers(job))
+    running, later = got["remembered"]
+    assert running > 1  # the requests had begun
+    assert later <= 1  # of the one that runs
+
+
+@pytest.mark.parametrize("name", ["uniform", "random", "found by a search"])
+def test_an_image_that_is_known_beside_one_that_is_not(folder, answers, name) -> None:
+    x, y, z = (prompt["images"][0] for prompt in prompts_of(3))
+    text = prompts_of(1, images=2)[0]["text"]
+    pairs = [(x, y), (x, z), (z, x), (y, x), (x, x)]
+    job = job_of({**SHORTER, **DEEPER}[name], [{"text": text, "images": list(pair)} for pair in pairs])
+    options = {**options_for(name), "limit_mm_per_prompt": {"image": 2}}
+    got = run(folder, {**job, "engine": "vllm", "one_by_one": True, "options": options})
+    assert got["counters"]["vllm:mm_cache_hits"] > 0
+    check(got, answers(job), lengths=name in DEEPER)
 
 
 @pytest.mark.parametrize("name", [*SHORTER])

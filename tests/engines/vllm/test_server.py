@@ -1,4 +1,4 @@
-"""vLLM's server of the OpenAI API under a schedule: requests at once are answered as one after the other."""
+"""vLLM's server of the OpenAI API under a schedule: requests at once, and one that is refused beside them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -57,7 +58,7 @@ def wait_for(server: subprocess.Popen, address: str, log: Path) -> None:
     raise AssertionError(log.read_text()[-3000:])
 
 
-def asked(address: str, prompt: dict[str, Any]) -> str:
+def asked(address: str, prompt: dict[str, Any], **more: Any) -> str:
     image = base64.b64encode(Path(prompt["images"][0]).read_bytes()).decode()
     content = [
         {"type": "image_url", "image_url": {"url": f"data:image/webp;base64,{image}"}},
@@ -66,6 +67,7 @@ def asked(address: str, prompt: dict[str, Any]) -> str:
     body = {
         "model": MODEL, "messages": [{"role": "user", "content": content}], "max_tokens": 8, "temperature": 0,
         "add_special_tokens": True, "return_token_ids": True,
+        **more,
     }  # fmt: skip
     request = urllib.request.Request(
         f"{address}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
@@ -74,7 +76,7 @@ def asked(address: str, prompt: dict[str, Any]) -> str:
         return json.load(answer)["choices"][0]["token_ids"]
 
 
-def test_requests_at_once(tmp_path) -> None:
+def test_requests_at_once_after_one_that_is_refused(tmp_path) -> None:
     from transformers import AutoProcessor
 
     processor = AutoProcessor.from_pretrained(MODEL)
@@ -88,8 +90,13 @@ def test_requests_at_once(tmp_path) -> None:
     job = {"model": MODEL, "dtype": "float32", "schedule": json.loads(path.read_text()), "prompts": prompts}
     wanted = run(tmp_path, {**job, "max_tokens": 8, "engine": "transformers"})
     named = ["--hf-overrides", json.dumps({"autoprune_schedule": str(path)})]
-    with serving(tmp_path, *named, "--no-enable-prefix-caching", "--no-enable-chunked-prefill") as (server, address):
+    options = ["--no-enable-prefix-caching", "--no-enable-chunked-prefill", "--trust-request-chat-template"]
+    with serving(tmp_path, *named, *options) as (server, address):
         wait_for(server, address, tmp_path / "server.log")
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            asked(address, prompts[0], chat_template="USER: what is it <image>", add_special_tokens=False)
+        assert refused.value.code == 400
+        assert "must end with text" in refused.value.read().decode()
         with ThreadPoolExecutor(AT_ONCE) as pool:
             got = list(pool.map(lambda prompt: asked(address, prompt), prompts))
     assert got == [answer["ids"] for answer in wanted["answers"]]
