@@ -202,11 +202,6 @@ LAYERS = (
 )
 
 
-def every_option() -> tuple[RefusedOption, ...]:
-    """All options that some schedule does not go with."""
-    return _ANYWHERE + _PROMPTS + _LAYERS
-
-
 def check_options(config: Any, serving: Serving) -> None:
     """Refuse options with which a schedule would not be exact.
 

@@ -15,7 +15,7 @@ import pytest
 from support.vllm_runs import DEEP, ROOT
 
 from autoprune.engines.vllm import plugin
-from autoprune.engines.vllm.refusals import every_option
+from autoprune.engines.vllm.refusals import ANYWHERE, LAYERS, PROMPTS
 from autoprune.engines.vllm.serving import OPTION, VARIABLE, Serving, served
 
 pytestmark = [
@@ -45,7 +45,7 @@ def deep() -> Any:
 def test_every_option_is_where_it_is_looked_for(deep) -> None:
     from vllm.config import LoRAConfig
 
-    for row in every_option():
+    for row in ANYWHERE + PROMPTS + LAYERS:
         owner, _, name = row.path.rpartition(".")
         value: Any = operator.attrgetter(owner)(deep) if owner else deep
         if owner == "lora_config":  # None unless adapters are asked for
