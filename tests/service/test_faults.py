@@ -20,7 +20,7 @@ from support.serving import LEASE_S, Service, serving
 
 from autoprune.service.settings import PREFIX
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 TRIALS = 60
 
 
@@ -56,7 +56,7 @@ def test_a_driver_or_a_runner_dies(root: Path, service: Service, victim: str, ho
     before = service.finished(id)
     (process,) = service.children(victim)
     process.send_signal(how)
-    process.wait(60)
+    process.wait(240)
     service.whole(id, before)
 
 
@@ -69,8 +69,8 @@ def test_the_api_dies(root: Path, tmp_path: Path, how: signal.Signals) -> None:
         before = service.finished(id)
         processes = psutil.Process(service.process.pid).children(recursive=True)
         service.process.send_signal(how)
-        assert service.process.wait(60) == (0 if how == signal.SIGTERM else -how)
-        _, alive = psutil.wait_procs(processes, timeout=60)
+        assert service.process.wait(240) == (0 if how == signal.SIGTERM else -how)
+        _, alive = psutil.wait_procs(processes, timeout=240)
         assert not alive
     with serving(root, tmp_path / "service", database) as service:
         service.whole(id, before)
@@ -188,7 +188,7 @@ def test_the_database_of_the_service_is_damaged(root: Path, tmp_path: Path) -> N
     file.write_bytes(b"no database any more " * 5000)
     environment = {**os.environ, f"{PREFIX}FOLDER": str(tmp_path), f"{PREFIX}ROOTS": str(root)}
     done = subprocess.run(
-        [sys.executable, "-m", "autoprune", "serve"], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "autoprune", "serve"], env=environment, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 1
     assert "file is not a database" in done.stderr

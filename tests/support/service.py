@@ -70,7 +70,7 @@ def study_in(root: Path, name: str = "tiny", trials: int = 8, **workers: Any) ->
     }
 
 
-def waited(condition: Callable[[], Any], seconds: float = 120) -> Any:
+def waited(condition: Callable[[], Any], seconds: float = 240) -> Any:
     """What a condition returns once it holds."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):

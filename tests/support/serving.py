@@ -129,6 +129,6 @@ def serving(
     finally:
         below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         process.terminate()
-        assert process.wait(60) in (0, -signal.SIGKILL)
-        _, alive = psutil.wait_procs(below, timeout=30)
+        assert process.wait(240) in (0, -signal.SIGKILL)
+        _, alive = psutil.wait_procs(below, timeout=240)
         assert not alive, alive
