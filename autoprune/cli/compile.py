@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli.failures import FAILED, InputError
+from autoprune.cli.failures import InputError
 from autoprune.cli.options import DataForPrompts, Debug, Force, Json, Loading, Model, Reading, ScheduleFile
 from autoprune.cli.output import emit, stdout, table
 from autoprune.cli.prologue import opened, rows_for_prompts
@@ -27,7 +27,7 @@ def compile_(
     force: Force = False,
     as_json: Json = False,
     debug: Debug = False,
-) -> int:
+) -> None:
     """Compile a model under a schedule: torch.export and ONNX graphs, a script for ONNX Runtime, and a check."""
     from autoprune.engines.export.folder import compile_model
     from autoprune.engines.export.refusals import check_config, check_schedule
@@ -46,10 +46,9 @@ def compile_(
     ):
         result = compile_model(job.model, loaded_schedule, folder, sample, job.say)
     if as_json:
-        emit({"model": model, "schedule": schedule, "output": output, **result.facts})
+        emit({"output": output, **result.facts})
     else:
         _show(output, result)
-    return 0 if result.agreement.passed else FAILED
 
 
 def _on_cpu(loading: ModelOptions) -> ModelOptions:
@@ -77,12 +76,5 @@ def _show(output: str, result: Compiled) -> None:
         rows.add_row(str(layer), str(visual), str(entries))
     console = stdout()
     console.print(rows)
-    tokens = "the same" if agreement.same_tokens else "OTHER"
-    lengths = "the same" if agreement.same_lengths else "OTHER"
-    console.print(
-        f"beside autoprune on transformers: {tokens} {agreement.tokens} answer tokens, {lengths} cache lengths; "
-        f"largest difference of a logit {agreement.max_logit_difference:.1e}, allowed {agreement.allowed:.1e}"
-    )
+    console.print(f"beside autoprune on transformers: {agreement}")
     console.print(f"written: {output}; run it: python {Path(output) / 'run.py'} QUESTION IMAGE")
-    if not agreement.passed:
-        console.print("THE GRAPHS DO NOT DO WHAT AUTOPRUNE DOES: do not use them; please report it.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +34,7 @@ def dashboard(
 
     if importlib.util.find_spec("optuna_dashboard") is None:
         raise ModuleNotFoundError("No module named 'optuna_dashboard'", name="optuna_dashboard")
-    from autoprune.search.dashboard import REPORT, dashboard_server
+    from autoprune.search.dashboard import LOOPBACK, REPORT, dashboard_server
 
     folder = None if run is None else _folder_of(run)
     database = _opened(folder, storage)
@@ -40,14 +42,22 @@ def dashboard(
     try:
         server = dashboard_server(database.optuna, report, host, port)
     except OSError as error:
-        raise InputError(
-            f"cannot listen there: {error.strerror}", field="--port", value=port, remedy="name another port"
-        ) from None
-    if host not in ("127.0.0.1", "localhost", "::1"):
+        raise _refused(error, host, port) from None
+    if host not in LOOPBACK:
         note("warning: it asks for no password: whoever reaches this address can read all studies of the database")
-    note(f"http://{host}:{server.server_port}/  (reading alone; Ctrl-C ends it)")
+    shown = f"[{host}]" if ":" in host else host
+    note(f"http://{shown}:{server.server_port}/  (reading alone; Ctrl-C ends it)")
     with server:
         server.serve_forever()
+
+
+def _refused(error: OSError, host: str, port: int) -> InputError:
+    """The error of a server that cannot listen, by the option that it is about."""
+    if isinstance(error, socket.gaierror) or error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+        return InputError(
+            f"is no address of this machine: {error.strerror}", field="--host", value=host, remedy="use 127.0.0.1"
+        )
+    return InputError(f"cannot listen there: {error.strerror}", field="--port", value=port, remedy="name another port")
 
 
 def _folder_of(run: str) -> Path:
@@ -58,10 +68,10 @@ def _folder_of(run: str) -> Path:
 
 
 def _opened(folder: Path | None, storage: str | None) -> Database:
-    """The database of RUN, or the one that is named; a SQLite file that is not there is not made."""
+    """The database of RUN, or the one that is named; neither a SQLite file nor tables are made."""
     from sqlalchemy.engine import make_url
 
-    from autoprune.search.storage import Database
+    from autoprune.search.storage import Database, has_trials
     from autoprune.search.workers.protocol import ignore
 
     if storage is None:
@@ -73,4 +83,9 @@ def _opened(folder: Path | None, storage: str | None) -> Database:
         raise InputError(
             "there is no such database", field="--storage", value=storage, remedy="give the URL that the study ran with"
         )
+    if not has_trials(storage):  # to look must not make tables
+        raise InputError(
+            "holds no tables of Optuna", field="--storage", value=url.render_as_string(hide_password=True),
+            remedy="give the URL that the study ran with",
+        )  # fmt: skip
     return Database(storage, ignore, 0.0)

@@ -1,7 +1,7 @@
 """From an image file to 8-bit RGB, by one rule for every format, depth and orientation.
 
 Depths of 16 bits are scaled to 8; what is transparent stands on white; pictures are turned as their EXIF data says; of
-an animation the first frame is taken.
+an animation the first frame is taken. It imports nothing of autoprune, because compiled models hold a copy of it.
 """
 
 from __future__ import annotations

@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoProcessor, ProcessorMixin
+from transformers import AutoProcessor
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils.import_utils import is_torchvision_available
 
 from autoprune.errors import ModelError
 from autoprune.models.options import DEFAULTS, ModelOptions
+from autoprune.models.videoless import VIDEOS, without_videos
 
-_VIDEOS = "video_processor"
-_PARTS = ("image_processor", _VIDEOS, "tokenizer")
+_PARTS = ("image_processor", VIDEOS, "tokenizer")
 
 
 def load_processor(folder: str | Path, config: Any, options: ModelOptions = DEFAULTS) -> Any:
@@ -36,7 +36,7 @@ def load_processor(folder: str | Path, config: Any, options: ModelOptions = DEFA
     trusted: dict[str, Any] = {"trust_remote_code": options.trust_remote_code}
     trusted |= {"local_files_only": True} if Path(folder).is_dir() else {"revision": options.revision}
     kind: Any = None if is_torchvision_available() else PROCESSOR_MAPPING.get(type(config), None)
-    loader = AutoProcessor if kind is None or _VIDEOS not in kind.get_attributes() else _without_videos(kind)
+    loader = AutoProcessor if kind is None or VIDEOS not in kind.get_attributes() else without_videos(kind)
     processor = loader.from_pretrained(folder, **trusted)
     if not options.processor:
         return processor
@@ -65,25 +65,3 @@ def _check_settings(processor: Any, given: Iterable[str]) -> None:
                 value=name,
                 remedy=f"did you mean {near[0]!r}?" if near else "its settings stand in its preprocessor_config.json",
             )
-
-
-def _without_videos(kind: Any) -> Any:
-    every = kind.get_attributes()
-    parts = [name for name in every if name != _VIDEOS]
-
-    def build(cls: Any, given: list[Any], *settings: Any, **options: Any) -> Any:
-        found = dict(zip(parts, given, strict=True))
-        made = kind.from_args_and_dict.__func__(cls, [found.get(name) for name in every], *settings, **options)
-        # How the class hands its parts on goes by their places, which are others now.
-        for name, part in found.items():
-            setattr(made, name, part)
-        return made
-
-    overrides = {
-        "from_args_and_dict": classmethod(build),
-        "get_attributes": classmethod(lambda cls: parts),
-        "check_argument_for_proper_class": lambda self, name, part: type(part),
-        # An override of it is there for videos, and reads settings of the missing part.
-        "apply_chat_template": ProcessorMixin.apply_chat_template,
-    }
-    return type(kind.__name__, (kind,), overrides)

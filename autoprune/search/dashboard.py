@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+import socket
+from collections.abc import Callable, Collection, Iterable
 from http import HTTPStatus
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
+from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
@@ -17,13 +20,15 @@ REPORT_PATH = f"/{REPORT}"
 _TEXT, _VERSION = "dashboard:note_str:", "dashboard:note_ver"
 _LONGEST = 2045
 """Attributes of a study in which optuna-dashboard keeps its note, and the characters that one of them takes."""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Addresses that this machine alone reaches."""
 _READING = ("GET", "HEAD", "OPTIONS")
 _Start = Callable[..., Any]
 _App = Callable[[dict[str, Any], _Start], Iterable[bytes]]
 
 
 def attach_note(storage: optuna.storages.BaseStorage, study: str, folder: Path) -> bool:
-    """Note on a study, as optuna-dashboard keeps notes, where its report is; a note of somebody else's stays.
+    """Note on a study, as optuna-dashboard keeps notes, where its report is; one that somebody wrote in stays.
 
     Args:
         storage: Optuna's tables.
@@ -37,7 +42,7 @@ def attach_note(storage: optuna.storages.BaseStorage, study: str, folder: Path) 
     known, wanted = storage.get_study_system_attrs(key), note(study, folder)
     parts = {name: text for name, text in known.items() if name.startswith(_TEXT)}
     found = "".join(parts[f"{_TEXT}{i}"] for i in range(len(parts)))
-    if found and not found.startswith(_head(study)):
+    if found and not _is_ours(found, study):
         return False
     if found != wanted:
         cut = [wanted[start : start + _LONGEST] for start in range(0, len(wanted), _LONGEST)]
@@ -51,26 +56,36 @@ def attach_note(storage: optuna.storages.BaseStorage, study: str, folder: Path) 
 def note(study: str, folder: Path) -> str:
     """The note, as Markdown."""
     report = (folder / REPORT).resolve()
+    return _note(study, str(report), report.as_uri())
+
+
+def _note(study: str, report: str, url: str) -> str:
     return (
-        f"{_head(study)}\n\n"
-        f"Report: [{report}]({report.as_uri()}); under `autoprune dashboard RUN`: [{REPORT}]({REPORT_PATH}).\n\n"
+        f"# autoprune: {study}\n\n"
+        f"Report: [{report}]({url}); under `autoprune dashboard RUN`: [{REPORT}]({REPORT_PATH}).\n\n"
         "The values of a trial are those of the calibration rows; the report holds the validation rows and intervals."
     )
 
 
-def _head(study: str) -> str:
-    return f"# autoprune: {study}"
+def _is_ours(found: str, study: str) -> bool:
+    """Whether a note is what stands there for some folder, and nothing more."""
+    before, between, after = (re.escape(part) for part in _note(study, "\0", "\0").split("\0"))
+    return re.fullmatch(f"{before}.*{between}.*{after}", found) is not None
 
 
-def read_only(app: _App, report: Path | None = None) -> _App:
+def read_only(app: _App, report: Path | None = None, names: Collection[str] = ()) -> _App:
     """The dashboard's WSGI app without the requests that change something, which it would take from anybody.
 
     Args:
         app: The app.
         report: A page to show at `REPORT_PATH`.
+        names: Names by which it may be asked for; none = all. A page from elsewhere reaches this machine by a name of
+            its own (DNS rebinding).
     """
 
     def guarded(environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
+        if names and _asked_for(environ) not in names:
+            return _answer(start, HTTPStatus.MISDIRECTED_REQUEST, "text/plain", b"there is no such name here")
         if environ["REQUEST_METHOD"] not in _READING:
             return _answer(start, HTTPStatus.METHOD_NOT_ALLOWED, "text/plain", b"this dashboard is for reading alone")
         if report is not None and environ.get("PATH_INFO") == REPORT_PATH and report.is_file():
@@ -78,6 +93,11 @@ def read_only(app: _App, report: Path | None = None) -> _App:
         return app(environ, start)
 
     return guarded
+
+
+def _asked_for(environ: dict[str, Any]) -> str | None:
+    """The name that a request asks for, without its port."""
+    return urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname
 
 
 def _answer(start: _Start, status: HTTPStatus, kind: str, body: bytes) -> list[bytes]:
@@ -90,6 +110,10 @@ class PageServer(ThreadingMixIn, WSGIServer):
 
     daemon_threads = True
 
+    def __init__(self, address: tuple[str, int], handler: type[WSGIRequestHandler]) -> None:
+        self.address_family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        super().__init__(address, handler)
+
 
 def dashboard_server(storage: optuna.storages.BaseStorage, report: Path | None, host: str, port: int) -> PageServer:
     """A server of the dashboard that listens already; `serve_forever` answers.
@@ -97,16 +121,16 @@ def dashboard_server(storage: optuna.storages.BaseStorage, report: Path | None, 
     Args:
         storage: Optuna's tables.
         report: The report of the study that is looked at; None = of none.
-        host: Address to listen on.
+        host: Address to listen on; of `LOOPBACK`, requests that come by other names are refused.
         port: Port; 0 = any that is free.
 
     Raises:
         ModuleNotFoundError: optuna-dashboard is not installed.
-        OSError: the port is taken.
+        OSError: the host is none of this machine, or the port is taken.
     """
     from optuna_dashboard import wsgi
 
-    app = read_only(wsgi(storage), report)
+    app = read_only(wsgi(storage), report, LOOPBACK if host in LOOPBACK else ())
     return make_server(host, port, app, server_class=PageServer, handler_class=_Silent)
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
@@ -130,6 +130,23 @@ def try_database(url: str) -> None:
             engine.dispose()
             if made:
                 made.unlink(missing_ok=True)
+    except _UNOPENED as error:
+        raise _not_opened(url, error) from error
+
+
+def has_trials(url: str) -> bool:
+    """Whether a database holds Optuna's tables; it is left as it is.
+
+    Raises:
+        StudyError: the URL cannot be opened.
+        StorageError: its server is away.
+    """
+    try:
+        engine = create_engine(url, **_engine_options(url))
+        try:
+            return inspect(engine).has_table("trials")
+        finally:
+            engine.dispose()
     except _UNOPENED as error:
         raise _not_opened(url, error) from error
 

@@ -25,20 +25,30 @@ def test_a_model_is_compiled_and_checked(cli, tiny, rows, schedule_file, tmp_pat
     assert "--force" in again.err
 
 
-def test_graphs_that_differ_are_no_success(cli, tiny, rows, schedule_file, tmp_path, monkeypatch):
+def test_graphs_that_differ_are_not_written(cli, tiny, rows, schedule_file, tmp_path, monkeypatch):
     def first(step, alive, read):
         every = torch.arange(step.before)[None]
         return every[:, : step.after], every[:, step.after :]
 
     monkeypatch.setattr(prefill, "ranked", first)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "compiled.json").write_text("a good one")
+    found = cli("compile", tiny, schedule_file, "-o", tmp_path / "out", "--force", "--json")
+    assert found.code == 1
+    assert "does not do what autoprune does" in found.json["error"]["message"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["compiled.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "schedule.json"]
+
+
+def test_the_images_of_a_row_are_compiled_for(cli, tiny, rows, schedule_file, tmp_path):
     two = rows.parent / "two.jsonl"  # the third row shows two images
     two.write_text(rows.read_text().splitlines()[2] + "\n")
     found = cli("compile", tiny, schedule_file, "-o", tmp_path / "out", "--data", two, "--json")
-    assert found.code == 1
-    assert not found.json["check"]["passed"]
+    assert found.code == 0, found.err
     assert found.json["visual_tokens"] == 32
     assert found.json["pixel_values"][0] == 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "schedule.json"]
+    assert found.json["schedule_key"] == Schedule.load(schedule_file).key
+    assert found.json["output"] == str(tmp_path / "out")
 
 
 @pytest.mark.parametrize(

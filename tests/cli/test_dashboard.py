@@ -55,3 +55,22 @@ def test_bad_input(cli, argv, said, monkeypatch, tmp_path):
     assert refused.code == 2
     assert said in refused.err
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_an_address_of_another_machine_is_about_the_host(cli, study_folder, host):
+    pytest.importorskip("optuna_dashboard", reason="the extra dashboard is not installed")
+    name = json.loads((study_folder / "front.json").read_text())["study"]["name"]
+    optuna.create_study(storage=f"sqlite:///{study_folder / 'study.db'}", study_name=name)
+    refused = cli("dashboard", study_folder, "--host", host, "--port", "0")
+    assert refused.code == 2
+    assert "--host: is no address of this machine" in refused.err
+
+
+def test_looking_into_an_empty_database_makes_no_tables(cli, tmp_path):
+    pytest.importorskip("optuna_dashboard", reason="the extra dashboard is not installed")
+    (tmp_path / "empty.db").touch()
+    refused = cli("dashboard", "--storage", f"sqlite:///{tmp_path / 'empty.db'}")
+    assert refused.code == 2
+    assert "no tables of Optuna" in refused.err
+    assert (tmp_path / "empty.db").read_bytes() == b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -31,11 +32,11 @@ def body(storage, name="digits"):
 
 
 @contextmanager
-def served(storage, report=None):
-    with dashboard_server(storage, report, "127.0.0.1", 0) as server:
+def served(storage, report=None, host="127.0.0.1"):
+    with dashboard_server(storage, report, host, 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}"
+            yield f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}"
         finally:
             server.shutdown()
 
@@ -61,6 +62,34 @@ def test_a_note_of_the_users_stays(storage, tmp_path):
     save_note(optuna.load_study(study_name="digits", storage=storage), "do not touch")
     assert not attach_note(storage, "digits", tmp_path)
     assert body(storage) == "do not touch"
+
+
+def test_a_note_that_the_user_went_on_with_stays(storage, tmp_path):
+    attach_note(storage, "digits", tmp_path)
+    longer = f"{body(storage)}\n\nTrial 7 looks odd."
+    save_note(optuna.load_study(study_name="digits", storage=storage), longer)
+    assert not attach_note(storage, "digits", tmp_path / "elsewhere")
+    assert body(storage) == longer
+
+
+@pytest.mark.parametrize(("name", "code"), [("evil.example", 421), ("localhost", 200), ("[::1]", 200), ("", 421)])
+def test_a_page_from_elsewhere_does_not_reach_it_by_a_name_of_its_own(storage, name, code):
+    with served(storage) as url:
+        request = urllib.request.Request(f"{url}/api/studies", headers={"Host": f"{name}:8080"})
+        try:
+            found = urllib.request.urlopen(request).status
+        except urllib.error.HTTPError as refused:
+            found = refused.code
+    assert found == code
+
+
+def test_it_listens_on_addresses_of_the_newer_protocol(storage):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no ::1")
+    with served(storage, host="::1") as url:
+        assert "digits" in urllib.request.urlopen(f"{url}/api/studies").read().decode()
 
 
 def test_the_server_shows_studies_note_and_report(storage, tmp_path):

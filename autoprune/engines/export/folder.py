@@ -6,13 +6,14 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from autoprune.data import pixels
 from autoprune.data.rows import Sample
 from autoprune.data.synthetic import synthetic_sample
 from autoprune.engines.export import run_script
@@ -21,14 +22,16 @@ from autoprune.engines.export.decode import Decode
 from autoprune.engines.export.graphs import exported, growing, write_onnx
 from autoprune.engines.export.prefill import Prefill
 from autoprune.engines.export.refusals import check_config, check_layers, check_schedule
-from autoprune.engines.export.run_script import FACTS, CompiledModel, digest_of
+from autoprune.engines.export.run_script import FACTS, PIXELS_SCRIPT, PROCESSOR_SCRIPT, CompiledModel, digest_of
 from autoprune.engines.export.steps import Step, steps_of, visual_alive
 from autoprune.engines.export.vision import PIXELS, Vision, settings_of
 from autoprune.engines.export.weights import SharedWeights
-from autoprune.errors import DataError, ModelError
+from autoprune.errors import DataError, EvaluationError, ModelError
 from autoprune.evaluate.encoding import model_inputs
 from autoprune.evaluate.greedy import end_tokens
+from autoprune.models import videoless
 from autoprune.models.environment import versions
+from autoprune.models.generation import check_greedy
 from autoprune.models.loading import LoadedModel
 from autoprune.runtime.decoder import find_decoder, visual_token_ids
 from autoprune.schedule import ModelIdentity, Schedule
@@ -72,13 +75,15 @@ def compile_model(
         ScheduleError: the schedule cannot be one static graph.
         ModelError: the graphs do not know the model's decoder, or its vision tower cannot be exported.
         DataError: the row has no images, or other visual tokens than features.
+        EvaluationError: what was compiled does not do what autoprune does; it is without facts and not to be used.
     """
     check_schedule(schedule)
     check_config(loaded.config)
+    check_greedy(loaded.model.generation_config)
     schedule.check_model(loaded.config)
     decoder: Any = find_decoder(loaded.model)
     check_layers(decoder)
-    shown = sample or synthetic_sample(loaded.config)
+    shown = _asked(sample, loaded.config)
     inputs = model_inputs(loaded, [shown])
     say("exporting the vision tower")
     weights = SharedWeights(folder / "weights.bin")
@@ -100,7 +105,8 @@ def compile_model(
     say("exporting the decode step")
     _write_decode(Decode(loaded.model, decoder, compact), cache, longest, folder, weights)
     loaded.processor.save_pretrained(folder / "processor")
-    shutil.copyfile(Path(run_script.__file__), folder / "run.py")
+    for script, name in ((run_script, "run.py"), (pixels, PIXELS_SCRIPT), (videoless, PROCESSOR_SCRIPT)):
+        shutil.copyfile(str(script.__file__), folder / name)
     facts = {
         **_facts(loaded, schedule, steps, n_visual),
         "pixel_values": list(inputs[PIXELS].shape),
@@ -108,12 +114,32 @@ def compile_model(
         "longest_prompt": longest,
         "files": _digests(folder),
     }
-    _write_facts(folder, facts)
     say("running a prompt through the graphs and through autoprune")
-    agreement = compare(loaded, schedule, CompiledModel(folder, torch.get_num_threads()), inputs)
+    agreement = _checked(loaded, schedule, CompiledModel(folder, torch.get_num_threads(), facts), shown)
     facts["check"] = agreement.to_dict()
-    _write_facts(folder, facts)
+    (folder / FACTS).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return Compiled(facts, agreement)
+
+
+def _asked(sample: Sample | None, config: Any) -> Sample:
+    """A question about the images of a row as the script of a compiled model asks: all images, then the text."""
+    made = synthetic_sample(config)
+    return made if sample is None else replace(sample, prompt=made.prompt, messages=(), videos=())
+
+
+def _checked(loaded: LoadedModel, schedule: Schedule, compiled: CompiledModel, sample: Sample) -> Agreement:
+    """What the check of a compiled model found, if it passed."""
+    try:
+        agreement = compare(loaded, schedule, compiled, sample)
+    except (OSError, ValueError, TypeError, ImportError) as error:  # as transformers says what a processor lacks
+        raise _unusable(f"does not run: {' '.join(str(error).split())[:200]}") from error
+    if not agreement.passed:
+        raise _unusable(f"does not do what autoprune does: {agreement}")
+    return agreement
+
+
+def _unusable(why: str) -> EvaluationError:
+    return EvaluationError(f"the compiled model {why}", remedy="it is not to be used; please report it")
 
 
 def _write_vision(
@@ -122,12 +148,12 @@ def _write_vision(
     """Write the graph of the images; what is fixed in it, and the features [N, d] of the example."""
     settings = settings_of(loaded.model, inputs)
     vision = Vision(loaded.model, settings).eval()
-    pixels = inputs[PIXELS].float()
-    with torch.no_grad():
-        features: Tensor = vision(pixels)
+    example = inputs[PIXELS].float()
     try:
-        write_onnx(exported(vision, (pixels,)), folder / "vision.onnx", [PIXELS], ["features"], weights)
-    except Exception as error:  # whatever the exporters make of a tower's code
+        with torch.no_grad():
+            features: Tensor = vision(example)
+        write_onnx(exported(vision, (example,)), folder / "vision.onnx", [PIXELS], ["features"], weights)
+    except Exception as error:  # whatever a tower's code makes of fixed sizes, and the exporters of it
         raise ModelError(
             f"its vision tower cannot be a static graph: {' '.join(str(error).split())[:200]}",
             field="model",
@@ -189,7 +215,3 @@ def _digests(folder: Path) -> dict[str, str]:
         with file.open("rb") as stream:
             found[file.relative_to(folder).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
     return found
-
-
-def _write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
-    (folder / FACTS).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

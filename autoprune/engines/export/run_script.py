@@ -3,6 +3,7 @@
     python run.py "What is in the image?" image.png
 
 It needs onnxruntime, numpy, pillow and transformers, whose processor prepares prompt and images; no torch model runs.
+The two other scripts in the folder read image files and load the processor.
 From Python: ``from run import CompiledModel; CompiledModel(folder).answer("…", [image])``.
 """
 
@@ -12,6 +13,7 @@ import argparse
 import hashlib
 import json
 import sys
+import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ import onnxruntime
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 Cache = dict[str, Any]
 FACTS = "compiled.json"
+PIXELS_SCRIPT, PROCESSOR_SCRIPT = "pixels.py", "videoless.py"
 
 
 class CompiledModel:
@@ -30,11 +33,15 @@ class CompiledModel:
     Args:
         folder: What ``autoprune compile`` wrote.
         threads: Threads of one operator; None = as many as there are cores.
+        facts: What the graphs were compiled with; None = what stands beside them.
+
+    Raises:
+        ValueError: the graphs beside which the facts stand did not do what autoprune does.
     """
 
-    def __init__(self, folder: str | Path, threads: int | None = None) -> None:
+    def __init__(self, folder: str | Path, threads: int | None = None, facts: dict[str, Any] | None = None) -> None:
         self.folder = Path(folder)
-        self.facts: dict[str, Any] = json.loads((self.folder / FACTS).read_text(encoding="utf-8"))
+        self.facts = _checked_facts(self.folder / FACTS) if facts is None else facts
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         self._vision, self._prefill, self._decode = (
@@ -47,10 +54,21 @@ class CompiledModel:
     def processor(self) -> Any:
         """The processor of the model, loaded when it is asked for."""
         if self._processor is None:
-            from transformers import AutoProcessor
-
-            self._processor = AutoProcessor.from_pretrained(self.folder / "processor", local_files_only=True)
+            self._processor = self._script(PROCESSOR_SCRIPT).load_for_images(self.folder / "processor")
         return self._processor
+
+    def image(self, file: str | Path) -> Any:
+        """An image file as RGB (PIL): upright by its EXIF data, on white where it is transparent, in 8 bits.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it is no image.
+        """
+        content = Path(file).read_bytes()
+        try:
+            return self._script(PIXELS_SCRIPT).rgb(content)
+        except ValueError as error:
+            raise ValueError(f"{file} {error}") from error
 
     def answer(self, question: str, images: Sequence[Any], max_new_tokens: int = 64) -> str:
         """The greedy answer to a question about images (PIL)."""
@@ -107,6 +125,8 @@ class CompiledModel:
     def check(self, inputs: Arrays) -> None:
         """Refuse a prompt that the graphs were not compiled for: their numbers of visual tokens are fixed.
 
+        They hold one prompt without padding.
+
         Raises:
             ValueError: with what differs and what was compiled.
         """
@@ -123,6 +143,8 @@ class CompiledModel:
         for name, digest in facts["image_settings"].items():
             if name not in inputs or digest_of(inputs[name]) != digest:
                 raise ValueError(f"compiled for other values of {name}: use images of the size that was compiled")
+        if not np.all(inputs.get("attention_mask", 1)):
+            raise ValueError("the attention_mask hides tokens: give one prompt without padding")
         if bool(np.isin(ids[0, -1], facts["visual_ids"])):
             raise ValueError("the prompt ends with an image: put text behind it")
         if not facts["visual_tokens"] + 2 <= ids.shape[1] <= facts["longest_prompt"]:
@@ -130,6 +152,13 @@ class CompiledModel:
                 f"compiled for prompts of at most {facts['longest_prompt']} tokens with at least two of text, this one "
                 f"has {ids.shape[1]}"
             )
+
+    def _script(self, name: str) -> types.ModuleType:
+        """A script of the folder as a module, wherever this one was imported from."""
+        file = self.folder / name
+        module = types.ModuleType(f"compiled_{file.stem}")
+        exec(compile(file.read_text(encoding="utf-8"), file, "exec"), module.__dict__)  # leaves no __pycache__ there
+        return module
 
     def _ran(self, session: Any, fed: Mapping[str, Any]) -> tuple[np.ndarray[Any, Any], Cache]:
         names = [output.name for output in session.get_outputs()]
@@ -140,9 +169,16 @@ class CompiledModel:
 
 
 def digest_of(values: np.ndarray[Any, Any]) -> str:
-    """SHA-256 of an array: its shape, and its numbers as 64-bit integers."""
-    whole = np.ascontiguousarray(values, np.int64)
+    """SHA-256 of an array: its shape, and its numbers as 64-bit integers, or as doubles where they are none."""
+    whole = np.ascontiguousarray(values, np.float64 if values.dtype.kind == "f" else np.int64)
     return hashlib.sha256(repr(whole.shape).encode() + whole.tobytes()).hexdigest()
+
+
+def _checked_facts(file: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    if not facts["check"]["passed"]:
+        raise ValueError("the graphs did not do what autoprune does when they were compiled: compile the model again")
+    return facts
 
 
 def main() -> None:
@@ -152,12 +188,11 @@ def main() -> None:
     parser.add_argument("image", nargs="+", help="image files, in the order in which they stand before the question")
     parser.add_argument("--max-new-tokens", type=int, default=64, help="longest answer (default 64)")
     given = parser.parse_args()
-    from PIL import Image
-
-    images = [Image.open(name).convert("RGB") for name in given.image]
     try:
-        answer = CompiledModel(Path(__file__).parent).answer(given.question, images, given.max_new_tokens)
-    except ValueError as error:
+        compiled = CompiledModel(Path(__file__).parent)
+        images = [compiled.image(name) for name in given.image]
+        answer = compiled.answer(given.question, images, given.max_new_tokens)
+    except (OSError, ValueError) as error:
         parser.exit(2, f"error: {error}\n")
     sys.stdout.write(answer + "\n")
 

@@ -45,7 +45,7 @@ def settings_of(model: Any, inputs: Mapping[str, Any]) -> dict[str, np.ndarray[A
         inputs: Inputs of one prompt.
 
     Raises:
-        ModelError: the prompt has no pixels, or the model does not encode images by them.
+        ModelError: the prompt has no pixels, or the model does not encode images by them alone.
     """
     encode = getattr(model, "get_image_features", None)
     if encode is None or not isinstance(inputs.get(PIXELS), Tensor):
@@ -56,4 +56,13 @@ def settings_of(model: Any, inputs: Mapping[str, Any]) -> dict[str, np.ndarray[A
             remedy="compile with a row that has an image, and a model such as LLaVA",
         )
     known = set(inspect.signature(encode).parameters) - {PIXELS}
-    return {name: inputs[name].numpy() for name in sorted(known & inputs.keys()) if isinstance(inputs[name], Tensor)}
+    given = {name: inputs[name] for name in sorted(known & inputs.keys()) if isinstance(inputs[name], Tensor)}
+    for name, value in given.items():
+        if value.is_floating_point():
+            raise ModelError(
+                f"its vision tower also reads {name}, which differs between images of one size",
+                field="model",
+                value=type(model).__name__,
+                remedy="use the schedule with autoprune.apply and transformers",
+            )
+    return {name: value.numpy() for name, value in given.items()}

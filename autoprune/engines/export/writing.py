@@ -23,13 +23,14 @@ def fresh_folder(folder: Path, replace: bool) -> Iterator[Path]:
     Raises:
         ModelError: something else is there, or the folder above is missing.
     """
+    folder = folder.resolve()  # behind links, and by a name of its own where it is the current one
     _check(folder, replace)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         yield partial
+        partial.chmod(0o755)  # that of a temporary folder is for its owner alone
         if folder.is_dir():
             shutil.rmtree(folder)
-        partial.chmod(0o755)  # that of a temporary folder is for its owner alone
         partial.rename(folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

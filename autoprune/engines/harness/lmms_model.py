@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,13 @@ from lmms_eval.api.model import lmms
 from autoprune.data.images import ImageSource
 from autoprune.data.messages import Message, Piece
 from autoprune.data.rows import Sample
-from autoprune.engines.harness.settings import check_greedy_arguments, schedule_of, shortened_at
+from autoprune.engines.harness.settings import (
+    batch_size_of,
+    check_greedy_arguments,
+    check_one_process,
+    schedule_of,
+    shortened_at,
+)
 from autoprune.errors import DataError
 from autoprune.evaluate.encoding import model_inputs
 from autoprune.evaluate.greedy import generate_greedy, padding_token
@@ -26,7 +33,7 @@ class PrunedLmms(lmms):
     Args:
         pretrained: Folder of the model, or its name on the hub.
         schedule: Schedule file; ``dense`` = the stock model; empty = the file beside the weights.
-        batch_size: Prompts that run together.
+        batch_size: Prompts that run together; a number.
         device: Device, as in a study file.
         dtype: Number type, as in a study file.
         attn_implementation: Attention kernel.
@@ -50,6 +57,8 @@ class PrunedLmms(lmms):
         max_batch_size: int | None = None,
     ) -> None:
         super().__init__()
+        check_one_process(os.environ)
+        self.batch_size = batch_size_of(batch_size)
         options = ModelOptions.of(
             device=device or "auto",
             dtype=dtype,
@@ -57,15 +66,15 @@ class PrunedLmms(lmms):
             revision=revision,
             trust_remote_code=trust_remote_code,
         )
-        self.batch_size = int(batch_size)
         self.loaded = load_model(pretrained, options)
         self.patch = apply(self.loaded.model, schedule_of(schedule))
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
         """Greedy answers, in the order of the requests, cut at the first stop string of each."""
+        asked = [(request.args, check_greedy_arguments(request.args[2])) for request in requests]
         answers: list[str] = []
-        for start in range(0, len(requests), self.batch_size):
-            answers += self._answered([request.args for request in requests[start : start + self.batch_size]])
+        for start in range(0, len(asked), self.batch_size):
+            answers += self._answered(asked[start : start + self.batch_size])
         return answers
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
@@ -76,17 +85,16 @@ class PrunedLmms(lmms):
         """Not offered."""
         raise NotImplementedError("autoprune answers tasks of output_type generate_until; take those")
 
-    def _answered(self, requests: Sequence[tuple[Any, ...]]) -> list[str]:
-        settings = [check_greedy_arguments(request[2]) for request in requests]
-        samples = [self._sample(request) for request in requests]
-        longest = max(most for most, _ in settings)
+    def _answered(self, asked: Sequence[tuple[tuple[Any, ...], tuple[int, Sequence[str]]]]) -> list[str]:
+        samples = [self._sample(arguments) for arguments, _ in asked]
+        longest = max(most for _, (most, _) in asked)
         inputs = model_inputs(self.loaded, samples)
         padding = padding_token(self.loaded.model, self.loaded.processor)
         tokens = generate_greedy(self.loaded.model, inputs, longest, padding).tokens
         decode = self.loaded.processor.tokenizer.decode
         return [
             shortened_at(decode(answer[:most], skip_special_tokens=True).strip(), stops)
-            for answer, (most, stops) in zip(tokens, settings, strict=True)
+            for answer, (_, (most, stops)) in zip(tokens, asked, strict=True)
         ]
 
     def _sample(self, request: tuple[Any, ...]) -> Sample:

@@ -23,6 +23,32 @@ def schedule_of(name: str) -> Schedule | None:
     return Schedule.load(name) if name else None
 
 
+def batch_size_of(given: int | str) -> int:
+    """Prompts that run together, from ``--batch_size``.
+
+    Raises:
+        EvaluationError: it is no number, such as ``auto``.
+    """
+    if isinstance(given, int) or given.isdecimal():
+        return max(1, int(given))
+    raise EvaluationError("must be a number here", field="--batch_size", value=given, remedy="give --batch_size 4")
+
+
+def check_one_process(environment: Mapping[str, str]) -> None:
+    """Refuse several processes, each of which would answer all requests.
+
+    Raises:
+        EvaluationError: with the variable by which launchers say how many there are.
+    """
+    if environment.get("WORLD_SIZE", "1") != "1":
+        raise EvaluationError(
+            "answers come from one process",
+            field="WORLD_SIZE",
+            value=environment["WORLD_SIZE"],
+            remedy="start `python -m lmms_eval` without accelerate or torchrun",
+        )
+
+
 def check_greedy_arguments(arguments: Mapping[str, Any]) -> tuple[int, Sequence[str]]:
     """Longest answer in tokens and stop strings of a request.
 

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 
 import pytest
+import torch
 import transformers as hf
 from support.checkpoints import CHECKPOINTS
 from support.checkpoints.rows import save_rows
@@ -17,8 +18,9 @@ from autoprune.engines.export.check import arrays, compare
 from autoprune.engines.export.folder import compile_model
 from autoprune.engines.export.run_script import CompiledModel
 from autoprune.errors import ModelError
-from autoprune.evaluate.encoding import model_inputs
+from autoprune.evaluate.encoding import encode, model_inputs
 from autoprune.models.loading import load_model
+from autoprune.models.videoless import load_for_images
 from autoprune.presets import himap
 
 TWO_IMAGES, WIDE, TALL, WIDE_AGAIN = 2, 0, 1, 5
@@ -59,7 +61,7 @@ def test_a_family_is_exact_with_the_images_that_it_was_compiled_for(opened, tmp_
     assert compile_model(loaded, schedule, tmp_path / "out", rows[row]).agreement.passed
     if row == WIDE:
         graphs = CompiledModel(tmp_path / "out", threads=1)
-        found = compare(loaded, schedule, graphs, model_inputs(loaded, [rows[WIDE_AGAIN]]))  # another text
+        found = compare(loaded, schedule, graphs, rows[WIDE_AGAIN])  # another text
         assert found.passed, found
         if name in ("llava_next", "llava_onevision"):  # tiles by the shape of the image
             with pytest.raises(ValueError, match="compiled for"):
@@ -71,3 +73,20 @@ def test_other_decoders_are_refused(opened, tmp_path, name, said):
     loaded, _ = opened(CHECKPOINTS[name])
     with pytest.raises(ModelError, match=said):
         compile_model(loaded, himap(layers=(1, 3)), tmp_path)
+
+
+def test_a_vision_tower_that_no_graph_can_hold_is_refused(opened, tmp_path):
+    loaded, rows = opened(CHECKPOINTS["smolvlm"])
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ModelError, match="its vision tower cannot be a static graph"):
+        compile_model(loaded, himap(layers=(1, 3)), tmp_path / "out", rows[WIDE])
+
+
+@pytest.mark.parametrize("name", ["llava", "llava_onevision", "internvl"])
+def test_the_saved_processor_prepares_images_as_the_model_s_own_does(opened, tmp_path, name):
+    loaded, rows = opened(CHECKPOINTS[name])
+    loaded.processor.save_pretrained(tmp_path / "processor")
+    saved, row = load_for_images(tmp_path / "processor"), rows[TWO_IMAGES]
+    found, wanted = encode(saved, [row]), encode(loaded.processor, [row])
+    assert set(found) == set(wanted)
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from autoprune.engines.export.writing import fresh_folder
@@ -45,3 +47,15 @@ def test_nothing_else_is_ever_replaced(tmp_path):
         with pytest.raises(ModelError):
             fill(tmp_path / name, replace=True)
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years"
+
+
+def test_the_current_folder_and_a_link_are_the_folders_that_they_stand_for(tmp_path, monkeypatch):
+    fill(tmp_path / "out", "old")
+    monkeypatch.chdir(tmp_path / "out")
+    fill(Path(), replace=True)
+    assert (tmp_path / "out" / "compiled.json").read_text() == "new"
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    fill(tmp_path / "link")
+    assert (tmp_path / "empty" / "compiled.json").read_text() == "new"
+    assert (tmp_path / "link").is_symlink()

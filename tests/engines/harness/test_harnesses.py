@@ -14,6 +14,7 @@ import pytest
 from autoprune.data.samples import load_samples
 from autoprune.evaluate.generate import generate_and_score
 from autoprune.models.loading import load_model
+from autoprune.presets import vtw
 from autoprune.schedule import Schedule
 
 ROOT = Path(__file__).parents[3]
@@ -38,15 +39,23 @@ def task(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def wanted(task):
-    """Accuracy of the schedule of the study, as autoprune measures it; of the dense model too."""
+def pruned(task):
+    """A schedule whose answers are others than the dense model's: all visual tokens leave before layer 1."""
+    vtw(1).save(task / "schedule.json")
+    return task / "schedule.json"
+
+
+@pytest.fixture(scope="module")
+def wanted(task, pruned):
+    """Answers under the schedule, as autoprune gives them, and of the dense model; by the question's row."""
     loaded, rows = load_model(DIGITS / "model"), load_samples(task / "rows.jsonl")
-    found = generate_and_score(loaded, rows, Schedule.load(DIGITS / "schedule.json"))
-    dense = generate_and_score(loaded, rows)
-    return {
-        "pruned": sum(result.correct for result in found) / ROWS,
-        "dense": sum(result.correct for result in dense) / ROWS,
+    arms = {"pruned": Schedule.load(pruned), "dense": Schedule()}
+    found = {
+        arm: [result.text.strip() for result in generate_and_score(loaded, rows, schedule)]
+        for arm, schedule in arms.items()
     }
+    assert found["pruned"] != found["dense"]
+    return found
 
 
 def ran(command, folder):
@@ -77,15 +86,16 @@ metric_list: [{{metric: right, aggregation: mean, higher_is_better: true}}]
 
 @needs("lmms_eval")
 @pytest.mark.parametrize("arm", ["pruned", "dense"])
-def test_lmms_eval_finds_the_model_and_scores_it_as_autoprune_does(task, wanted, arm):
+def test_lmms_eval_finds_the_model_and_whose_answers_are_those_of_autoprune(task, pruned, wanted, arm):
     (task / "digits.yaml").write_text(LMMS_TASK.format(rows=task / "rows.jsonl"))
-    schedule = str(DIGITS / "schedule.json") if arm == "pruned" else "dense"
+    schedule = str(pruned) if arm == "pruned" else "dense"
     out = task / arm
     model = f"pretrained={DIGITS / 'model'},schedule={schedule}"
-    where = ["--tasks", "digits", "--include_path", str(task), "--output_path", str(out)]
+    where = ["--tasks", "digits", "--include_path", str(task), "--output_path", str(out), "--log_samples"]
     ran(["-m", "lmms_eval", "--model", "autoprune", "--model_args", model, "--batch_size", "4", *where], task)
-    (results,) = out.rglob("*results.json")
-    assert json.loads(results.read_text())["results"]["digits"]["right,none"] == pytest.approx(wanted[arm])
+    (samples,) = out.rglob("*samples*.jsonl")
+    rows = sorted((json.loads(line) for line in samples.read_text().splitlines()), key=lambda row: row["doc_id"])
+    assert [row["filtered_resps"][0].strip() for row in rows] == wanted[arm]
 
 
 LM_TASK = """
@@ -104,7 +114,7 @@ metric_list: [{{metric: right, aggregation: mean, higher_is_better: true}}]
 
 
 @needs("lm_eval")
-def test_the_snippet_for_lm_eval_scores_as_autoprune_does(task, wanted):
+def test_the_answers_of_the_snippet_for_lm_eval_are_those_of_autoprune(task, pruned, wanted):
     folder = task / "lm"
     folder.mkdir()
     (folder / "digits.yaml").write_text(LM_TASK.format(rows=task / "rows.jsonl"))
@@ -113,12 +123,13 @@ def test_the_snippet_for_lm_eval_scores_as_autoprune_does(task, wanted):
     (code,) = [block.split("```")[0] for block in manual.split("```python\n")[1:]]
     for shown, ours in (
         ('"llava-hf/llava-1.5-7b-hf"', repr(str(DIGITS / "model"))),
-        ('"schedule.json"', repr(str(DIGITS / "schedule.json"))),
+        ('"schedule.json"', repr(str(pruned))),
         ("batch_size=4", "batch_size=4, device='cpu', dtype='float32'"),
         ('tasks=["mmmu_val"]', f"tasks=['digits'], task_manager=TaskManager(include_path={str(folder)!r})"),
     ):
         assert shown in code
         code = code.replace(shown, ours)
-    code = f"from lm_eval.tasks import TaskManager\n{code}\nprint('right', results['results']['digits']['right,none'])"
+    shown = "json.dumps([row['resps'][0][0].strip() for row in results['samples']['digits']])"
+    code = f"import json\nfrom lm_eval.tasks import TaskManager\n{code}\nprint('answers', {shown})"
     said = ran(["-c", code], task)
-    assert float(said.rsplit("right", 1)[1]) == pytest.approx(wanted["pruned"])
+    assert json.loads(said.rsplit("answers", 1)[1]) == wanted["pruned"]

@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from autoprune.engines.harness.settings import check_greedy_arguments, schedule_of, shortened_at
+from autoprune.engines.harness.settings import (
+    batch_size_of,
+    check_greedy_arguments,
+    check_one_process,
+    schedule_of,
+    shortened_at,
+)
 from autoprune.errors import EvaluationError
 from autoprune.presets import vtw
 from autoprune.schedule import Schedule
@@ -30,3 +36,16 @@ def test_what_is_not_greedy_is_refused(arguments):
 def test_an_answer_ends_at_the_first_stop():
     assert shortened_at("red\n\nblue ### x", ("###", "\n\n")) == "red"
     assert shortened_at("red", ("\n\n", "")) == "red"
+
+
+def test_a_batch_is_a_number_of_rows():
+    assert [batch_size_of(given) for given in (4, "4", "1")] == [4, 4, 1]
+    with pytest.raises(EvaluationError, match="--batch_size"):
+        batch_size_of("auto")
+
+
+def test_several_processes_are_refused_by_name():
+    check_one_process({})
+    check_one_process({"WORLD_SIZE": "1"})
+    with pytest.raises(EvaluationError, match="WORLD_SIZE"):
+        check_one_process({"WORLD_SIZE": "2"})
