@@ -8,10 +8,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from autoprune.data.samples import load_samples
+from autoprune.errors import EvaluationError
 from autoprune.evaluate.generate import generate_and_score
 from autoprune.models.loading import load_model
 from autoprune.presets import vtw
@@ -86,7 +88,7 @@ metric_list: [{{metric: right, aggregation: mean, higher_is_better: true}}]
 
 @needs("lmms_eval")
 @pytest.mark.parametrize("arm", ["pruned", "dense"])
-def test_lmms_eval_finds_the_model_and_whose_answers_are_those_of_autoprune(task, pruned, wanted, arm):
+def test_the_answers_of_lmms_eval_are_those_of_autoprune(task, pruned, wanted, arm):
     (task / "digits.yaml").write_text(LMMS_TASK.format(rows=task / "rows.jsonl"))
     schedule = str(pruned) if arm == "pruned" else "dense"
     out = task / arm
@@ -96,6 +98,17 @@ def test_lmms_eval_finds_the_model_and_whose_answers_are_those_of_autoprune(task
     (samples,) = out.rglob("*samples*.jsonl")
     rows = sorted((json.loads(line) for line in samples.read_text().splitlines()), key=lambda row: row["doc_id"])
     assert [row["filtered_resps"][0].strip() for row in rows] == wanted[arm]
+
+
+@needs("lmms_eval")
+def test_a_task_that_samples_is_refused_before_anything_is_answered(monkeypatch):
+    from autoprune.engines.harness.lmms_model import PrunedLmms
+
+    model = PrunedLmms(str(DIGITS / "model"), "dense")
+    monkeypatch.setattr(model, "_answered", lambda asked: pytest.fail("a request was answered"))
+    requests = [SimpleNamespace(args=("", None, {"do_sample": sampled})) for sampled in (False, True)]
+    with pytest.raises(EvaluationError, match="do_sample"):
+        model.generate_until(requests)
 
 
 LM_TASK = """
