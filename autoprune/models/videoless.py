@@ -21,7 +21,7 @@ def load_for_images(folder: Path) -> Any:
         folder: Where its files are.
     """
     name = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))["processor_class"]
-    kind = getattr(transformers, name, transformers.AutoProcessor)
+    kind: Any = getattr(transformers, name, transformers.AutoProcessor)
     takes_videos = kind is not transformers.AutoProcessor and VIDEOS in kind.get_attributes()
     return (without_videos(kind) if takes_videos else kind).from_pretrained(folder, local_files_only=True)
 

@@ -188,7 +188,7 @@ def test_the_script_reads_images_as_autoprune_does(compiled, tmp_path):
         file = tmp_path / f"{name}.png"
         assert graphs.image(file).tobytes() == ImageSource(file).open().tobytes()
     assert graphs.image(tmp_path / "turned.png").size == (24, 40)
-    assert graphs.image(tmp_path / "clear.png").getpixel((20, 12)) == (255, 255, 255)  # dark at its centre, and clear
+    assert min(graphs.image(tmp_path / "clear.png").getpixel((20, 12))) > 240  # dark at its centre, and clear there
 
 
 def test_the_script_says_in_one_line_what_is_wrong_with_a_file(compiled, tmp_path):
