@@ -105,7 +105,7 @@ def _in_vllm(serving: Serving, schedule: Schedule) -> bool:
         found = named_schedule(config)
     except ScheduleError:
         return False
-    return found is not None and serving_of(found, 1, shortens=True) is serving
+    return found is not None and serving_of(found, 1, shortens="compact") is serving
 
 
 def _compiles(schedule: Schedule) -> bool:
