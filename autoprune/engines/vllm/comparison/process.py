@@ -72,6 +72,8 @@ def _received(here: Connection, name: str, log: Path) -> Any:
     except (EOFError, ConnectionError):
         said = f"ended by itself; its last words: {_last_words(log)}"
         raise EngineError(said, field=name, remedy="see that it has enough memory") from None
+    if isinstance(value, EngineError):
+        raise EngineError(f"{value.message}; its last words: {_last_words(log)}", field=name, remedy=value.remedy)
     if not done:
         raise value
     return value
