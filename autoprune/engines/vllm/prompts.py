@@ -53,7 +53,11 @@ class ShortenedPrompts:
             inputs = replace(inputs, hf_processor_mm_kwargs={**inputs.hf_processor_mm_kwargs, SPANS: spans})
         made = self._processor.apply(inputs, timing_ctx)
         if self._schedule is not None:
-            _check_end(made)
+            try:
+                _check_end(made)
+            except ValueError:
+                _forget_images(inputs.cache, made)
+                raise
         return made
 
     def n_tokens(self, width: int, height: int, options: Mapping[str, Any]) -> int:
@@ -134,6 +138,13 @@ class ShortenedPrompts:
 def _identity(image: str, schedule: str, span: tuple[int, int]) -> str:
     """Hash of what a schedule makes of an image at its place among those of a prompt."""
     return hashlib.sha256(f"{image} {schedule} {span[0]} {span[1]}".encode()).hexdigest()
+
+
+def _forget_images(cache: Any, made: Any) -> None:
+    """Take images of a refused prompt out of the cache, which notes them as sent to the engine; it never gets them."""
+    if cache is not None:
+        for image in (image for images in made["mm_hashes"].values() for image in images):
+            cache.invalidate(image)
 
 
 def _check_end(made: Any) -> None:
