@@ -72,7 +72,7 @@ def marks_of(scenes: list[tuple[Item, ...]]) -> Marks:
     return Marks(*table.T)
 
 
-def _backgrounds(count: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def backgrounds(count: int, rng: np.random.Generator) -> NDArray[np.float32]:
     coarse = rng.uniform(20, 80, (count, 1, 1, 1)) + rng.normal(0, 18, (count, 3, 6, 6))
     smooth = F.interpolate(torch.from_numpy(coarse.astype(np.float32)), size=IMAGE_SIDE, mode="bilinear")
     half = IMAGE_SIDE // 2
@@ -82,7 +82,7 @@ def _backgrounds(count: int, rng: np.random.Generator) -> NDArray[np.float32]:
 
 def paint(count: int, marks: Marks, pool: ScanPool, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Paint `count` images, uint8 [count, 192, 192, 3]; every digit is shifted by at most one pixel."""
-    pixels = np.pad(_backgrounds(count, rng), ((0, 0), (_BORDER, _BORDER), (_BORDER, _BORDER), (0, 0)))
+    pixels = np.pad(backgrounds(count, rng), ((0, 0), (_BORDER, _BORDER), (_BORDER, _BORDER), (0, 0)))
     total = len(marks.image)
     jitter = rng.integers(-1, 2, (2, total)) + _BORDER
     span = np.arange(SIDE)

@@ -7,7 +7,13 @@ import pytest
 
 STUDIES = Path(__file__).parents[2] / "studies"
 STUDY = STUDIES / "digit_scenes"
-sys.path += [str(STUDY), str(STUDIES / "search_quality"), str(STUDIES / "scale"), str(Path(__file__).parent)]
+sys.path += [
+    str(STUDY),
+    str(STUDIES / "search_quality"),
+    str(STUDIES / "scale"),
+    str(STUDIES / "smol_scenes"),
+    str(Path(__file__).parent),
+]
 
 
 @pytest.fixture

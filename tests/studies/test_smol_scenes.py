@@ -1,0 +1,115 @@
+"""Scenes and questions of smol_scenes: answers found another way, and questions that do not see each other."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from asking import HELD_OUT, TASKS, TRAINED, ask
+from packed import IGNORE, Packer
+from pictures import COLORS, KINDS, PATCHES, Scene, Thing, paint, random_scene
+from scans import scan_pool
+
+
+def scenes(count: int) -> list[Scene]:
+    rng = np.random.default_rng(3)
+    return [random_scene(rng) for _ in range(count)]
+
+
+def named(scene: Scene, text: str) -> list[Thing]:
+    """Things that a text names by colour, kind or both, in the order of the text."""
+    found = []
+    for word in re.findall(r"[a-z]+|\d", text.lower()):
+        found += [thing for thing in scene if word in (thing.color, thing.kind)]
+    return list(dict.fromkeys(found))
+
+
+def answer(scene: Scene, task: str, prompt: str) -> str:
+    """The answer as a reader of the prompt would find it."""
+    digits = [thing for thing in scene if thing.kind.isdigit()]
+    asked = named(scene, prompt)
+    if task == "present":
+        kind = next(word for word in re.findall(r"\w+", prompt) if word in KINDS)
+        color = next(word for word in re.findall(r"\w+", prompt) if word in COLORS)
+        return "yes" if any((thing.kind, thing.color) == (kind, color) for thing in scene) else "no"
+    if task == "count":
+        return str(
+            len(digits) if "digits" in prompt else len(scene) - len(digits) if "shapes" in prompt else len(scene)
+        )
+    if task == "side":
+        ordered = asked[0].column < asked[1].column
+        return "yes" if ordered == ("left" in prompt.split()) else "no"
+    if task == "neighbor":
+        places = sorted(scene, key=lambda thing: thing.column)
+        other = places[places.index(asked[0]) + (1 if "right" in prompt else -1)]
+        return f"{other.color} {other.kind}"
+    if task in ("larger", "sum"):
+        values = [int(thing.kind) for thing in asked]
+        return str(max(values) if task == "larger" else sum(values))
+    if task == "extreme":
+        return sorted(digits, key=lambda thing: int(thing.kind))[-1 if "largest" in prompt else 0].color
+    if task == "successor":
+        return next(thing.color for thing in digits if int(thing.kind) == int(asked[0].kind) + 1)
+    if task == "ascending":
+        return ", ".join(sorted(thing.kind for thing in digits))
+    across = sorted(scene, key=lambda thing: thing.column)
+    if task == "colors":
+        return ", ".join(thing.color for thing in across)
+    if task == "caption":
+        said = [f"{'an' if thing.color == 'orange' else 'a'} {thing.color} {thing.kind}" for thing in across]
+        return f"{', '.join(said[:-1])} and {said[-1]}.".capitalize()
+    (thing,) = asked
+    down, aside = ("top", "middle", "bottom")[thing.row // 2], ("left", "center", "right")[thing.column // 2]
+    return {"color": thing.color, "kind": thing.kind, "place": f"{down} {aside}"}[task]
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("wordings", [TRAINED, HELD_OUT], ids=["trained", "held out"])
+def test_answers_are_right_in_every_wording(task: str, wordings: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(1)
+    questions = [(scene, ask(scene, task, wordings, rng)) for scene in scenes(120)]
+    found = [(scene, question) for scene, question in questions if question is not None]
+    assert len(found) > 30
+    assert {question.wording for _, question in found} == set(wordings)
+    for scene, question in found:
+        assert question.answer == answer(scene, task, question.prompt), question
+
+
+def test_patches_know_whose_they_are() -> None:
+    drawn = scenes(8)
+    images, owners = paint(drawn, scan_pool("validation"), np.random.default_rng(0))
+    assert images.shape == (8, 192, 192, 3)
+    for scene, owner in zip(drawn, owners.reshape(8, PATCHES, PATCHES), strict=True):
+        for place, thing in enumerate(scene):
+            rows, columns = np.nonzero(owner == place)
+            assert len(rows) >= 2
+            assert np.abs(rows / 2 - 0.5 - thing.row + 0.25).max() <= 1.25
+            assert np.abs(columns / 2 - 0.5 - thing.column + 0.25).max() <= 1.25
+
+
+def letters(text: str, **_: Any) -> SimpleNamespace:
+    """A tokenizer of one token for each letter."""
+    return SimpleNamespace(input_ids=[ord(letter) for letter in text])
+
+
+def test_packed_questions_see_the_picture_and_themselves() -> None:
+    packed = Packer(letters, {"color": 1.0, "sum": 1.0}, 900).pack(scenes(2), np.random.default_rng(2))
+    prefix = 7
+    mask = packed.mask(prefix)[:, 0]
+    assert packed.question.max() >= 3
+    for row, question in zip(mask, packed.question, strict=True):
+        for number in range(int(question.max()) + 1):
+            (at,) = np.nonzero(question.numpy() == number)
+            seen = row[prefix + at[-1]]
+            assert seen[:prefix].all()
+            assert np.nonzero(seen[prefix:].numpy())[0].tolist() == at.tolist()
+    for ids, question, target in zip(packed.ids, packed.question, packed.target, strict=True):
+        first = question == 0
+        text = "".join(map(chr, ids[first].tolist()))
+        said = "".join(map(chr, target[first][target[first] != IGNORE].tolist()))
+        assert text.split("<|im_end|>")[0].endswith(("?", "."))
+        assert said.endswith("<|im_end|>")
+        assert text.endswith(said[:-1])
