@@ -19,14 +19,20 @@ def test_the_command_starts_a_server_that_answers(study_folder):
     optuna.create_study(storage=f"sqlite:///{study_folder / 'study.db'}", study_name=name)
     command = [sys.executable, "-m", "autoprune", "dashboard", str(study_folder), "--port", "0"]
     environment = {key: value for key, value in os.environ.items() if key != "AUTOPRUNE_STORAGE"}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as running:
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    ) as running:
         try:
             line = next(line for line in running.stderr if "http://" in line)
             url = re.search(r"http://[\w.:]+", line)[0]
             assert name in urllib.request.urlopen(f"{url}/api/studies").read().decode()
         finally:
             running.send_signal(signal.SIGINT)
-        assert running.wait(30) == 130
+        assert running.wait(120) == 130
 
 
 def test_a_missing_package_is_named_with_what_to_install(cli, study_folder, monkeypatch):
