@@ -263,11 +263,14 @@ SEVERAL = {
     "report/ablation_page.py": "the arms of HiMAP's ablation in words",
     "report/comparisons.py": "the control arms are `random` and `uniform`",
     "runtime/encoder.py": "attention inside the tower is scored by the code of `attention`",
+    "engines/export/choice.py": "a compiled graph has fixed sizes and no masks: how tokens are found is written for it",
+    "engines/vllm/shortened.py": "which scores need no more than the features of one image, before any layer",
     "search/controls.py": "the control arms are `random` and `uniform`",
 }
 """Files that name more than one criterion, and why a new one need not be named there."""
 ONE_KIND = {
     "doctor/reference.py": "the independent judge beside the runtime is written for attention",
+    "engines/export/choice.py": "attention alone needs query and key in the graph",
     "schedule/bundle.py": "a codebook is a file that goes along with its schedule",
     "service/work/publication.py": "a codebook is kept with the version that uses it, and must lie below the roots",
 }
