@@ -21,7 +21,6 @@ from autoprune.service.api.app import create_app
 from autoprune.service.settings import Settings
 from autoprune.service.store.database import open_database
 from autoprune.service.store.tokens import Tokens
-from autoprune.service.work.runner import ending_with
 
 log = structlog.get_logger(__name__)
 _LOOK_S, _DRAIN_S = 1.0, 60.0
@@ -129,9 +128,8 @@ def _keep(settings: Settings, ended: threading.Event) -> None:
 
 def _started(settings: Settings) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "autoprune.service.work.runner"],
+        [sys.executable, "-m", "autoprune.service.work.runner", str(os.getpid())],
         env=settings.environment(),
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C reaches the service alone, which tells them
-        preexec_fn=ending_with(os.getpid()),
     )

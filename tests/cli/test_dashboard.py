@@ -17,15 +17,12 @@ def test_the_command_starts_a_server_that_answers(study_folder):
     pytest.importorskip("optuna_dashboard", reason="the extra dashboard is not installed")
     name = json.loads((study_folder / "front.json").read_text())["study"]["name"]
     optuna.create_study(storage=f"sqlite:///{study_folder / 'study.db'}", study_name=name)
-    command = [sys.executable, "-m", "autoprune", "dashboard", str(study_folder), "--port", "0"]
+    # A job in the background ignores Ctrl-C, and so would its child.
+    heeding = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = heeding + "runpy.run_module('autoprune', run_name='__main__')"
+    command = [sys.executable, "-c", code, "dashboard", str(study_folder), "--port", "0"]
     environment = {key: value for key, value in os.environ.items() if key != "AUTOPRUNE_STORAGE"}
-    with subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
-    ) as running:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as running:
         try:
             line = next(line for line in running.stderr if "http://" in line)
             url = re.search(r"http://[\w.:]+", line)[0]

@@ -1,4 +1,4 @@
-"""The process of one job: ``python -m autoprune.service.work.driver JOB EPOCH``, started by a runner."""
+"""The process of one job: ``python -m autoprune.service.work.driver JOB EPOCH PARENT``, started by a runner."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from autoprune.service.store.database import open_engine
 from autoprune.service.store.jobs import JobRecord, Jobs, Kind, LeaseLostError
 from autoprune.service.work.attempts import give_up_attempt
 from autoprune.service.work.heartbeat import FENCED, Heartbeat
+from autoprune.service.work.parent import end_with
 
 log = structlog.get_logger("autoprune.service.driver")  # `__name__` is that of a script
 _AGAIN_S = 15.0
@@ -105,8 +106,9 @@ def _place(error: BaseException) -> str:
 
 def main() -> int:
     """Runs the job that the command line names."""
+    job_id, epoch, parent = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    end_with(parent)
     configure_logs()
-    job_id, epoch = sys.argv[1], int(sys.argv[2])
     settings = Settings.read()
     jobs = Jobs(open_engine(settings.database_url), settings.lease_s)
     job = jobs.get(job_id)

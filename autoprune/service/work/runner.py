@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import secrets
 import signal
@@ -11,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
@@ -24,12 +22,12 @@ from autoprune.service.store.database import open_database
 from autoprune.service.store.jobs import JobRecord, Jobs, LeaseLostError
 from autoprune.service.work.attempts import give_up_attempt
 from autoprune.service.work.heartbeat import FENCED
+from autoprune.service.work.parent import end_with
 
 log = structlog.get_logger("autoprune.service.runner")  # `__name__` is that of a script
 _IDLE_S, _AWAY_S = 1.0, 5.0
 _START_S = 60.0
 """Seconds in which a driver must have begun to renew its lease; until then its runner does."""
-_PR_SET_PDEATHSIG = 1
 
 
 class Runner:
@@ -97,12 +95,11 @@ class Runner:
         self._driver_told = False
         with open(output / "driver.log", "ab") as printed:
             self._driver = driver = subprocess.Popen(
-                [sys.executable, "-m", "autoprune.service.work.driver", job.id, str(job.epoch)],
+                [sys.executable, "-m", "autoprune.service.work.driver", job.id, str(job.epoch), str(os.getpid())],
                 env=self._settings.environment() | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=printed,
                 start_new_session=True,  # Ctrl-C reaches the runner alone, which tells it
-                preexec_fn=ending_with(os.getpid()),
             )
         if self._stop.is_set():
             self._stop_driver()
@@ -135,20 +132,6 @@ def _hand_back(jobs: Jobs, job: JobRecord, reason: str, *, counted: bool) -> Non
         log.warning("the database is away", error=str(error).splitlines()[0])
 
 
-def ending_with(parent: int) -> Callable[[], None] | None:
-    """What a child calls so that it gets SIGTERM when its parent dies; None where the system has no such thing."""
-    if not sys.platform.startswith("linux"):
-        return None
-    libc = ctypes.CDLL(None)
-
-    def call() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    return call
-
-
 def main() -> int:
     """Works until SIGTERM or Ctrl-C."""
     configure_logs()
@@ -160,4 +143,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    end_with(int(sys.argv[1]))
     sys.exit(main())

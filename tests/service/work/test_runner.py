@@ -122,6 +122,8 @@ def test_the_lease_lasts_while_a_driver_starts(
 def test_a_driver_is_told_once_to_end(engine: Engine, settings: Settings, tmp_path: Path) -> None:
     Jobs(engine).submit("study", "a", {})
     driver = script(tmp_path / "driver", listener(tmp_path))
+    for root in settings.roots:
+        root.mkdir(exist_ok=True)
     code = f"import sys; from autoprune.service.work import runner; sys.executable = {driver!r}; runner.main()"
     process = subprocess.Popen([sys.executable, "-c", code], env=settings.environment(), start_new_session=True)
     try:
