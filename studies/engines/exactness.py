@@ -1,6 +1,6 @@
 """Schedules in vLLM beside autoprune on transformers: model by schedule by mode.
 
-    python studies/engines/exactness.py OUT.json [--rows 64] [--only MODEL] [--schedules NAME ...]
+    python studies/engines/exactness.py OUT.json [--rows 64] [--only MODEL] [--modes NAME ...] [--schedules NAME ...]
 
 Needs vLLM 0.32 beside autoprune. One line of the table per case; OUT.json is written again after each. The dense models
 are run once per mode, and all schedules of a mode are compared with the same rows. digit_scenes is trained; the other
@@ -13,8 +13,8 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,38 +26,25 @@ from support import vllm_models  # noqa: E402
 
 from autoprune.data.images import ImageSource  # noqa: E402
 from autoprune.data.rows import Sample  # noqa: E402
-from autoprune.engines.vllm.comparison.agreement import (  # noqa: E402
-    ComparedRuns,
-    disagreement,
-    log_probabilities,
-    same_answers,
-    stages_fired,
-    tokens_per_layer,
-)
-from autoprune.engines.vllm.comparison.asked import EngineAnswer, engine_prompts  # noqa: E402
-from autoprune.engines.vllm.comparison.examine import NEW_TOKENS  # noqa: E402
-from autoprune.engines.vllm.comparison.process import engine_process  # noqa: E402
-from autoprune.engines.vllm.comparison.settings import (  # noqa: E402
-    ENVIRONMENT,
-    EngineSettings,
-    check_served,
-    check_vllm,
-    engine_options,
-    images_of,
-)
-from autoprune.engines.vllm.comparison.transformers_side import TransformersSide  # noqa: E402
-from autoprune.engines.vllm.comparison.vllm_side import VllmSide  # noqa: E402
-from autoprune.engines.vllm.serving import Serving, asked_options  # noqa: E402
+from autoprune.engines.vllm.comparison.agreement import CHECKS, ComparedRuns, disagreement  # noqa: E402
+from autoprune.engines.vllm.comparison.asked import EngineAnswer  # noqa: E402
+from autoprune.engines.vllm.comparison.examine import EngineCase, engine_case  # noqa: E402
+from autoprune.engines.vllm.comparison.settings import EngineSettings, check_vllm  # noqa: E402
+from autoprune.engines.vllm.comparison.sides import answers, in_vllm, on_transformers  # noqa: E402
 from autoprune.errors import AutopruneError  # noqa: E402
-from autoprune.models.config import read_config  # noqa: E402
 from autoprune.models.options import ModelOptions  # noqa: E402
-from autoprune.models.processors import load_processor  # noqa: E402
 from autoprune.schedule import Schedule  # noqa: E402
 
-CHECKS = (stages_fired, tokens_per_layer, same_answers, log_probabilities)
-CACHED = {"enable_prefix_caching": True, "enable_chunked_prefill": True, "max_num_batched_tokens": 48, "block_size": 32}
+SHORT = {"max_model_len": 512}
+CACHED = {
+    **SHORT,
+    "enable_prefix_caching": True,
+    "enable_chunked_prefill": True,
+    "max_num_batched_tokens": 48,
+    "block_size": 32,
+}
 """Prompts in chunks, and blocks that later prompts use again."""
-FEW = {"max_num_batched_tokens": 640}
+FEW = {**SHORT, "max_num_batched_tokens": 640}
 """Three or four prompts a step, so that most steps hold prompts beside answers."""
 
 
@@ -87,6 +74,12 @@ def published(depth: int) -> dict[str, Schedule]:
         "withdrawal": schedule(stage(second, {"ratio": 0.0})),
         "last": schedule(attention(first, {"ratio": 0.5}, "last")),
         "text, visual": schedule(attention(first, {"ratio": 0.5}, "text"), attention(second, {"ratio": 0.2}, "visual")),
+        "three stages": schedule(
+            attention(first, {"ratio": 0.5}, "text"),
+            attention(second, {"ratio": 0.25}, "visual"),
+            attention(third, {"ratio": 0.1}, "all", normalize="causal"),
+            positions="compact",
+        ),
         "all, compact": schedule(attention(first, {"ratio": 0.4}, "all", normalize="causal"), positions="compact"),
         "diversity, merged, raters": schedule(
             stage(0, {"ratio": 0.7}, "diversity", merge="mean"), attention(third, {"ratio": 0.3}, "raters")
@@ -127,7 +120,7 @@ def digit_modes(rows: int) -> Iterator[Mode]:
     kinds = {**published(12), "found by the study": Schedule.load(DIGITS / "schedule.json")}
     shorter = {name: made for name, made in kinds.items() if name.endswith("prompts")}
     several = {name: kinds[name] for name in ("uniform, prompts", "random, prompts", "text, visual")}
-    half = {name: kinds[name] for name in ("diversity, prompts", "text, visual", "found by the study")}
+    half = {name: kinds[name] for name in ("diversity, prompts", "three stages", "found by the study")}
     yield Mode("float32", one, kinds)
     yield Mode("float32, two images", two, several)
     yield Mode("float32, chunked prefill and prefix caching", one, shorter, options=CACHED)
@@ -136,73 +129,64 @@ def digit_modes(rows: int) -> Iterator[Mode]:
 
 def tiny_modes(family: str, rows: int, folder: Path) -> Iterator[Mode]:
     """A model with random weights on random images of several sizes."""
-    asked = vllm_models.prompts_of(family, folder, rows)
-    samples = []
-    for i, prompt in enumerate(asked):
-        images = tuple(ImageSource(path=Path(file)) for file in prompt["images"])
-        question = prompt["text"].partition("what")[2].strip()
-        samples.append(Sample(str(i), question, images, (), None, None, None, str(i)))
+    one, two = (vllm_models.samples_of(family, folder, rows, images) for images in (1, 2))
+    kinds = published(6)
+    several = {name: kinds[name] for name in ("random, prompts", "uniform, original positions", "text, visual")}
     # On a CPU vLLM normalizes pixels of Qwen otherwise than transformers, pruned or not.
     options = {**FEW, "mm_device_do_normalize": False} if family == "qwen2_5_vl" else FEW
-    yield Mode("float32", samples, published(6), options=options)
+    yield Mode("float32", one, kinds, options=options)
+    yield Mode("float32, two images", two, several, options=options)
 
 
-def run(model: str, folder: str, modes: Iterator[Mode], only: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+def run(model: str, folder: str, modes: Iterable[Mode], only: Sequence[str] | None) -> Iterator[dict[str, Any]]:
     """One row of the table for each schedule of each mode."""
     for mode in modes:
-        schedules = {name: what for name, what in mode.schedules.items() if only is None or name in only}
-        if not schedules:
-            continue
+        head = {"model": model, "mode": mode.name}
         loading = ModelOptions(dtype=mode.dtype)  # type: ignore[arg-type]  # one of them
-        config = read_config(folder)
-        prompts = engine_prompts(load_processor(folder, config, loading), mode.samples)
-        options = engine_options(folder, loading, config, prompts, NEW_TOKENS, mode.options)
-        length = options["max_model_len"]
-        deep = {**options, "max_num_batched_tokens": max(length, options["max_num_batched_tokens"])}
-
-        def asked(settings: EngineSettings, rows: Any = prompts) -> list[EngineAnswer]:
-            with engine_process("vLLM", VllmSide, settings, environment=ENVIRONMENT) as ask:
-                answers: list[EngineAnswer] = ask("answers", rows, NEW_TOKENS)
-                return answers
-
-        served: dict[str, Serving] = {}
-        for name, what in schedules.items():
+        cases: dict[str, EngineCase] = {}
+        for name in [name for name in mode.schedules if only is None or name in only]:
             try:
-                served[name] = check_served(what, config, images_of(prompts))
+                cases[name] = engine_case(folder, loading, mode.schedules[name], mode.samples, mode.options)
             except AutopruneError as error:
-                yield {"model": model, "mode": mode.name, "schedule": name, "refused": str(error)}
-        with engine_process("transformers", TransformersSide, folder, loading, environment={}) as ask:
-            dense = ask("answers", Schedule(), mode.samples, NEW_TOKENS)
-            wanted = {}
-            for name in served:
+                yield {**head, "schedule": name, "refused": str(error)}
+        if not cases:
+            continue
+        reference: dict[str, list[EngineAnswer]] = {}
+        with on_transformers(folder, loading) as ask:
+            dense = answers(ask, "dense", mode.samples, Schedule())
+            for name, case in cases.items():
                 try:
-                    wanted[name] = ask("answers", schedules[name], mode.samples, NEW_TOKENS)
+                    reference[name] = answers(ask, name, mode.samples, case.schedule)
                 except AutopruneError as error:
-                    yield {"model": model, "mode": mode.name, "schedule": name, "refused": str(error)}
-        bare = EngineSettings({"enforce_eager": True, **deep})
-        engine_dense = asked(bare)
-        for name, reference in wanted.items():
-            what, serving = schedules[name], served[name]
-            chosen = options if serving is Serving.PROMPTS else deep
-            settings = replace(bare, schedule=what, options={"enforce_eager": True, **asked_options(serving), **chosen})
-            case = {"model": model, "mode": mode.name, "schedule": name, "serving": serving.value, "rows": len(prompts)}
+                    yield {**head, "schedule": name, "refused": str(error)}
+        some = next(iter(cases.values()))
+        with in_vllm("vLLM, dense", EngineSettings(some.options)) as ask:
+            in_both = dense, answers(ask, "dense", some.prompts)
+        for name, wanted in reference.items():
+            case = cases[name]
             try:
-                answers = asked(settings)
+                with in_vllm(f"vLLM, {name}", EngineSettings(case.options, case.schedule)) as ask:
+                    pruned = wanted, answers(ask, name, case.prompts)
             except AutopruneError as error:
-                yield {**case, "refused": str(error)}
+                yield {**head, "schedule": name, "refused": str(error)}
                 continue
-            runs = ComparedRuns(what, (dense, engine_dense), (reference, answers), half=mode.dtype != "float32")
-            checks = {
-                c.__name__: asdict(c(runs)) for c in (stages_fired, tokens_per_layer, same_answers, log_probabilities)
-            }
-            yield {
-                **case,
-                "dense": asdict(disagreement(*runs.dense)),
-                "pruned": asdict(disagreement(*runs.pruned)),
-                "effect": asdict(disagreement(dense, reference)),
-                "largest_by_row": [disagreement([a], [b]).largest for a, b in zip(*runs.pruned, strict=True)],
-                "checks": checks,
-            }
+            runs = ComparedRuns(case.schedule, in_both, pruned, half=mode.dtype != "float32")
+            yield {**head, "schedule": name, "serving": case.serving.value, **figures(runs)}
+
+
+def figures(runs: ComparedRuns) -> dict[str, Any]:
+    """What is told of a case."""
+    pairs = {"dense": runs.dense, "pruned": runs.pruned, "effect": (runs.dense[0], runs.pruned[0])}
+    return {
+        "rows": len(runs.planned),
+        **{kind: asdict(disagreement(*pair)) for kind, pair in pairs.items()},
+        "other_rows": {
+            kind: [row for row, (a, b) in enumerate(zip(*pair, strict=True)) if a.ids != b.ids]
+            for kind, pair in pairs.items()
+        },
+        "largest_by_row": [disagreement([a], [b]).largest for a, b in zip(*runs.pruned, strict=True)],
+        "checks": {what: asdict(check(runs)) for what, check in CHECKS.items()},
+    }
 
 
 def main() -> None:
@@ -211,6 +195,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--only", choices=("digit_scenes", "llava_next", "qwen2_5_vl"))
+    parser.add_argument("--modes", nargs="+", help="Names; default: all.")
     parser.add_argument("--schedules", nargs="+", help="Names; default: all.")
     given = parser.parse_args()
     made: list[dict[str, Any]] = []
@@ -219,15 +204,15 @@ def main() -> None:
             if given.only not in (None, model):
                 continue
             if model == "digit_scenes":
-                cases = run(model, str(DIGITS / "model"), digit_modes(given.rows), given.schedules)
+                folder, modes = DIGITS / "model", digit_modes(given.rows)
             else:
-                saved = vllm_models.CHECKPOINTS[model].save(Path(place, model))
-                cases = run(model, str(saved), tiny_modes(model, given.rows, Path(place)), given.schedules)
-            for case in cases:
+                folder = vllm_models.CHECKPOINTS[model].save(Path(place, model))
+                modes = tiny_modes(model, given.rows, Path(place))
+            asked = (mode for mode in modes if given.modes is None or mode.name in given.modes)
+            for case in run(model, str(folder), asked, given.schedules):
                 made.append(case)
-                given.out.write_text(
-                    json.dumps({"vllm": check_vllm(), "cases": made}, indent=1) + "\n", encoding="utf-8"
-                )
+                found = {"vllm": check_vllm(), "cases": made}
+                given.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
                 sys.stdout.write(line(case) + "\n")
                 sys.stdout.flush()
 

@@ -13,6 +13,9 @@ import numpy as np
 from PIL import Image
 from support.checkpoints.llava import LLAVA_NEXT
 from support.checkpoints.qwen import QWEN2_5_VL, QWEN2_VL
+from support.vllm_runs import sample_of
+
+from autoprune.data.rows import Sample
 
 HEAD = 32
 SIZES = ((40, 24), (24, 40), (32, 32))
@@ -38,20 +41,17 @@ CHECKPOINTS = {
     name: replace(checkpoint, zoo=_wide(checkpoint.zoo))
     for name, checkpoint in {"llava_next": LLAVA_NEXT, "qwen2_5_vl": QWEN2_5_VL, "qwen2_vl": QWEN2_VL}.items()
 }
-IMAGE = {"llava_next": "<image>", "qwen2_5_vl": "<|vision_start|><|image_pad|><|vision_end|>"}
-"""What stands for an image in a prompt."""
 
 
-def prompts_of(family: str, folder: Path, count: int, images: int = 1) -> list[dict[str, Any]]:
-    """Questions after random images of several sizes, or none."""
+def samples_of(family: str, folder: Path, count: int, images: int = 1) -> list[Sample]:
+    """Questions after random images of several sizes."""
     generator = np.random.default_rng(0)
     made = []
     for i in range(count):
-        files = []
-        for k in range(images):
+        files = [folder / f"{family}-{i}-{k}-of-{images}.png" for k in range(images)]
+        for k, file in enumerate(files):
             width, height = SIZES[(i + k) % len(SIZES)]
-            files.append(str(folder / f"{family}-{i}-{k}.png"))
-            Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(files[-1])
+            Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(file)
         words = generator.choice(["red", "green", "blue", "left", "dots", "number"], 2 + i % 3)
-        made.append({"text": f"{IMAGE[family] * images} what {' '.join(words)}", "images": files})
+        made.append(sample_of(str(i), f"what {' '.join(words)}", files))
     return made

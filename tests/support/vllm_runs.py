@@ -1,166 +1,137 @@
-"""The same prompts through autoprune on transformers and through vLLM; each run is a process of its own.
-
-    python -m support.vllm_runs JOB.json OUT.json
-
-A job names the model, its schedule (or null), the prompts and the engine ("transformers" or "vllm") with its options.
-"""
+"""The two engines of a comparison, and what tests ask of them beyond it; each runs in a process of its own."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from autoprune.data.images import ImageSource
+from autoprune.data.rows import Sample
+from autoprune.engines.vllm.comparison.asked import EngineAnswer, EnginePrompt
+from autoprune.engines.vllm.comparison.process import Ask, engine_process
+from autoprune.engines.vllm.comparison.settings import ENVIRONMENT, EngineSettings
+from autoprune.engines.vllm.comparison.transformers_side import TransformersSide
+from autoprune.engines.vllm.comparison.vllm_side import COMPARED, VllmSide
 from autoprune.engines.vllm.serving import Serving, asked_options
+from autoprune.evaluate.encoding import model_inputs
+from autoprune.models.options import ModelOptions
+from autoprune.runtime import apply
+from autoprune.schedule import Schedule
 
 ROOT = Path(__file__).parents[2]
+DIGITS = ROOT / "studies" / "digit_scenes"
 DEEP = asked_options(Serving.LAYERS)
-_TIMEOUT_S = 600
+NEW_TOKENS = 8
+_SMALL = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
 
 
-class FailedRun(RuntimeError):
-    """A run that ended with an error; its text is what the process wrote."""
+def environment() -> dict[str, str]:
+    """Environment of a command that runs vLLM on one core."""
+    own = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    return {**os.environ, **own, **_SMALL}
 
 
-def run(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
-    """What a job gives: of each prompt the ids of its answer, and their log-probabilities.
+class WatchedTransformers(TransformersSide):
+    """autoprune on transformers.
 
-    Raises:
-        FailedRun: with what was written.
+    Args:
+        model: Folder.
+        dtype: Number type.
+        attention: Attention kernels.
     """
-    number = len(list(folder.glob("job-*.json")))
-    asked, made = folder / f"job-{number}.json", folder / f"out-{number}.json"
-    asked.write_text(json.dumps(job))
-    done = subprocess.run(
-        [sys.executable, "-m", "support.vllm_runs", asked, made],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_S,
-    )
-    if done.returncode:
-        raise FailedRun(done.stdout + done.stderr)
-    result: dict[str, Any] = json.loads(made.read_text())
-    return result
+
+    def __init__(self, model: str, dtype: str, attention: str) -> None:
+        super().__init__(model, ModelOptions(dtype=dtype))  # type: ignore[arg-type]  # one of them
+        self._loaded.model.set_attn_implementation(attention)
+
+    def long_answers(self, schedule: Schedule, samples: Sequence[Sample], tokens: int) -> list[EngineAnswer]:
+        """Answers that go on for so many tokens."""
+        config: Any = self._loaded.model.generation_config
+        config.min_new_tokens = tokens
+        try:
+            return self.answers(schedule, samples, tokens)
+        finally:
+            config.min_new_tokens = None
+
+    def of_prompts(self, schedule: Schedule, samples: Sequence[Sample]) -> list[list[list[float]]]:
+        """Log-probabilities of all tokens, behind each token of a prompt."""
+        with apply(self._loaded.model, schedule), torch.inference_mode():
+            logits = [self._loaded.model(**model_inputs(self._loaded, [sample])).logits[0] for sample in samples]
+        return [torch.log_softmax(rows.float(), -1).tolist() for rows in logits]
 
 
-def environment(**more: str) -> dict[str, str]:
-    """Environment of a process that runs vLLM on one core."""
-    return {
-        **os.environ,
-        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_NO_USAGE_STATS": "1",
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        **more,
-    }
+class WatchedVllm(VllmSide):
+    """vLLM, whose steps are noted."""
 
+    def __init__(self, settings: EngineSettings) -> None:
+        from autoprune.engines.vllm import layers
 
-def on_transformers(job: dict[str, Any]) -> dict[str, Any]:
-    """Answers of `autoprune.apply`."""
-    import torch
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+        self._steps: list[tuple[int, int]] = []
+        plain = layers.PrunedLayers.run
 
-    import autoprune
+        def noted(pruned: Any, step: Any, *given: Any) -> Any:
+            self._steps.append((sum(r.is_prefill for r in step.requests), len(step.requests)))
+            return plain(pruned, step, *given)
 
-    model = AutoModelForImageTextToText.from_pretrained(
-        job["model"], dtype=getattr(torch, job["dtype"]), attn_implementation=job.get("attention", "sdpa")
-    ).eval()
-    processor = AutoProcessor.from_pretrained(job["model"])
-    schedule = autoprune.Schedule.model_validate(
-        job["schedule"] or {"format": "autoprune.schedule", "version": 1, "stages": []}
-    )
-    answers = []
-    with autoprune.apply(model, schedule) as patch, torch.no_grad():
-        for prompt in job["prompts"]:
-            given = {"images": _images(prompt)} if prompt["images"] else {}
-            inputs = processor(text=prompt["text"], return_tensors="pt", **given)
-            out = model.generate(
-                **inputs, max_new_tokens=job["max_tokens"], do_sample=False, output_logits=True,
-                min_new_tokens=job.get("min_tokens"), return_dict_in_generate=True,
-            )  # fmt: skip
-            ids = out.sequences[0, inputs["input_ids"].shape[1] :].tolist()
-            scores = [torch.log_softmax(step[0].float(), -1).tolist() for step in out.logits]
-            lengths = patch.report.tokens[:, 0].tolist() if job["schedule"] else []
-            made = {"ids": ids, "logprobs": scores, "lengths": lengths}
-            if job.get("prompt_logprobs"):
-                made["prompt_logprobs"] = torch.log_softmax(model(**inputs).logits[0].float(), -1).tolist()
-            answers.append(made)
-    return {"answers": answers}
+        layers.PrunedLayers.run = noted  # type: ignore[method-assign]  # in this process alone
+        super().__init__(settings)
 
+    def steps(self) -> list[tuple[int, int]]:
+        """Of each step the prompts that it pruned, and its requests."""
+        return self._steps
 
-def on_vllm(job: dict[str, Any]) -> dict[str, Any]:
-    """Answers of vLLM, with what its steps were like."""
-    from vllm import LLM, SamplingParams
+    def counters(self) -> dict[str, float]:
+        """What the engine counts."""
+        return {metric.name: metric.value for metric in self._llm.get_metrics() if hasattr(metric, "value")}
 
-    from autoprune.engines.vllm import layers
-    from autoprune.engines.vllm.report import lengths_by_request
+    def long_answers(self, prompts: Sequence[EnginePrompt], tokens: int) -> list[EngineAnswer]:
+        """Answers that go on for so many tokens."""
+        from vllm import SamplingParams
 
-    steps = []
-    plain = layers.PrunedLayers.run
+        wanted = SamplingParams(temperature=0, max_tokens=tokens, min_tokens=tokens, logprobs=COMPARED)
+        return self._greedy(prompts, wanted)
 
-    def noted(self: Any, step: Any, *args: Any) -> Any:
-        steps.append([sum(r.is_prefill for r in step.requests), len(step.requests)])
-        return plain(self, step, *args)
+    def of_prompts(self, prompts: Sequence[EnginePrompt], some: int) -> list[list[dict[int, float]]]:
+        """Log-probabilities of the likeliest tokens, behind each token of a prompt."""
+        from vllm import SamplingParams
 
-    layers.PrunedLayers.run = noted
-    overrides = {"hf_overrides": {"autoprune_schedule": job["schedule"]}} if job["schedule"] else {}
-    llm = LLM(job["model"], dtype=job["dtype"], seed=0, disable_log_stats=False, **{**overrides, **job["options"]})
-    prompts = [
-        {"prompt": p["text"], **({"multi_modal_data": {"image": _images(p)}} if p["images"] else {})}
-        for p in job["prompts"]
-    ]
-    wanted = SamplingParams(
-        temperature=0, max_tokens=job["max_tokens"], min_tokens=job.get("min_tokens", 0), logprobs=5,
-        prompt_logprobs=job.get("prompt_logprobs"),
-    )  # fmt: skip
-    remembered = []
-    if job.get("abort_after"):
-        remembered = _abort(llm, prompts, wanted, job["abort_after"])
-    together = [[prompt] for prompt in prompts] if job.get("one_by_one") else [prompts]
-    rounds = [
-        [made for some in together for made in llm.generate(some, wanted, use_tqdm=False)]
-        for _ in range(job.get("rounds", 1))
-    ]
-    lengths = lengths_by_request(llm)
-    counters = {
-        metric.name: metric.value
-        for metric in llm.get_metrics()
-        if metric.name in ("vllm:num_preemptions", "vllm:prefix_cache_hits", "vllm:mm_cache_hits")
-    }
-    answers = [
-        {
-            "ids": list(made.outputs[0].token_ids),
-            "logprobs": [{str(k): v.logprob for k, v in step.items()} for step in made.outputs[0].logprobs],
-            "n_prompt": len(made.prompt_token_ids),
-            "prompt_logprobs": [
-                None if step is None else {str(k): v.logprob for k, v in step.items()}
-                for step in made.prompt_logprobs or []
-            ],
-            "lengths": list(lengths.get(made.request_id, ())),
-        }
-        for made in rounds[-1]
-    ]
-    return {"answers": answers, "steps": steps, "counters": counters, "remembered": remembered}
+        wanted = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=some)
+        made = self._llm.generate([prompt.request() for prompt in prompts], wanted, use_tqdm=False)
+        return [
+            [{token: found.logprob for token, found in step.items()} for step in output.prompt_logprobs[1:]]
+            for output in made
+        ]
 
+    def aborted(self, prompts: Sequence[EnginePrompt], after: int) -> list[int]:
+        """Begin all prompts, and abort them after some steps; requests that the model remembers then, and later."""
+        from vllm import SamplingParams
 
-def _abort(llm: Any, prompts: list[Any], wanted: Any, after: int) -> list[int]:
-    """Begin all prompts, and abort them after some steps; requests that the model remembers then, and after another."""
-    names = [f"aborted-{i}" for i in range(len(prompts))]
-    for name, prompt in zip(names, prompts, strict=True):
-        llm.llm_engine.add_request(name, prompt, wanted)
-    for _ in range(after):
-        llm.llm_engine.step()
-    running = llm.apply_model(_remembered)
-    llm.llm_engine.abort_request(names)
-    llm.generate(prompts[:1], wanted, use_tqdm=False)
-    return [*running, *llm.apply_model(_remembered)]
+        wanted = SamplingParams(temperature=0, max_tokens=NEW_TOKENS)
+        names = [f"aborted-{i}" for i in range(len(prompts))]
+        for name, prompt in zip(names, prompts, strict=True):
+            self._llm.llm_engine.add_request(name, prompt.request(), wanted)
+        for _ in range(after):
+            self._llm.llm_engine.step()
+        running = self._llm.apply_model(_remembered)
+        self._llm.llm_engine.abort_request(names)
+        self.answers(prompts[:1], NEW_TOKENS)
+        return [*running, *self._llm.apply_model(_remembered)]
+
+    def broken(self) -> bool:
+        """Make all features that the projector gives infinite."""
+        self._llm.apply_model(_break_projector)
+        return True
 
 
 def _remembered(model: Any) -> int:
@@ -168,25 +139,38 @@ def _remembered(model: Any) -> int:
     return len(model.pruned_layers._dropped)
 
 
-def differences(engine: dict[str, Any], reference: dict[str, Any]) -> tuple[int, float]:
-    """Answers that differ, and the largest difference of log-probabilities in those that do not."""
-    wrong, largest = 0, 0.0
-    for got, wanted in zip(engine["answers"], reference["answers"], strict=True):
-        if got["ids"] != wanted["ids"]:
-            wrong += 1
-            continue
-        for step, full in zip(got["logprobs"], wanted["logprobs"], strict=True):
-            largest = max([largest, *(abs(value - full[int(token)]) for token, value in step.items())])
-    return wrong, largest
+def _break_projector(model: Any) -> None:
+    for weight in model.multi_modal_projector.parameters():
+        weight.data.fill_(float("inf"))
 
 
-def _images(prompt: dict[str, Any]) -> list[Any]:
-    from PIL import Image
+@contextmanager
+def transformers_side(model: str, dtype: str = "float32", attention: str = "sdpa") -> Iterator[Ask]:
+    """A `WatchedTransformers`."""
+    with engine_process("transformers", WatchedTransformers, model, dtype, attention, environment={}) as ask:
+        yield ask
 
-    return [Image.open(path).convert("RGB") for path in prompt["images"]]
+
+@contextmanager
+def vllm_side(model: str, schedule: Schedule, options: Mapping[str, Any], dtype: str = "float32") -> Iterator[Ask]:
+    """A `WatchedVllm`."""
+    asked = {"model": model, "dtype": dtype, "seed": 0, "disable_log_stats": False, **options}
+    with engine_process(
+        "vLLM", WatchedVllm, EngineSettings(asked, schedule), environment={**ENVIRONMENT, **_SMALL}
+    ) as ask:
+        yield ask
 
 
-if __name__ == "__main__":
-    asked = json.loads(Path(sys.argv[1]).read_text())
-    made = {"vllm": on_vllm, "transformers": on_transformers}[asked["engine"]](asked)
-    Path(sys.argv[2]).write_text(json.dumps(made))
+def sample_of(name: str, question: str, images: Sequence[Path]) -> Sample:
+    """A question about images."""
+    return Sample(name, question, tuple(ImageSource(path=file) for file in images), (), None, None, None, name)
+
+
+def digit_samples(count: int, images: int = 1) -> list[Sample]:
+    """Questions about scenes: each after one image, several, or none."""
+    rows = [json.loads(line) for line in (DIGITS / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+    files = [DIGITS / row["image"] for row in rows]
+    return [
+        sample_of(str(i), rows[i]["prompt"], [files[(i + 50 * k) % len(files)] for k in range(images)])
+        for i in range(count)
+    ]

@@ -22,16 +22,21 @@ def on_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 @dataclass
 class FiniteScores:
-    """Whether the scores of each step were finite; the flags of a step are looked at once the device has run it."""
+    """Whether the scores of each step were finite; the flags of a step are looked at once the device has run it.
 
+    Attributes:
+        of: What was scored, for errors: requests, or images.
+    """
+
+    of: str = "requests"
     _pending: deque[tuple[Tensor, Any, tuple[str, ...]]] = field(default_factory=deque)
 
     def expect(self, broken: Tensor, names: Sequence[str]) -> None:
         """Note the flags of a step.
 
         Args:
-            broken: BoolTensor[P], whether what a prompt was pruned by is not finite.
-            names: Names of the P requests.
+            broken: BoolTensor[P], whether what each was pruned by is not finite.
+            names: Their names.
         """
         event = torch.cuda.Event() if broken.is_cuda else None
         flags = broken.to("cpu", non_blocking=True)
@@ -43,10 +48,10 @@ class FiniteScores:
         """Look at the flags of steps that the device has run.
 
         Raises:
-            PatchError: scores, or the states behind them, were not finite; naming the requests.
+            PatchError: scores, or the states behind them, were not finite; naming them.
         """
         while self._pending and (self._pending[0][1] is None or self._pending[0][1].query()):
             flags, _, names = self._pending.popleft()
             wrong = [name for name, is_broken in zip(names, flags.tolist(), strict=True) if is_broken]
             if wrong:
-                raise not_finite(f"states of visual tokens, or their scores, of the requests {', '.join(wrong)}")
+                raise not_finite(f"states of visual tokens, or their scores, of the {self.of} {', '.join(wrong)}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from autoprune.engines.vllm.flags import FiniteScores
 from autoprune.engines.vllm.layers import PrunedLayers
 from autoprune.engines.vllm.prompts import SPANS
 from autoprune.engines.vllm.refusals import check_decoder, check_options
@@ -35,6 +36,7 @@ class PrunedModel:
         found = served(config)
         self.served_schedule: Schedule | None = None
         self.pruned_layers: PrunedLayers | None = None
+        self._finite = FiniteScores("images")
         if found is None:
             return
         self.served_schedule, serving = found
@@ -63,7 +65,19 @@ class PrunedModel:
         if spans is None:
             raise PatchError("features were made from something else than images", field="request")
         places = [(first, total) for first, total in spans.reshape(-1, 2).tolist()]
-        return shorten(self.served_schedule.stages[0], list(features), places, self._prepared)
+        left, broken = shorten(self.served_schedule.stages[0], list(features), places, self._prepared)
+        self._finite.expect(broken, [f"{i} of {len(left)} that were encoded together" for i in range(len(left))])
+        return left
+
+    def embed_input_ids(self, *args: Any, **kwargs: Any) -> Any:
+        """Embeddings of the rows of a step, images among them; called before each step, also where its pass is a graph.
+
+        Raises:
+            PatchError: features of an image were not finite.
+        """
+        self._finite.check()
+        model: Any = super()
+        return model.embed_input_ids(*args, **kwargs)
 
     def forward(
         self,

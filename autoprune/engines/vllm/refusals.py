@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,12 +41,22 @@ def _known_worker(value: Any) -> bool:
     return value in (None, "auto") or value in _WORKERS
 
 
+def _known_scheduler(value: Any) -> bool:
+    return value is None or (value if isinstance(value, str) else _path_of(value)) in _SCHEDULERS
+
+
+def _path_of(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 def _no_graphs(value: Any) -> bool:
     return value is None or getattr(value, "name", value) == "NONE"
 
 
 _WORKERS = ("vllm.v1.worker.cpu_worker.CPUWorker", "vllm.v1.worker.gpu_worker.Worker")
 """Workers whose model runner tells which requests a step holds."""
+_SCHEDULERS = ("vllm.v1.core.sched.scheduler.Scheduler", "vllm.v1.core.sched.async_scheduler.AsyncScheduler")
+"""Schedulers that run a prompt as a whole where they are asked to."""
 ANYWHERE = (
     RefusedOption(
         "--enable-mm-embeds",
@@ -158,6 +168,13 @@ LAYERS = (
         "leave it out",
     ),
     RefusedOption(
+        "--scheduler-cls",
+        "scheduler_config.scheduler_cls",
+        _known_scheduler,
+        "it may run a prompt in parts, or use entries of the cache again",
+        "leave it out",
+    ),
+    RefusedOption(
         "--kv-transfer-config",
         "kv_transfer_config",
         _off,
@@ -235,6 +252,19 @@ _DECODERS = frozenset(
 """Decoders that do nothing but embed, run `layers(positions, hidden, residual)` one by one, and norm."""
 
 
+def not_served(what: str, architecture: str, served: Iterable[str], otherwise: str = "") -> ModelError:
+    """The error for a model that serves no schedules.
+
+    Args:
+        what: What is wrong with that.
+        architecture: Of the model.
+        served: Architectures that serve them.
+        otherwise: What can be done instead of using one of these.
+    """
+    models = ", ".join(sorted(served))
+    return ModelError(what, field="model", value=architecture, remedy=f"use a model of {models}{otherwise}")
+
+
 def check_decoder(decoder: Any, compact: bool, mrope: bool) -> None:
     """Refuse decoders whose layers cannot be run one by one on fewer rows.
 
@@ -248,7 +278,7 @@ def check_decoder(decoder: Any, compact: bool, mrope: bool) -> None:
         ModelError: its pass is not known to be embeddings, layers and norm alone.
         PatchError: a layer sees a window.
     """
-    kind = f"{type(decoder).__module__}.{type(decoder).__name__}"
+    kind = _path_of(type(decoder))
     if kind not in _DECODERS:
         raise ModelError(
             "the pass of this decoder may do more than run its layers one by one",

@@ -32,6 +32,11 @@ def chosen(stage: Stage, hidden: Tensor, prepared: Tensor | None = None) -> Tens
     Returns:
         BoolTensor[B, n].
     """
+    return _choice(stage, hidden, prepared)[0]
+
+
+def _choice(stage: Stage, hidden: Tensor, prepared: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Which tokens are kept, and by which scores: [B, n] each."""
     assert stage.criterion is not None  # a stage that selects has one
     batch, n = hidden.shape[:2]
     every = torch.ones(batch, n, dtype=torch.bool, device=hidden.device)
@@ -52,7 +57,8 @@ def chosen(stage: Stage, hidden: Tensor, prepared: Tensor | None = None) -> Tens
         hidden=hidden,
         prepared=prepared,
     )
-    return choose(behaviour_of(stage.criterion).score(inputs), every, inputs.targets)
+    scores = behaviour_of(stage.criterion).score(inputs)
+    return choose(scores, every, inputs.targets), scores
 
 
 def number_kept(stage: Stage, first: int, n: int, total: int) -> int:
@@ -98,7 +104,7 @@ def whole_prompt(
 
 def shorten(
     stage: Stage, features: Sequence[Tensor], spans: Sequence[tuple[int, int]], prepared: Mapping[Criterion, Tensor]
-) -> list[Tensor]:
+) -> tuple[list[Tensor], Tensor]:
     """The features that are left of each image.
 
     Args:
@@ -107,19 +113,27 @@ def shorten(
         spans: For each image the visual tokens of the images before it in its prompt, and of all images of the prompt;
             `ALONE` for the only image of a prompt.
         prepared: What criteria have read from disk.
+
+    Returns:
+        Them; and BoolTensor[images], whether features of an image, or their scores, are not finite.
     """
     assert stage.criterion is not None  # a stage that selects has one
     alike: dict[tuple[int, int, int], list[int]] = {}
     for i, (part, (first, total)) in enumerate(zip(features, spans, strict=True)):
         alike.setdefault((len(part), first, total or len(part)), []).append(i)
     out: dict[int, Tensor] = {}
+    broken: dict[int, Tensor] = {}
     for (n, first, total), images in alike.items():
         together = torch.stack([features[i] for i in images])
         hidden = together if n == total else together.new_empty(len(images), total, 0)
-        kept = chosen(stage, hidden, prepared.get(stage.criterion))[:, first : first + n]
+        every, scores = _choice(stage, hidden, prepared.get(stage.criterion))
+        kept, own = every[:, first : first + n], scores[:, first : first + n]
+        finite = torch.isfinite(together).all(2) & torch.isfinite(own).to(together.device)
+        broken |= dict(zip(images, ~finite.all(1), strict=True))
         if stage.merge:
             count = stage.keep.target(n, n)
             together = merged(together, kept, ~kept, count, n - count)
         left = number_kept(stage, first, n, total)
         out |= {i: rows[rows_where(mask, left)] for i, rows, mask in zip(images, together, kept, strict=True)}
-    return [out[i] for i in range(len(features))]
+    order = range(len(features))
+    return [out[i] for i in order], torch.stack([broken[i] for i in order])

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection
 from typing import Any
 
-from autoprune.engines.vllm.refusals import check_options
+from autoprune.engines.vllm.refusals import check_options, not_served
 from autoprune.engines.vllm.serving import Serving, is_named, named_schedule, resolve, served
 from autoprune.errors import ModelError
 from autoprune.sources import HubError
@@ -78,11 +78,11 @@ def guard(registry: Any, architectures: Collection[str], problem: ModelError | N
                 continue
             sees = getattr(info, "supports_multimodal", False)
             if is_named(model_config.hf_config) or (sees and _stands_beside(model_config.hf_config)):
-                raise problem or ModelError(
+                raise problem or not_served(
                     "a pruning schedule is named, but this model does not serve any",
-                    field="model",
-                    value=architecture,
-                    remedy=f"use a model of {', '.join(sorted(architectures))}, or name no schedule",
+                    architecture,
+                    architectures,
+                    ", or name no schedule",
                 )
         return info, architecture
 

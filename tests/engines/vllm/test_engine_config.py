@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.vllm_runs import DEEP, ROOT
+from support.vllm_runs import DEEP, DIGITS
 
 from autoprune.engines.vllm import plugin
 from autoprune.engines.vllm.refusals import ANYWHERE, LAYERS, PROMPTS
@@ -22,7 +22,6 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM: .ci/run engines"),
     pytest.mark.slow,
 ]
-DIGITS = ROOT / "studies" / "digit_scenes"
 SCHEDULE = DIGITS / "schedule.json"
 TOKENS = 1024
 

@@ -24,6 +24,10 @@ def test_requests_whose_scores_are_not_finite_are_named_later() -> None:
     with pytest.raises(PatchError, match="requests d are not finite"):
         seen.check()
     seen.check()  # it was said
+    images = FiniteScores("images")
+    images.expect(torch.tensor([True]), ["0 of 1"])
+    with pytest.raises(PatchError, match="of the images 0 of 1 are not finite"):
+        images.check()
 
 
 def test_a_device_that_is_not_there_yet_is_not_waited_for() -> None:

@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.vllm_runs import ROOT, environment, run
+from support.vllm_runs import DIGITS, digit_samples, environment, transformers_side
+
+from autoprune.data.rows import Sample
+from autoprune.schedule import Schedule
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM: .ci/run engines"),
     pytest.mark.slow,
     pytest.mark.timeout(900),  # several engines start, one after the other
 ]
-DIGITS = ROOT / "studies" / "digit_scenes"
 MODEL = str(DIGITS / "model")
 AT_ONCE = 8
 START_S = 240
@@ -58,11 +60,12 @@ def wait_for(server: subprocess.Popen, address: str, log: Path) -> None:
     raise AssertionError(log.read_text()[-3000:])
 
 
-def asked(address: str, prompt: dict[str, Any], **more: Any) -> str:
-    image = base64.b64encode(Path(prompt["images"][0]).read_bytes()).decode()
+def asked(address: str, sample: Sample, **more: Any) -> tuple[int, ...]:
+    assert sample.images[0].path is not None
+    image = base64.b64encode(Path(sample.images[0].path).read_bytes()).decode()
     content = [
         {"type": "image_url", "image_url": {"url": f"data:image/webp;base64,{image}"}},
-        {"type": "text", "text": prompt["question"]},
+        {"type": "text", "text": sample.prompt},
     ]
     body = {
         "model": MODEL, "messages": [{"role": "user", "content": content}], "max_tokens": 8, "temperature": 0,
@@ -73,33 +76,24 @@ def asked(address: str, prompt: dict[str, Any], **more: Any) -> str:
         f"{address}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=120) as answer:
-        return json.load(answer)["choices"][0]["token_ids"]
+        return tuple(json.load(answer)["choices"][0]["token_ids"])
 
 
 def test_requests_at_once_after_one_that_is_refused(tmp_path) -> None:
-    from transformers import AutoProcessor
-
-    processor = AutoProcessor.from_pretrained(MODEL)
-    rows = [json.loads(line) for line in (DIGITS / "test.jsonl").read_text().splitlines()[: 3 * AT_ONCE]]
-    prompts = []
-    for row in rows:
-        chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": row["prompt"]}]}]
-        text = processor.apply_chat_template(chat, add_generation_prompt=True)
-        prompts.append({"text": text, "question": row["prompt"], "images": [str(DIGITS / row["image"])]})
-    path = DIGITS / "schedule.json"
-    job = {"model": MODEL, "dtype": "float32", "schedule": json.loads(path.read_text()), "prompts": prompts}
-    wanted = run(tmp_path, {**job, "max_tokens": 8, "engine": "transformers"})
+    path, samples = DIGITS / "schedule.json", digit_samples(3 * AT_ONCE)
+    with transformers_side(MODEL) as ask:
+        wanted = ask("answers", Schedule.load(path), samples, 8)
     named = ["--hf-overrides", json.dumps({"autoprune_schedule": str(path)})]
     options = ["--no-enable-prefix-caching", "--no-enable-chunked-prefill", "--trust-request-chat-template"]
     with serving(tmp_path, *named, *options) as (server, address):
         wait_for(server, address, tmp_path / "server.log")
         with pytest.raises(urllib.error.HTTPError) as refused:
-            asked(address, prompts[0], chat_template="USER: what is it <image>", add_special_tokens=False)
+            asked(address, samples[0], chat_template="USER: what is it <image>", add_special_tokens=False)
         assert refused.value.code == 400
         assert "must end with text" in refused.value.read().decode()
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            got = list(pool.map(lambda prompt: asked(address, prompt), prompts))
-    assert got == [answer["ids"] for answer in wanted["answers"]]
+            got = list(pool.map(lambda sample: asked(address, sample), samples))
+    assert got == [answer.ids for answer in wanted]
 
 
 def test_a_server_that_would_not_be_exact_does_not_start(tmp_path) -> None:

@@ -14,7 +14,7 @@ from huggingface_hub import constants
 from support.zoo.llava import llava
 
 from autoprune.engines.vllm.plugin import SUPPORTED, unsupported
-from autoprune.engines.vllm.refusals import check_decoder, check_options
+from autoprune.engines.vllm.refusals import ANYWHERE, LAYERS, check_decoder, check_options
 from autoprune.engines.vllm.serving import (
     OPTION,
     VARIABLE,
@@ -254,6 +254,7 @@ REFUSED = [
     ("--decode-context-parallel-size", "parallel_config__decode_context_parallel_size", 2),
     ("--enable-dbo", "parallel_config__enable_dbo", True),
     ("--worker-cls", "parallel_config__worker_cls", "my.worker.Worker"),
+    ("--scheduler-cls", "scheduler_config__scheduler_cls", "my.scheduler.Scheduler"),
     ("--kv-transfer-config", "kv_transfer_config", object()),
     ("--kv-sharing-fast-prefill", "cache_config__kv_sharing_fast_prefill", True),
     ("--enable-lora", "lora_config", object()),
@@ -261,6 +262,7 @@ REFUSED = [
     ("VLLM_USE_V2_MODEL_RUNNER", "use_v2_model_runner", True),
     ("--compilation-config cudagraph_mode", "compilation_config__cudagraph_mode", SimpleNamespace(name="FULL")),
     ("--enable-mm-embeds", "model_config__multimodal_config__enable_mm_embeds", True),
+    ("--video-pruning-rate", "model_config__multimodal_config__video_pruning_rate", 0.5),
     ("--runner", "model_config__runner_type", "pooling"),
 ]
 
@@ -272,6 +274,25 @@ def test_options_with_which_deep_stages_are_not_exact(name, path, value) -> None
         check_options(engine(**{path: value}), Serving.LAYERS)
     assert name in caught.value.value
     assert f"{name}: " in str(caught.value)
+
+
+def test_no_refusal_is_left_out_above() -> None:
+    assert {name for name, _, _ in REFUSED} == {row.name for row in ANYWHERE + LAYERS}
+
+
+class AsyncScheduler:
+    """A scheduler with a name that vLLM uses too."""
+
+
+@pytest.mark.parametrize("name", ["scheduler.Scheduler", "async_scheduler.AsyncScheduler"])
+def test_schedulers_of_vllm_and_others(name) -> None:
+    known = f"vllm.v1.core.sched.{name}"
+    module, _, own = known.rpartition(".")
+    for scheduler in (None, known, type(own, (), {"__module__": module})):
+        check_options(engine(scheduler_config__scheduler_cls=scheduler), Serving.LAYERS)
+    for scheduler in (AsyncScheduler, own, f"my.{own}"):
+        with pytest.raises(PatchError, match="--scheduler-cls: it may run a prompt in parts"):
+            check_options(engine(scheduler_config__scheduler_cls=scheduler), Serving.LAYERS)
 
 
 def test_the_options_that_are_asked_for_are_enough() -> None:
@@ -295,6 +316,8 @@ def test_shorter_prompts_go_with_what_deep_stages_do_not() -> None:
         scheduler_config__enable_chunked_prefill=True,
         speculative_config=object(),
         use_v2_model_runner=True,
+        scheduler_config__scheduler_cls="my.scheduler.Scheduler",
+        parallel_config__pipeline_parallel_size=2,
     )
     check_options(config, Serving.PROMPTS)
     with pytest.raises(PatchError, match=r"--enable-prefix-caching.*--enable-chunked-prefill.*shortens prompts"):

@@ -40,7 +40,8 @@ def test_images_of_different_prompts_encoded_together(criterion, keep, merge) ->
     stage = stage_of(criterion, merge, **keep)
     images = [torch.randn(n, 6, generator=torch.Generator().manual_seed(n)) for n in (12, 7, 20)]
     images.append(images[0] + 1)  # as long as another
-    short = shorten(stage, images, [ALONE] * 4, {})
+    short, broken = shorten(stage, images, [ALONE] * 4, {})
+    assert not broken.any()
     for image, rest in zip(images, short, strict=True):
         torch.testing.assert_close(rest, in_the_decoder(stage, [image]), rtol=0, atol=1e-6)
         assert len(rest) == number_kept(stage, 0, len(image), 0)
@@ -51,11 +52,23 @@ def test_images_of_one_prompt_share_what_is_kept(criterion) -> None:
     stage = stage_of(criterion, ratio=0.4)
     images = [torch.randn(n, 6) for n in (12, 7, 12)]
     spans = [(0, 31), (12, 31), (19, 31)]
-    short = shorten(stage, images, spans, {})
+    short, _ = shorten(stage, images, spans, {})
     assert torch.equal(torch.cat(short), in_the_decoder(stage, images))
     counts = [number_kept(stage, first, len(i), total) for i, (first, total) in zip(images, spans, strict=True)]
     assert counts == [len(part) for part in short]
     assert sum(counts) == round(0.4 * 31)
+
+
+@pytest.mark.parametrize(
+    "criterion", [{"name": "uniform"}, {"name": "random", "seed": 1}, {"name": "diversity"}], ids=str
+)
+def test_images_whose_features_are_not_finite_are_found(criterion) -> None:
+    images = [torch.randn(n, 6) for n in (12, 7, 12, 7)]
+    images[2][5, 3] = float("inf")
+    images[3][0, 0] = float("nan")
+    left, broken = shorten(stage_of(criterion, ratio=0.4), images, [ALONE] * 4, {})
+    assert broken.tolist() == [False, False, True, True]
+    assert [len(part) for part in left] == [5, 3, 5, 3]
 
 
 @pytest.mark.parametrize("criterion", [{"name": "uniform"}, {"name": "random", "seed": 1}], ids=str)

@@ -6,7 +6,7 @@ How far apart two exact runs may be is what the dense model shows on the same ro
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -148,3 +148,12 @@ def log_probabilities(runs: ComparedRuns) -> Outcome:
 def _measure(apart: Disagreement, half: bool) -> float:
     """In half precision the largest difference is chance."""
     return apart.mean if half else apart.largest
+
+
+CHECKS: Mapping[str, Callable[[ComparedRuns], Outcome]] = {
+    "every stage fired": stages_fired,
+    "tokens per layer": tokens_per_layer,
+    "answers": same_answers,
+    "log-probabilities": log_probabilities,
+}
+"""What must hold, by name."""

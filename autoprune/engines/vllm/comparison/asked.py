@@ -35,6 +35,11 @@ class EnginePrompt:
     images: tuple[ImageSource, ...]
     length: int
 
+    def request(self) -> dict[str, Any]:
+        """The prompt as vLLM takes it, its images decoded."""
+        images = [image.open() for image in self.images]
+        return {"prompt_token_ids": list(self.ids), **({"multi_modal_data": {"image": images}} if images else {})}
+
 
 @dataclass(frozen=True)
 class EngineAnswer:

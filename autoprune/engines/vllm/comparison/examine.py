@@ -3,50 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from autoprune.data.rows import Sample
 from autoprune.doctor import CheckResult
-from autoprune.doctor.outcomes import Outcome
-from autoprune.engines.vllm.comparison.agreement import (
-    ComparedRuns,
-    Disagreement,
-    disagreement,
-    log_probabilities,
-    same_answers,
-    stages_fired,
-    tokens_per_layer,
-)
+from autoprune.engines.vllm.comparison.agreement import CHECKS, ComparedRuns, Disagreement, disagreement
 from autoprune.engines.vllm.comparison.asked import EngineAnswer, EnginePrompt, engine_prompts, made_up
-from autoprune.engines.vllm.comparison.process import Ask, engine_process
 from autoprune.engines.vllm.comparison.settings import (
-    ENVIRONMENT,
     EngineSettings,
     check_served,
     check_vllm,
     engine_options,
     images_of,
 )
-from autoprune.engines.vllm.comparison.transformers_side import TransformersSide
-from autoprune.engines.vllm.comparison.vllm_side import VllmSide
+from autoprune.engines.vllm.comparison.sides import NEW_TOKENS, Say, answers, in_vllm, on_transformers, silent
 from autoprune.engines.vllm.serving import Serving, asked_options
 from autoprune.models.config import read_config
 from autoprune.models.options import ModelOptions
 from autoprune.models.processors import load_processor
 from autoprune.schedule import Schedule
 from autoprune.sources import hub_or_cache
-
-NEW_TOKENS = 16
-_TOGETHER = 16
-_CHECKS: Mapping[str, Callable[[ComparedRuns], Outcome]] = {
-    "every stage fired": stages_fired,
-    "tokens per layer": tokens_per_layer,
-    "answers": same_answers,
-    "log-probabilities": log_probabilities,
-}
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -148,7 +126,7 @@ def engine_case(
     return EngineCase(model, loading, schedule, samples, prompts, serving, options, version)
 
 
-def examine_engine(case: EngineCase, say: Say = lambda step: None) -> EngineReport:
+def examine_engine(case: EngineCase, say: Say = silent) -> EngineReport:
     """Run all rows dense and pruned, on transformers and in vLLM, and compare.
 
     Each model runs in a process of its own, one after the other.
@@ -168,7 +146,7 @@ def examine_engine(case: EngineCase, say: Say = lambda step: None) -> EngineRepo
     pruned = _in_vllm("vLLM, pruned", replace(settings, schedule=case.schedule), case, say, seconds)
     runs = ComparedRuns(case.schedule, (reference[0], dense), (reference[1], pruned), half=place["dtype"] != "float32")
     results = []
-    for name, check in _CHECKS.items():
+    for name, check in CHECKS.items():
         outcome = check(runs)
         results.append(CheckResult(name, "vLLM", outcome.status, outcome.reason, 0.0))
     return EngineReport(
@@ -189,31 +167,21 @@ def _on_transformers(
     case: EngineCase, say: Say, seconds: dict[str, float]
 ) -> tuple[list[list[EngineAnswer]], dict[str, str]]:
     started = time.perf_counter()
-    say("transformers: loading the model")
-    with engine_process("transformers", TransformersSide, case.model, case.loading, environment={}) as ask:
-        answers = [
-            _asked(ask, f"transformers, {name}", case.samples, say, schedule)
+    with on_transformers(case.model, case.loading, say) as ask:
+        made = [
+            answers(ask, f"transformers, {name}", case.samples, schedule, say=say)
             for name, schedule in (("dense", Schedule()), ("pruned", case.schedule))
         ]
         place: dict[str, str] = ask("measured_in")
     seconds["transformers"] = time.perf_counter() - started
-    return answers, place
+    return made, place
 
 
 def _in_vllm(
     name: str, settings: EngineSettings, case: EngineCase, say: Say, seconds: dict[str, float]
 ) -> list[EngineAnswer]:
     started = time.perf_counter()
-    say(f"{name}: loading the model")
-    with engine_process(name, VllmSide, settings, environment=ENVIRONMENT) as ask:
-        answers = _asked(ask, name, case.prompts, say)
+    with in_vllm(name, settings, say) as ask:
+        made = answers(ask, name, case.prompts, say=say)
     seconds[name] = time.perf_counter() - started
-    return answers
-
-
-def _asked(ask: Ask, name: str, rows: Sequence[Any], say: Say, *given: Any) -> list[EngineAnswer]:
-    answers: list[EngineAnswer] = []
-    for first in range(0, len(rows), _TOGETHER):
-        say(f"{name}: row {first + 1} of {len(rows)}")
-        answers += ask("answers", *given, rows[first : first + _TOGETHER], NEW_TOKENS)
-    return answers
+    return made

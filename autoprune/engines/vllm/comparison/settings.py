@@ -10,6 +10,7 @@ from typing import Any
 
 from autoprune.engines.vllm.comparison.asked import EnginePrompt
 from autoprune.engines.vllm.plugin import MODELS, SUPPORTED, unsupported
+from autoprune.engines.vllm.refusals import not_served
 from autoprune.engines.vllm.serving import OPTION, VARIABLE, Serving, named_schedule, serving_of, shortening_of
 from autoprune.errors import ModelError, ScheduleError
 from autoprune.models.loading import device_of, dtype_on
@@ -80,12 +81,7 @@ def check_served(schedule: Schedule, config: Any, images: int) -> Serving:
     """
     architecture = (getattr(config, "architectures", None) or [type(config).__name__])[0]
     if architecture not in MODELS:
-        raise ModelError(
-            "vLLM serves no schedules with this model",
-            field="model",
-            value=architecture,
-            remedy=f"use a model of {', '.join(sorted(MODELS))}",
-        )
+        raise not_served("vLLM serves no schedules with this model", architecture, MODELS)
     setattr(config, OPTION, schedule.to_json_dict())
     try:
         found = named_schedule(config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -13,15 +13,10 @@ import torch
 
 from autoprune.data.synthetic import synthetic_sample
 from autoprune.engines.vllm.comparison.asked import EnginePrompt, engine_prompts
-from autoprune.engines.vllm.comparison.process import Ask, engine_process
-from autoprune.engines.vllm.comparison.settings import (
-    ENVIRONMENT,
-    EngineSettings,
-    check_served,
-    check_vllm,
-    engine_options,
-)
-from autoprune.engines.vllm.comparison.vllm_side import EngineRound, VllmSide
+from autoprune.engines.vllm.comparison.process import Ask
+from autoprune.engines.vllm.comparison.settings import EngineSettings, check_served, check_vllm, engine_options
+from autoprune.engines.vllm.comparison.sides import Say, in_vllm, silent
+from autoprune.engines.vllm.comparison.vllm_side import EngineRound
 from autoprune.engines.vllm.serving import asked_options
 from autoprune.evaluate.timing import Spread, take_turns
 from autoprune.models.config import read_config
@@ -130,7 +125,7 @@ def benchmark_engine(
     loading: ModelOptions,
     plan: EngineBenchPlan,
     given: Mapping[str, Any],
-    say: Callable[[str], None] = lambda step: None,
+    say: Say = silent,
 ) -> EngineBenchmark:
     """Time a model in vLLM, dense and pruned in turn; each is in a process of its own.
 
@@ -163,10 +158,7 @@ def benchmark_engine(
     with ExitStack() as stack:
         sides: dict[str, Ask] = {}
         for name, settings in (("dense", dense), ("pruned", replace(dense, schedule=schedule))):
-            say(f"{name}: loading the model")
-            sides[name] = stack.enter_context(
-                engine_process(f"vLLM, {name}", VllmSide, settings, environment=ENVIRONMENT)
-            )
+            sides[name] = stack.enter_context(in_vllm(f"vLLM, {name}", settings, say))
         machine = sides["pruned"]("place")
         tokens = sides["pruned"]("answers", prompts[:1], 1)[0].lengths
         timed = [_setting(sides, prompts, count, plan, say) for count in plan.requests]
@@ -187,7 +179,7 @@ def _setting(
     prompts: Sequence[EnginePrompt],
     count: int,
     plan: EngineBenchPlan,
-    say: Callable[[str], None],
+    say: Say,
 ) -> EngineSetting:
     batches = [prompts[i * count : (i + 1) * count] for i in range(plan.rounds)]
     arms = {name: partial(_round, ask, iter(batches), plan.new_tokens) for name, ask in sides.items()}

@@ -58,8 +58,10 @@ class VllmSide:
         """Greedy answers of prompts that arrive together."""
         from vllm import SamplingParams
 
-        wanted = SamplingParams(temperature=0, max_tokens=new_tokens, logprobs=COMPARED)
-        made = self._llm.generate([_request(prompt) for prompt in prompts], wanted, use_tqdm=False)
+        return self._greedy(prompts, SamplingParams(temperature=0, max_tokens=new_tokens, logprobs=COMPARED))
+
+    def _greedy(self, prompts: Sequence[EnginePrompt], wanted: Any) -> list[EngineAnswer]:
+        made = self._llm.generate([prompt.request() for prompt in prompts], wanted, use_tqdm=False)
         pruned = lengths_by_request(self._llm)
         return [self._answer(output, pruned.get(output.request_id)) for output in made]
 
@@ -76,7 +78,7 @@ class VllmSide:
         from vllm import SamplingParams
 
         wanted = SamplingParams(temperature=0, max_tokens=new_tokens, ignore_eos=True)
-        requests = [_request(prompt) for prompt in prompts]  # images are decoded before the clock starts
+        requests = [prompt.request() for prompt in prompts]  # images are decoded before the clock starts
         self._batches += 1
         first: dict[str, float] = {}
         tokens: dict[str, int] = {}
@@ -91,8 +93,3 @@ class VllmSide:
                     first.setdefault(output.request_id, time.perf_counter() - started)
                     tokens[output.request_id] = made
         return EngineRound(time.perf_counter() - started, tuple(first.values()), sum(tokens.values()))
-
-
-def _request(prompt: EnginePrompt) -> dict[str, Any]:
-    images = [image.open() for image in prompt.images]
-    return {"prompt_token_ids": list(prompt.ids), **({"multi_modal_data": {"image": images}} if images else {})}

@@ -11,14 +11,14 @@ import subprocess
 import sys
 
 import pytest
-from support.vllm_runs import ROOT, environment
+from support.vllm_runs import DIGITS, environment
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM: .ci/run engines"),
     pytest.mark.slow,
 ]
-MODEL = ROOT / "studies" / "digit_scenes" / "model"
-SCHEDULE = ROOT / "studies" / "digit_scenes" / "schedule.json"
+MODEL = DIGITS / "model"
+SCHEDULE = DIGITS / "schedule.json"
 SHORTER = {"layer": 0, "keep": {"ratio": 0.3}, "criterion": {"name": "diversity"}}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from autoprune.engines.vllm.comparison import examine
+from autoprune.engines.vllm.comparison import examine, sides
 from autoprune.engines.vllm.comparison.agreement import planned_lengths
 from autoprune.engines.vllm.comparison.asked import EngineAnswer
 from autoprune.engines.vllm.comparison.examine import engine_case, examine_engine
@@ -40,7 +40,7 @@ def started(monkeypatch):
 
         yield ask
 
-    monkeypatch.setattr(examine, "engine_process", process)
+    monkeypatch.setattr(sides, "engine_process", process)
     monkeypatch.setattr(examine, "check_vllm", lambda: "0.32.0")
     return made
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from autoprune.engines.vllm.comparison import timing
+from autoprune.engines.vllm.comparison import sides, timing
 from autoprune.engines.vllm.comparison.asked import EngineAnswer, EnginePrompt
 from autoprune.engines.vllm.comparison.timing import EngineBenchPlan, benchmark_engine
 from autoprune.engines.vllm.comparison.vllm_side import EngineRound
@@ -46,7 +46,7 @@ class Asked:
 @pytest.fixture
 def asked(monkeypatch):
     made = Asked()
-    monkeypatch.setattr(timing, "engine_process", made.process)
+    monkeypatch.setattr(sides, "engine_process", made.process)
     monkeypatch.setattr(timing, "check_vllm", lambda: "0.32.0")
     return made
 
