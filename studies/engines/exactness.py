@@ -28,7 +28,7 @@ from autoprune.data.images import ImageSource  # noqa: E402
 from autoprune.data.rows import Sample  # noqa: E402
 from autoprune.engines.vllm.comparison.agreement import CHECKS, ComparedRuns, disagreement  # noqa: E402
 from autoprune.engines.vllm.comparison.asked import EngineAnswer  # noqa: E402
-from autoprune.engines.vllm.comparison.examine import EngineCase, engine_case  # noqa: E402
+from autoprune.engines.vllm.comparison.examine import EngineCase, engine_case, with_rounding  # noqa: E402
 from autoprune.engines.vllm.comparison.settings import EngineSettings, check_vllm  # noqa: E402
 from autoprune.engines.vllm.comparison.sides import answers, in_vllm, on_transformers  # noqa: E402
 from autoprune.errors import AutopruneError  # noqa: E402
@@ -171,6 +171,7 @@ def run(model: str, folder: str, modes: Iterable[Mode], only: Sequence[str] | No
                 yield {**head, "schedule": name, "refused": str(error)}
                 continue
             runs = ComparedRuns(case.schedule, in_both, pruned, half=mode.dtype != "float32")
+            runs = with_rounding(runs, case)
             yield {**head, "schedule": name, "serving": case.serving.value, **figures(runs)}
 
 
@@ -185,6 +186,7 @@ def figures(runs: ComparedRuns) -> dict[str, Any]:
             for kind, pair in pairs.items()
         },
         "largest_by_row": [disagreement([a], [b]).largest for a, b in zip(*runs.pruned, strict=True)],
+        "rounding": dict(runs.rounding),
         "checks": {what: asdict(check(runs)) for what, check in CHECKS.items()},
     }
 

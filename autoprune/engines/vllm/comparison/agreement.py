@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from autoprune.doctor.outcomes import Outcome, compared, failed, inapplicable, passed
@@ -18,6 +18,8 @@ CLOSE = 1e-4
 """Difference of a log-probability in single precision that is always allowed."""
 _MORE = 1.5
 """Disagreement under a schedule over that of the dense model that is allowed."""
+_DRAWN = 2
+"""Difference over the largest of a few draws of rounding that is allowed."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,14 @@ class ComparedRuns:
         dense: Of transformers, and of vLLM.
         pruned: Likewise.
         half: Whether the models are in half precision.
+        rounding: By row, how far rounding moves its log-probabilities under the schedule, where that was measured.
     """
 
     schedule: Schedule
     dense: tuple[Sequence[EngineAnswer], Sequence[EngineAnswer]]
     pruned: tuple[Sequence[EngineAnswer], Sequence[EngineAnswer]]
     half: bool = False
+    rounding: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def planned(self) -> list[tuple[int, ...]]:
@@ -136,13 +140,35 @@ def same_answers(runs: ComparedRuns) -> Outcome:
 
 
 def log_probabilities(runs: ComparedRuns) -> Outcome:
-    """Whether log-probabilities are no farther apart than those of the dense model."""
-    dense, pruned, effect = (
-        _measure(disagreement(known, others), runs.half)
-        for known, others in (runs.dense, runs.pruned, (runs.dense[0], runs.pruned[0]))
+    """Whether log-probabilities are no farther apart than those of the dense model, or than rounding moves a row."""
+    by_noise = [row for row in far_rows(runs) if _row(runs, row) <= _DRAWN * runs.rounding.get(row, 0.0)]
+    others = [row for row in range(len(runs.planned)) if row not in by_noise]
+    pruned = [[answers[row] for row in others] for answers in runs.pruned]
+    apart, effect = (_measure(disagreement(*pair), runs.half) for pair in (pruned, (runs.dense[0], runs.pruned[0])))
+    found = compared(
+        apart if others else 0.0, _limit(runs), effect, "mean difference" if runs.half else "largest difference"
     )
-    limit = _MORE * dense if runs.half else max(CLOSE, _MORE * dense)
-    return compared(pruned, limit, effect, "mean difference" if runs.half else "largest difference")
+    if not by_noise:
+        return found
+    rows = ", ".join(f"{row} ({_row(runs, row):.1e})" for row in by_noise)
+    return replace(found, reason=f"{found.reason}; apart no farther than rounding moves them: rows {rows}")
+
+
+def far_rows(runs: ComparedRuns) -> list[int]:
+    """Rows whose log-probabilities are farther apart than is allowed; in half precision rows are not judged alone."""
+    limit = _limit(runs)
+    return [] if runs.half else [row for row in range(len(runs.planned)) if not _row(runs, row) <= limit]
+
+
+def _row(runs: ComparedRuns, row: int) -> float:
+    """How far the log-probabilities of a row are apart under the schedule."""
+    known, found = runs.pruned
+    return disagreement([known[row]], [found[row]]).largest
+
+
+def _limit(runs: ComparedRuns) -> float:
+    most = _MORE * _measure(disagreement(*runs.dense), runs.half)
+    return most if runs.half else max(CLOSE, most)
 
 
 def _measure(apart: Disagreement, half: bool) -> float:

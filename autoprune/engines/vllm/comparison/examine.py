@@ -9,7 +9,7 @@ from typing import Any
 
 from autoprune.data.rows import Sample
 from autoprune.doctor import CheckResult
-from autoprune.engines.vllm.comparison.agreement import CHECKS, ComparedRuns, Disagreement, disagreement
+from autoprune.engines.vllm.comparison.agreement import CHECKS, ComparedRuns, Disagreement, disagreement, far_rows
 from autoprune.engines.vllm.comparison.asked import EngineAnswer, EnginePrompt, engine_prompts, made_up
 from autoprune.engines.vllm.comparison.settings import (
     EngineSettings,
@@ -25,6 +25,9 @@ from autoprune.models.options import ModelOptions
 from autoprune.models.processors import load_processor
 from autoprune.schedule import Schedule
 from autoprune.sources import hub_or_cache
+
+_FEW = 8
+"""One row in so many may be far apart."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,7 @@ def examine_engine(case: EngineCase, say: Say = silent) -> EngineReport:
     dense = _in_vllm("vLLM, dense", settings, case, say, seconds)
     pruned = _in_vllm("vLLM, pruned", replace(settings, schedule=case.schedule), case, say, seconds)
     runs = ComparedRuns(case.schedule, (reference[0], dense), (reference[1], pruned), half=place["dtype"] != "float32")
+    runs = with_rounding(runs, case, say)
     results = []
     for name, check in CHECKS.items():
         outcome = check(runs)
@@ -161,6 +165,23 @@ def examine_engine(case: EngineCase, say: Say = silent) -> EngineReport:
         seconds=seconds,
         results=results,
     )
+
+
+def with_rounding(runs: ComparedRuns, case: EngineCase, say: Say = silent) -> ComparedRuns:
+    """The same with what rounding does to the few rows that are far apart; many are not far apart by rounding.
+
+    Args:
+        runs: The answers.
+        case: What was compared.
+        say: Called with a description of what is about to run.
+    """
+    far = far_rows(runs)
+    if not 0 < len(far) <= max(1, len(case.samples) // _FEW):
+        return runs
+    with on_transformers(case.model, case.loading, say) as ask:
+        say(f"transformers: what rounding does to {len(far)} rows")
+        moved = ask("rounding", case.schedule, [case.samples[row] for row in far], NEW_TOKENS)
+    return replace(runs, rounding=dict(zip(far, moved, strict=True)))
 
 
 def _on_transformers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from autoprune.doctor.outcomes import Outcome
 from autoprune.engines.vllm.comparison.agreement import (
     ComparedRuns,
     disagreement,
+    far_rows,
     log_probabilities,
     planned_lengths,
     same_answers,
@@ -109,6 +111,22 @@ def test_log_probabilities_may_differ_as_far_as_those_of_the_dense_model(dense_b
         runs(dense=((DENSE, DENSE), (DENSE, dense)), pruned=((PRUNED,) * 2, (PRUNED, pruned)), half=half)
     )
     assert found.status == status
+
+
+@pytest.mark.parametrize(
+    ("by", "rounding", "status"),
+    [(3e-4, 2e-4, "pass"), (3e-4, 1e-4, "fail"), (3e-4, None, "fail"), (math.nan, 1.0, "fail")],
+)
+def test_a_row_may_differ_as_far_as_rounding_moves_it(by, rounding, status):
+    both = (PRUNED,) * 4, (PRUNED, PRUNED, moved(PRUNED, by), PRUNED)
+    made = runs(dense=((DENSE,) * 4,) * 2, pruned=both, rounding={} if rounding is None else {2: rounding})
+    assert far_rows(made) == [2]
+    found = log_probabilities(made)
+    assert found.status == status
+    assert ("rows 2 (3.0e-04)" in found.reason) == (status == "pass")
+    two = replace(made, pruned=(both[0], (moved(PRUNED, 3e-4), *both[1][1:])))
+    assert log_probabilities(two).status == "fail"  # another row is as far apart
+    assert far_rows(replace(made, half=True)) == []
 
 
 def test_a_difference_is_counted_up_to_where_answers_part_and_of_unknown_tokens_at_least():

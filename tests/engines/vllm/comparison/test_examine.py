@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from autoprune.engines.vllm.comparison import examine, sides
-from autoprune.engines.vllm.comparison.agreement import planned_lengths
+from autoprune.engines.vllm.comparison.agreement import ComparedRuns, planned_lengths
 from autoprune.engines.vllm.comparison.asked import EngineAnswer
 from autoprune.engines.vllm.comparison.examine import engine_case, examine_engine
 from autoprune.models.options import ModelOptions
@@ -34,6 +34,8 @@ def started(monkeypatch):
         def ask(method: str, *arguments: Any) -> Any:
             if method == "measured_in":
                 return {"dtype": "float32", "device": "cpu"}
+            if method == "rounding":
+                return [2e-4] * len(arguments[1])
             rows = arguments[-2]
             schedule = arguments[0] if name == "transformers" else given[0].schedule
             return [PRUNED if schedule.stages else replace(DENSE, n_visual=144)] * len(rows)
@@ -60,3 +62,17 @@ def test_each_model_runs_in_a_process_of_its_own_one_after_the_other(started):
     assert report.tokens == list(PRUNED.lengths)
     assert "vLLM, pruned: row 1 of 4" in said
     assert json.loads(json.dumps(report.to_dict()))["passed"]
+
+
+def test_the_few_rows_that_are_far_apart_are_asked_what_rounding_does_to_them(started):
+    case = engine_case(str(DIGITS / "model"), ModelOptions(), SCHEDULE, [], {})
+    far = replace(PRUNED, logprobs=({5: -0.4003, 7: -1.0},))
+    dense = [replace(DENSE, n_visual=144)] * 4
+    runs = ComparedRuns(SCHEDULE, (dense, dense), ([PRUNED] * 4, [PRUNED, far, PRUNED, PRUNED]))
+    assert examine.with_rounding(runs, case).rounding == {1: 2e-4}
+    assert [name for name, _ in started] == ["transformers"]
+    many = replace(runs, pruned=(runs.pruned[0], [far] * 4))
+    assert examine.with_rounding(many, case).rounding == {}
+    none = replace(runs, pruned=(runs.pruned[0],) * 2)
+    assert examine.with_rounding(none, case).rounding == {}
+    assert len(started) == 1
