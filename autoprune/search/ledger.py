@@ -15,12 +15,12 @@ from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import optuna
-from sqlalchemy import Connection, Engine, Float, Integer, Select, String, Text, UniqueConstraint, delete, select
+from sqlalchemy import Connection, Float, Integer, Select, String, Text, UniqueConstraint, delete, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from autoprune.evaluate.results import SampleResult
 from autoprune.schedule import Schedule
-from autoprune.search.storage import Database
+from autoprune.search.storage import Database, alone, making_tables
 from autoprune.search.workers.protocol import ignore
 
 T = TypeVar("T")
@@ -58,9 +58,9 @@ class _Attempt(_Base):
     ended: Mapped[float] = mapped_column(Float)
 
 
-def create_tables(bind: Engine | Connection) -> None:
+def create_tables(connection: Connection) -> None:
     """Makes the tables of the ledger where they are missing."""
-    _Base.metadata.create_all(bind)
+    _Base.metadata.create_all(connection)
 
 
 def forget_study(url: str, study: str) -> None:
@@ -74,8 +74,8 @@ def forget_study(url: str, study: str) -> None:
     try:
         with suppress(KeyError):  # it has not begun
             optuna.delete_study(study_name=study, storage=database.optuna)
-        create_tables(database.engine)
-        with database.engine.begin() as connection:
+        with making_tables(database.engine) as connection:
+            create_tables(connection)
             connection.execute(delete(_Attempt).where(_Attempt.study == study))
     finally:
         database.close()
@@ -101,13 +101,18 @@ class Ledger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        database.patiently(lambda: create_tables(database.engine))
+        database.patiently(self._make_tables)
+
+    def _make_tables(self) -> None:
+        with making_tables(self._database.engine) as connection:
+            create_tables(connection)
 
     def add(self, key: DataKey, schedule: Schedule, results: Sequence[SampleResult]) -> None:
         """Writes the results of some rows of a schedule; those of rows that are known stay as they are."""
         address = key.address(schedule)
 
         def write(session: Session) -> None:
+            alone(session.connection(), address)  # two studies of one model may measure the same schedule
             packs = session.execute(_packs(address)).all()
             known, start = _by_row(pack.results for pack in packs), max((pack.stop for pack in packs), default=0)
             new = [result for result in results if result.index not in known]

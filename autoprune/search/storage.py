@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy import Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
@@ -49,7 +49,8 @@ class Database:
             self.engine = _engine(url)
             with self.engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
-            self.optuna = RDBStorage(url, engine_kwargs=_engine_options(url))
+            with making_tables(self.engine):
+                self.optuna = RDBStorage(url, engine_kwargs=_engine_options(url))
             _write_ahead(self.optuna.engine)
         except _UNOPENED as error:
             raise _not_opened(url, error) from error
@@ -107,6 +108,20 @@ class Database:
         self.optuna.remove_session()
         self.optuna.engine.dispose()
         self.engine.dispose()
+
+
+def alone(connection: Connection, what: str) -> None:
+    """Waits until no other transaction of a server is at the same thing; a SQLite file has one driver anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:what))"), {"what": f"autoprune {what}"})
+
+
+@contextmanager
+def making_tables(engine: Engine) -> Iterator[Connection]:
+    """A transaction that alone makes tables: studies may begin at once, and a server refuses a table made twice."""
+    with engine.begin() as connection:
+        alone(connection, "tables")
+        yield connection
 
 
 def try_database(url: str) -> None:

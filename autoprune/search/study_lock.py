@@ -66,5 +66,8 @@ class StudyLock:
             self._connection = None
 
     def release(self) -> None:
-        """Gives the lock back."""
+        """Gives the lock back; a server that is away has dropped it."""
+        if self._connection is not None:
+            with suppress(SQLAlchemyError):  # a closed connection alone is noticed by the server only a moment later
+                self._connection.execute(text("SELECT pg_advisory_unlock(:number)"), {"number": self._number})
         self.lost()

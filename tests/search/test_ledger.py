@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,23 @@ def test_a_study_outlives_a_server_that_is_restarted_at_twelve_moments(postgres:
     assert outcome.counts["COMPLETE"] + outcome.counts["PRUNED"] == 120
     assert_all_ended(spec)
     assert not ended_twice(spec)
+
+
+def test_studies_may_be_the_first_of_a_server_together(postgres: Postgres) -> None:
+    url = postgres.new_database()
+    ready = threading.Barrier(8)
+
+    def begin(number: int) -> None:
+        ready.wait()
+        database = Database(url, lambda event: None, 60)
+        Ledger(database).add(KEY, FASTV, results(8 * number, 8 * number + 8))
+        database.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(begin, range(8)))
+    database = Database(url, lambda event: None, 60)
+    assert sorted(Ledger(database).results(KEY, FASTV)) == list(range(64))
+    database.close()
 
 
 def test_one_driver_has_a_study_of_a_server(postgres: Postgres, tmp_path: Path) -> None:
