@@ -18,7 +18,7 @@ CLOSE = 1e-4
 """Difference of a log-probability in single precision that is always allowed."""
 _MORE = 1.5
 """Disagreement under a schedule over that of the dense model that is allowed."""
-_DRAWN = 2
+_DRAWN = 3
 """Difference over the largest of a few draws of rounding that is allowed."""
 
 

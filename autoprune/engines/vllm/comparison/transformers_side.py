@@ -23,7 +23,7 @@ SEEN = 20
 """Log-probabilities that are kept of a token: those of the likeliest."""
 _NOISE = 1e-6
 """Relative noise of what attention and feed-forward parts give: a few roundings in single precision."""
-_DRAWS = 4
+_DRAWS = 8
 
 
 class TransformersSide:
@@ -48,10 +48,12 @@ class TransformersSide:
 
     def rounding(self, schedule: Schedule, samples: Sequence[Sample], new_tokens: int) -> list[float]:
         """How far noise as large as rounding moves log-probabilities of each row: the largest of some draws."""
-        plain = self.answers(schedule, samples, new_tokens)
+        return [self._rounding(schedule, sample, new_tokens) for sample in samples]
+
+    def _rounding(self, schedule: Schedule, sample: Sample, new_tokens: int) -> float:
+        plain = self.answers(schedule, [sample], new_tokens)
         with _noisy(self._loaded.model):
-            draws = [self.answers(schedule, samples, new_tokens) for _ in range(_DRAWS)]
-        return [max(disagreement([known], [draw[i]]).largest for draw in draws) for i, known in enumerate(plain)]
+            return max(disagreement(plain, self.answers(schedule, [sample], new_tokens)).largest for _ in range(_DRAWS))
 
     def _answer(self, patch: Any, sample: Sample, new_tokens: int) -> EngineAnswer:
         inputs = model_inputs(self._loaded, [sample])
@@ -78,7 +80,7 @@ def _likeliest(logits: torch.Tensor) -> dict[int, float]:
 
 @contextmanager
 def _noisy(model: nn.Module) -> Iterator[None]:
-    """Noise in every layer of a decoder, the same in each run."""
+    """Noise in every layer of a decoder, the same whenever it begins."""
     generator = torch.Generator().manual_seed(0)
 
     def moved(_: nn.Module, given: object, made: torch.Tensor) -> torch.Tensor:

@@ -20,10 +20,10 @@ def side() -> TransformersSide:
     return TransformersSide(str(DIGITS / "model"), ModelOptions())
 
 
-def test_rounding_moves_answers_a_little_and_is_the_same_in_each_run(side) -> None:
+def test_rounding_moves_answers_a_little_and_each_row_alike_in_each_run(side) -> None:
     schedule, samples = Schedule.load(DIGITS / "schedule.json"), made_up(side._loaded.config)[:2]
-    before = side.answers(schedule, samples, 4)
-    found = side.rounding(schedule, samples, 4)
+    before = side.answers(schedule, samples, 2)
+    found = side.rounding(schedule, samples, 2)
     assert all(0 < moved < 1e-3 for moved in found)
-    assert side.rounding(schedule, samples, 4) == found
-    assert disagreement(before, side.answers(schedule, samples, 4)).largest == 0  # no noise is left
+    assert side.rounding(schedule, samples[1:], 2) == found[1:]  # whatever else is asked
+    assert disagreement(before, side.answers(schedule, samples, 2)).largest == 0  # no noise is left
