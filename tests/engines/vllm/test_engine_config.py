@@ -21,6 +21,7 @@ from autoprune.engines.vllm.serving import OPTION, VARIABLE, Serving, served
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM: .ci/run engines"),
     pytest.mark.slow,
+    pytest.mark.timeout(900),  # vLLM takes long to import where others use the machine
 ]
 SCHEDULE = DIGITS / "schedule.json"
 TOKENS = 1024

@@ -16,6 +16,7 @@ from support.vllm_runs import DIGITS, environment
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM: .ci/run engines"),
     pytest.mark.slow,
+    pytest.mark.timeout(900),  # three models start, one after the other
 ]
 MODEL = DIGITS / "model"
 SCHEDULE = DIGITS / "schedule.json"
@@ -24,7 +25,7 @@ SHORTER = {"layer": 0, "keep": {"ratio": 0.3}, "criterion": {"name": "diversity"
 
 def command(*given: object) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "autoprune", *map(str, given), "--json"]
-    return subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=280)
+    return subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=840)
 
 
 @pytest.fixture
