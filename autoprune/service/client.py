@@ -20,13 +20,12 @@ import httpx2 as httpx
 from autoprune.errors import AutopruneError
 from autoprune.schedule import Schedule
 from autoprune.search.study_file import read_study
+from autoprune.service.settings import STUDY_KEYS
 
 DEFAULT_SERVER: Final = "http://127.0.0.1:8321"
 TOKEN_VARIABLE: Final = "AUTOPRUNE_TOKEN"
 _AGAIN: Final = frozenset({429, 502, 503, 504})
 _INPUT: Final = frozenset({400, 404, 409, 422})
-_OF_THE_SERVICE: Final = frozenset({"output", "storage"})
-"""Keys of a study file that the service decides."""
 _TRIES: Final = 5
 _LONGEST_WAIT_S: Final = 30.0
 _LONGEST_AWAY_S: Final = 300.0  # of a study that is watched: a service may be upgraded meanwhile
@@ -110,7 +109,7 @@ class Client:
         """Queues a study.
 
         Args:
-            study: A study file, whose `output` and `storage` are left out, or its content; paths in it are those of the
+            study: A study file, whose `STUDY_KEYS` are left out, or its content; paths in it are those of the
                 service's machines.
             key: Idempotency key: the same key and study are the same job. None = a new one.
 
@@ -124,7 +123,7 @@ class Client:
         if isinstance(study, Mapping):
             content = dict(study)
         else:
-            content = {key: value for key, value in read_study(Path(study)).items() if key not in _OF_THE_SERVICE}
+            content = {key: value for key, value in read_study(Path(study)).items() if key not in STUDY_KEYS}
         reply = self._ask("POST", "/v1/studies", json=content, headers={"Idempotency-Key": key or uuid.uuid4().hex})
         return str(reply.json()["id"])
 

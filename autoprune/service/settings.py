@@ -19,6 +19,8 @@ from autoprune.schedule.validation import explained
 
 PREFIX: Final = "AUTOPRUNE_SERVICE_"
 _SECRETS_DIR: Final = f"{PREFIX}SECRETS_DIR"
+STUDY_KEYS: Final = ("output", "storage", "storage_wait")
+"""Keys of a study file that the service decides."""
 
 
 def _listed(given: Any) -> Any:

@@ -215,7 +215,7 @@ def test_states_are_those_of_a_job():
 
 
 def test_the_output_of_a_study_file_is_left_to_the_service(cli, remote, tmp_path):
-    text = remote.study.read_text() + "output: runs/here\nstorage: sqlite:///here.db\n"
+    text = remote.study.read_text() + "output: runs/here\nstorage: sqlite:///here.db\nstorage_wait: 9\n"
     remote.study.write_text(text)
     sent = cli("remote", "submit", remote.study)
     assert sent.code == 0, sent.err

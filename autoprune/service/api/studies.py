@@ -17,6 +17,7 @@ from autoprune.search.spec import StudySpec
 from autoprune.service.api.context import ApiContext
 from autoprune.service.api.limits import Streams
 from autoprune.service.api.problems import documented
+from autoprune.service.settings import STUDY_KEYS
 from autoprune.service.store.events import StoredEvent
 from autoprune.service.store.jobs import ENDED, JobRecord, Kind, State, UnknownJobError
 from autoprune.service.work.study import remove_study
@@ -92,7 +93,7 @@ def routes(context: ApiContext) -> APIRouter:
         responses={200: {"model": Submitted}, **documented(400, 409, 413)},
     )
     def submit(
-        study: Annotated[dict[str, Any], Body(description="The study file as JSON, without `output` and `storage`.")],
+        study: Annotated[dict[str, Any], Body(description=f"The study file as JSON, without {', '.join(STUDY_KEYS)}.")],
         response: Response,
         idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
         caller: str = Depends(may("write")),

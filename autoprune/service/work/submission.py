@@ -8,10 +8,9 @@ from typing import Any
 from autoprune import presets
 from autoprune.errors import StudyError
 from autoprune.search.spec import StudySpec
-from autoprune.service.settings import Settings
+from autoprune.service.settings import STUDY_KEYS, Settings
 from autoprune.service.work.places import check_code, check_place, check_places
 
-_OURS = ("output", "storage", "storage_wait")
 _SHORT_NAMES = 200
 
 
@@ -21,7 +20,7 @@ def checked(request: Mapping[str, Any], settings: Settings, job_id: str = "new")
     Raises:
         StudyError: it names what is the service's to decide, leaves the folders it may read, or is no study.
     """
-    for key in _OURS:
+    for key in STUDY_KEYS:
         if key in request:
             raise StudyError("is set by the service", field=key, remedy="leave it out")
     check_places(dict(request), settings)
