@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from fastapi import HTTPException, Request
+from starlette.requests import ClientDisconnect
 
 
 async def check_text(request: Request) -> None:
@@ -19,5 +20,5 @@ async def check_text(request: Request) -> None:
         raise HTTPException(400, "the body holds half of a surrogate pair, which is no text") from None
     except RecursionError:
         raise HTTPException(400, "the body is nested too deeply") from None
-    except ValueError:  # no JSON, or nothing: whether the route needs some is for the route to say
+    except (ValueError, ClientDisconnect):  # no JSON, or nothing: whether the route needs some is for the route to say
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,21 @@ def test_a_bug_is_told_without_details_and_logged_with_them(
     assert SAFE.items() <= reply.headers.items()
     (logged,) = [record for record in caplog.records if record.exc_info]
     assert str(logged.exc_info and logged.exc_info[1]) == "a secret"
+
+
+def test_who_left_before_the_reply_is_no_bug(engine: Engine, settings: Settings) -> None:
+    begun: list[int] = []
+
+    async def gone() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    async def note(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            begun.append(message["status"])
+
+    place = {"path": "/v1/studies", "query_string": b"", "headers": [(b"host", b"localhost")], "client": ("::1", 9)}
+    asyncio.run(create_app(settings, engine)({"type": "http", "method": "GET", **place}, gone, note))
+    assert begun == [200]
 
 
 def test_refusals_too_tell_browsers_how_to_treat_them(client: TestClient, study: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ def id(engine: Engine) -> str:
 def http(settings: Settings, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
     monkeypatch.setattr(studies, "_RIGHT_S", 0.2)
     monkeypatch.setattr(studies, "_POLL_S", 0.05)
-    few = settings.model_copy(update={"rate": "6/minute"})
+    few = settings.model_copy(update={"rate": "6/day"})
     with listening(create_app(few, engine)) as server, httpx.Client(base_url=server, timeout=60) as http:
         yield http
 
