@@ -26,7 +26,7 @@ def dashboard(
         ),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", metavar="N", min=0, help="Port; 0 = any that is free.")] = 8080,
+    port: Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="Port; 0 = any that is free.")] = 8080,
     debug: Debug = False,
 ) -> None:
     """Show the trials of studies in optuna-dashboard, for reading alone, until Ctrl-C."""
@@ -34,7 +34,8 @@ def dashboard(
 
     if importlib.util.find_spec("optuna_dashboard") is None:
         raise ModuleNotFoundError("No module named 'optuna_dashboard'", name="optuna_dashboard")
-    from autoprune.search.dashboard import LOOPBACK, REPORT, dashboard_server
+    from autoprune.search.addresses import is_loopback, url_of
+    from autoprune.search.dashboard import REPORT, dashboard_server
 
     folder = None if run is None else _folder_of(run)
     database = _opened(folder, storage)
@@ -43,10 +44,9 @@ def dashboard(
         server = dashboard_server(database.optuna, report, host, port)
     except OSError as error:
         raise _refused(error, host, port) from None
-    if host not in LOOPBACK:
+    if not is_loopback(host):
         note("warning: it asks for no password: whoever reaches this address can read all studies of the database")
-    shown = f"[{host}]" if ":" in host else host
-    note(f"http://{shown}:{server.server_port}/  (reading alone; Ctrl-C ends it)")
+    note(f"{url_of(host, server.server_port)}/  (reading alone; Ctrl-C ends it)")
     with server:
         server.serve_forever()
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
-from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
+
+from autoprune.search.addresses import host_in, is_loopback
 
 REPORT = "report.html"
 REPORT_PATH = f"/{REPORT}"
@@ -20,8 +21,6 @@ REPORT_PATH = f"/{REPORT}"
 _TEXT, _VERSION = "dashboard:note_str:", "dashboard:note_ver"
 _LONGEST = 2045
 """Attributes of a study in which optuna-dashboard keeps its note, and the characters that one of them takes."""
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""Addresses that this machine alone reaches."""
 _READING = ("GET", "HEAD", "OPTIONS")
 _Start = Callable[..., Any]
 _App = Callable[[dict[str, Any], _Start], Iterable[bytes]]
@@ -73,18 +72,18 @@ def _is_ours(found: str, study: str) -> bool:
     return re.fullmatch(f"{before}.*{between}.*{after}", found) is not None
 
 
-def read_only(app: _App, report: Path | None = None, names: Collection[str] = ()) -> _App:
+def read_only(app: _App, report: Path | None, local_only: bool) -> _App:
     """The dashboard's WSGI app without the requests that change something, which it would take from anybody.
 
     Args:
         app: The app.
         report: A page to show at `REPORT_PATH`.
-        names: Names by which it may be asked for; none = all. A page from elsewhere reaches this machine by a name of
-            its own (DNS rebinding).
+        local_only: Whether it is asked for by names of this machine alone: a page from elsewhere reaches it by a name
+            of its own (DNS rebinding).
     """
 
     def guarded(environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
-        if names and _asked_for(environ) not in names:
+        if local_only and not is_loopback(host_in(environ.get("HTTP_HOST", ""))):
             return _answer(start, HTTPStatus.MISDIRECTED_REQUEST, "text/plain", b"there is no such name here")
         if environ["REQUEST_METHOD"] not in _READING:
             return _answer(start, HTTPStatus.METHOD_NOT_ALLOWED, "text/plain", b"this dashboard is for reading alone")
@@ -93,11 +92,6 @@ def read_only(app: _App, report: Path | None = None, names: Collection[str] = ()
         return app(environ, start)
 
     return guarded
-
-
-def _asked_for(environ: dict[str, Any]) -> str | None:
-    """The name that a request asks for, without its port."""
-    return urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname
 
 
 def _answer(start: _Start, status: HTTPStatus, kind: str, body: bytes) -> list[bytes]:
@@ -121,7 +115,7 @@ def dashboard_server(storage: optuna.storages.BaseStorage, report: Path | None, 
     Args:
         storage: Optuna's tables.
         report: The report of the study that is looked at; None = of none.
-        host: Address to listen on; of `LOOPBACK`, requests that come by other names are refused.
+        host: Address to listen on; on one of this machine alone, requests that come by other names are refused.
         port: Port; 0 = any that is free.
 
     Raises:
@@ -130,7 +124,7 @@ def dashboard_server(storage: optuna.storages.BaseStorage, report: Path | None, 
     """
     from optuna_dashboard import wsgi
 
-    app = read_only(wsgi(storage), report, LOOPBACK if host in LOOPBACK else ())
+    app = read_only(wsgi(storage), report, is_loopback(host))
     return make_server(host, port, app, server_class=PageServer, handler_class=_Silent)
 
 

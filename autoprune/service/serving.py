@@ -17,6 +17,7 @@ import structlog
 import uvicorn
 
 from autoprune.errors import StudyError
+from autoprune.search.addresses import url_of
 from autoprune.service.api.app import create_app
 from autoprune.service.settings import Settings
 from autoprune.service.store.database import open_database
@@ -82,8 +83,7 @@ def listeners(host: str, port: int) -> list[socket.socket]:
             raise StudyError(said, field="port", value=port, remedy="use another one, or end what has it") from None
     if not sockets:
         raise StudyError(f"is not of this machine: {absent}", field="host", value=host, remedy=_OTHER_HOST)
-    shown = f"[{host}]" if ":" in host else host
-    log.info("the service listens", url=f"http://{shown}:{sockets[0].getsockname()[1]}")
+    log.info("the service listens", url=url_of(host, sockets[0].getsockname()[1]))
     return sockets
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 from collections.abc import Container, Iterable
 from pathlib import Path
@@ -16,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from autoprune.errors import StudyError
 from autoprune.schedule.validation import explained
+from autoprune.search.addresses import is_loopback
 
 PREFIX: Final = "AUTOPRUNE_SERVICE_"
 _SECRETS_DIR: Final = f"{PREFIX}SECRETS_DIR"
@@ -138,10 +138,7 @@ class Settings(BaseSettings):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the api."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
     def output_of(self, job_id: str) -> Path:
         """Output folder of a job."""

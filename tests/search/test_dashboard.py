@@ -72,7 +72,9 @@ def test_a_note_that_the_user_went_on_with_stays(storage, tmp_path):
     assert body(storage) == longer
 
 
-@pytest.mark.parametrize(("name", "code"), [("evil.example", 421), ("localhost", 200), ("[::1]", 200), ("", 421)])
+@pytest.mark.parametrize(
+    ("name", "code"), [("evil.example", 421), ("localhost", 200), ("[::1]", 200), ("", 421), ("[", 421)]
+)
 def test_a_page_from_elsewhere_does_not_reach_it_by_a_name_of_its_own(storage, name, code):
     with served(storage) as url:
         request = urllib.request.Request(f"{url}/api/studies", headers={"Host": f"{name}:8080"})

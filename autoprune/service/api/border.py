@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from autoprune.errors import AutopruneError
+from autoprune.search.addresses import host_in, is_loopback
 from autoprune.service.api.access import SAFE_METHODS
 from autoprune.service.api.problems import HEADERS, reply
-
-_LOCAL = ("localhost", "127.0.0.1", "[::1]")
-_PORT = re.compile(r":\d+$")
 
 
 class Border:
@@ -33,8 +30,8 @@ class Border:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        host = _PORT.sub("", Headers(scope=scope).get("host", ""))
-        if self._local_only and host not in _LOCAL:
+        host = host_in(Headers(scope=scope).get("host", ""))
+        if self._local_only and not is_loopback(host):
             refused = AutopruneError("is no name of this machine", field="Host", value=host)
             await reply(421, refused)(scope, receive, send)
             return

@@ -286,7 +286,7 @@ def test_no_token_stands_in_the_database(engine: Engine, tmp_path: Path, url: st
 
 def test_other_names_of_this_machine_are_refused(client: TestClient) -> None:
     assert problem(client.get("/v1/studies", headers={"Host": "evil.example"}), 421)["value"] == "evil.example"
-    for host in ("localhost:8321", "127.0.0.1", "[::1]:8321", "[::1]"):
+    for host in ("localhost:8321", "127.0.0.1", "127.0.0.2:8321", "[::1]:8321", "[::1]"):
         assert client.get("/v1/studies", headers={"Host": host}).status_code == 200
 
 
