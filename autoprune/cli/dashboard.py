@@ -70,6 +70,7 @@ def _folder_of(run: str) -> Path:
 def _opened(folder: Path | None, storage: str | None) -> Database:
     """The database of RUN, or the one that is named; neither a SQLite file nor tables are made."""
     from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
 
     from autoprune.search.storage import Database, has_trials
     from autoprune.search.workers.protocol import ignore
@@ -78,7 +79,11 @@ def _opened(folder: Path | None, storage: str | None) -> Database:
         if folder is None:
             raise InputError("needs RUN or --storage", field="RUN", remedy="give the output folder of a study")
         storage = f"sqlite:///{(folder / 'study.db').as_posix()}"
-    url = make_url(storage)
+    try:
+        url = make_url(storage)
+    except ArgumentError:
+        remedy = "use sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
+        raise InputError("is no database URL", field="--storage", value=storage, remedy=remedy) from None
     if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
         raise InputError(
             "there is no such database", field="--storage", value=storage, remedy="give the URL that the study ran with"

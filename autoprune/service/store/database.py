@@ -8,7 +8,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from autoprune.errors import StorageError
 
@@ -43,7 +43,7 @@ def open_engine(url: str) -> Engine:
     Raises:
         StorageError: no database can be opened there.
     """
-    parsed = make_url(url)
+    parsed = _known_kind(url)
     try:
         if parsed.get_backend_name() != "sqlite":
             unsaid = {name: value for name, value in _LIVENESS.items() if name not in parsed.query}
@@ -62,6 +62,17 @@ def open_engine(url: str) -> Engine:
             value=parsed.render_as_string(hide_password=True),
             remedy="check that the URL is right, that the server runs and that you may write to it",
         ) from error
+
+
+def _known_kind(url: str) -> URL:
+    with suppress(ArgumentError):
+        if (parsed := make_url(url)).get_backend_name() in ("sqlite", "postgresql"):
+            return parsed
+    raise StorageError(
+        "is no URL of a SQLite file or of a PostgreSQL server",  # and may hold a password, so it is not shown
+        field="database",
+        remedy="write sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE",
+    )
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
@@ -151,14 +162,10 @@ def _refuse_newer(config: Config, found: str | None) -> None:
         )
 
 
-def _names_of_copies(file: Path, revision: str) -> Iterator[Path]:
-    for number in itertools.count(1):
-        yield file.with_name(f"{file.name}.{revision}.{number}.backup")
-
-
 def _copied(file: Path, revision: str) -> Path:
     """A copy of a SQLite file, made by SQLite itself, so that what others are writing is whole or not in it."""
-    copy = next(one for one in _names_of_copies(file, revision) if not one.exists())
+    copies = (file.with_name(f"{file.name}.{revision}.{number}.backup") for number in itertools.count(1))
+    copy = next(one for one in copies if not one.exists())
     partial = copy.with_name(f".{copy.name}.{os.getpid()}.partial")
     with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(partial)) as target:
         source.backup(target)

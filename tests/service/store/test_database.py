@@ -138,6 +138,13 @@ def test_a_server_that_is_gone_is_found_out_unless_the_url_says_otherwise(postgr
         assert sum(database._LIVENESS[name] for name in ("keepalives_idle", "connect_timeout")) <= 30  # a lease
 
 
+@pytest.mark.parametrize("url", ["nonsense-with-a-secret", "mysql://me:secret@host/name"])
+def test_a_url_of_no_database_is_told_without_its_password(url: str) -> None:
+    with pytest.raises(StorageError, match="no URL of") as told:
+        open_engine(url)
+    assert "secret" not in str(told.value)
+
+
 def test_a_database_that_cannot_be_opened_is_told_without_its_password() -> None:
     with pytest.raises(StorageError, match="cannot be opened") as told:
         open_engine("postgresql+psycopg://somebody:secret@127.0.0.1:1/nothing")
