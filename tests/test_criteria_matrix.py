@@ -272,7 +272,6 @@ ONE_KIND = {
     "doctor/reference.py": "the independent judge beside the runtime is written for attention",
     "engines/export/choice.py": "attention alone needs query and key in the graph",
     "schedule/bundle.py": "a codebook is a file that goes along with its schedule",
-    "service/work/publication.py": "a codebook is kept with the version that uses it, and must lie below the roots",
 }
 """Files that ask for the class of a criterion, and why no other one is meant."""
 

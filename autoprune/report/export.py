@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoprune.errors import AutopruneError
-from autoprune.report.reading import drop_of, flops_of, nothing_right, point_name, pruned_points, quality_of
+from autoprune.report.reading import (
+    drop_of,
+    exportable,
+    flops_of,
+    nothing_right,
+    point_name,
+    pruned_points,
+    quality_of,
+)
 from autoprune.report.wishes import ALL_ROWS, DEFAULT_MAX_DROP, CostLimit, Wish
 from autoprune.report.words import percent
 from autoprune.search.front import FrontFile, Point
@@ -116,7 +124,7 @@ def _best_within(front: FrontFile, budget: CostLimit, limit: float) -> Point:
 
 
 def _numbered(front: FrontFile, trial: int) -> Point:
-    candidates = [*front.points, *front.baselines, *(front.anchors or ())]
+    candidates = exportable(front)
     for point in candidates:
         if point.trial == trial:
             return point

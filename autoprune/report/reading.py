@@ -120,6 +120,11 @@ def pruned_points(front: FrontFile) -> list[Point]:
     return sorted((p for p in front.points if p.schedule.stages), key=flops_of)
 
 
+def exportable(front: FrontFile) -> tuple[Point, ...]:
+    """Points whose schedules can be taken out of a front: its own, published methods, and those that are safer."""
+    return (*front.points, *front.baselines, *(front.anchors or ()))
+
+
 def explored_trials(front: FrontFile) -> list[tuple[float, float, TrialRecord]]:
     """The trials that were measured on all calibration rows, each schedule once: cost, quality and the trial.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -118,9 +118,14 @@ def relocated(schedule: Schedule) -> Schedule:
     Raises:
         ScheduleError: the digest of a codebook is none.
     """
+    return with_codebooks_at(schedule, codebook_name)
+
+
+def with_codebooks_at(schedule: Schedule, place: Callable[[CodebookCriterion], str]) -> Schedule:
+    """The same schedule, with the path of each of its codebooks as `place` gives it."""
     return schedule.with_criteria(
         lambda criterion: (
-            criterion.model_copy(update={"path": codebook_name(criterion)})
+            criterion.model_copy(update={"path": place(criterion)})
             if isinstance(criterion, CodebookCriterion)
             else criterion
         )

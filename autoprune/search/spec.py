@@ -186,6 +186,11 @@ class StudySpec(StudySection):
                 yield f"{field}.path", path
 
     @property
+    def baseline_files(self) -> list[str]:
+        """Absolute paths of the baselines that are schedule files."""
+        return [] if self.baselines == ALL else [name for name in self.baselines if name not in presets.NAMES]
+
+    @property
     def storage_url(self) -> str:
         """URL of the database."""
         return self.storage or f"{_SQLITE}{(self.output_path / 'study.db').as_posix()}"

@@ -23,10 +23,15 @@ class KeptCodebook(BaseModel):
 
 
 def kept_codebooks(schedule: Mapping[str, Any]) -> list[KeptCodebook]:
-    """Codebooks of a schedule as it is handed out, whose packages of criteria need not be installed any more."""
+    """Codebooks of a schedule as JSON, which can be read where a package of its other criteria is not installed."""
     criteria = [stage.get("criterion") or {} for stage in schedule["stages"]]
     books = {one["sha256"]: one["path"] for one in criteria if one.get("name") == "codebook"}
     return [KeptCodebook(name=name, sha256=sha256) for sha256, name in books.items()]
+
+
+def no_codebook(sha256: str) -> NotThereError:
+    """That no schedule here has the codebook that was asked for."""
+    return NotThereError("is no codebook of this schedule", field="sha256", value=sha256)
 
 
 def codebook_reply(schedule: Mapping[str, Any], sha256: str, settings: Settings) -> FileResponse:
@@ -38,6 +43,6 @@ def codebook_reply(schedule: Mapping[str, Any], sha256: str, settings: Settings)
     names = {book.sha256: book.name for book in kept_codebooks(schedule)}
     file = settings.codebook_file(sha256)
     if sha256 not in names or not file.is_file():
-        raise NotThereError("is no codebook of this schedule", field="sha256", value=sha256)
+        raise no_codebook(sha256)
     headers = {"etag": f'"{sha256}"', "cache-control": "private, no-cache"}
     return FileResponse(file, media_type="application/octet-stream", filename=names[sha256], headers=headers)

@@ -9,11 +9,11 @@ from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel
 
 from autoprune.report.exported import claim_of, export_notes, exported
-from autoprune.report.reading import flops_of, held_out, point_name, quality_of
+from autoprune.report.reading import exportable, flops_of, held_out, point_name, quality_of
 from autoprune.report.wishes import Wish
 from autoprune.schedule.bundle import codebooks_of
 from autoprune.search.front import FrontFile
-from autoprune.service.api.codebooks import Digest, KeptCodebook, codebook_reply, kept_codebooks
+from autoprune.service.api.codebooks import Digest, KeptCodebook, codebook_reply, kept_codebooks, no_codebook
 from autoprune.service.api.context import ApiContext
 from autoprune.service.api.problems import documented
 from autoprune.service.work.publication import keep_codebooks
@@ -81,9 +81,10 @@ def routes(context: ApiContext) -> APIRouter:
     def codebook(id: str, sha256: Digest) -> FileResponse:
         """A codebook that schedules of the study need beside them (safetensors)."""
         found = FrontFile.load(context.output_file(id, "front.json").parent)
-        users = [point.schedule for point in (*found.points, *found.baselines, *(found.anchors or ()))]
-        known = [one for one in users if any(book.sha256 == sha256 for book in codebooks_of(one))]
-        kept = keep_codebooks(known[0], context.settings).to_json_dict() if known else {"stages": []}
-        return codebook_reply(kept, sha256, context.settings)
+        for point in exportable(found):
+            if any(book.sha256 == sha256 for book in codebooks_of(point.schedule)):
+                kept = keep_codebooks(point.schedule, context.settings)
+                return codebook_reply(kept.to_json_dict(), sha256, context.settings)
+        raise no_codebook(sha256)
 
     return router

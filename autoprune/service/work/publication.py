@@ -11,7 +11,7 @@ from autoprune.errors import StudyError
 from autoprune.report.exported import claim_of, exported
 from autoprune.report.wishes import Wish
 from autoprune.schedule import CodebookCriterion, Schedule
-from autoprune.schedule.bundle import codebook_content, codebook_name, codebooks_of, relocated
+from autoprune.schedule.bundle import codebook_content, codebook_name, codebooks_of, relocated, with_codebooks_at
 from autoprune.schedule.files import write_whole
 from autoprune.search.front import FrontFile
 from autoprune.service.settings import Settings
@@ -94,10 +94,8 @@ def with_kept_codebooks(schedule: Schedule, settings: Settings) -> Schedule:
     Raises:
         ScheduleError: the digest of a codebook is none.
     """
-    return schedule.with_criteria(
-        lambda criterion: (
-            criterion.model_copy(update={"path": str(settings.codebook_file(criterion.sha256))})
-            if isinstance(criterion, CodebookCriterion) and is_kept(criterion, settings)
-            else criterion
-        )
-    )
+
+    def place(criterion: CodebookCriterion) -> str:
+        return str(settings.codebook_file(criterion.sha256)) if is_kept(criterion, settings) else criterion.path
+
+    return with_codebooks_at(schedule, place)

@@ -6,6 +6,7 @@ import shutil
 
 from autoprune.data.samples import load_samples
 from autoprune.report.page import write_report
+from autoprune.report.reading import exportable
 from autoprune.search.driver import run_study
 from autoprune.search.ledger import forget_study
 from autoprune.search.workers.protocol import OnEvent
@@ -32,8 +33,7 @@ def work_on_study(job: JobRecord, settings: Settings, on_event: OnEvent) -> bool
             check_rows(f"data.{part}", load_samples(rows.path, **rows.arguments), settings)
     outcome = run_study(spec, on_event=on_event)
     write_report(outcome.front, outcome.output)
-    front = outcome.front
-    for point in (*front.points, *front.baselines, *(front.anchors or ())):
+    for point in exportable(outcome.front):
         keep_codebooks(point.schedule, settings)  # as they are now: by the time of a request they may have changed
     return not outcome.interrupted
 

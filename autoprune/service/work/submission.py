@@ -7,6 +7,8 @@ from typing import Any
 
 from autoprune import presets
 from autoprune.errors import StudyError
+from autoprune.schedule import Schedule
+from autoprune.schedule.bundle import codebooks_of
 from autoprune.search.spec import StudySpec
 from autoprune.service.settings import STUDY_KEYS, Settings
 from autoprune.service.work.places import check_code, check_place, check_places
@@ -31,6 +33,9 @@ def checked(request: Mapping[str, Any], settings: Settings, job_id: str = "new")
     check_code(request, settings)
     storage = settings.database_url if settings.on_server else None
     spec = StudySpec.load(request, base=settings.roots[0], output=settings.output_of(job_id), storage=storage)
+    for file in spec.baseline_files:
+        for codebook in codebooks_of(Schedule.load(file)):
+            check_place("baselines", codebook.path, settings)
     if len(spec.name) > _SHORT_NAMES:
         raise StudyError("is too long", field="name", value=spec.name, remedy=f"use at most {_SHORT_NAMES} characters")
     _check_most("search.trials", spec.search.trials, settings.most_trials)

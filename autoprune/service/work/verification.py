@@ -78,7 +78,7 @@ def checked_verification(request: Mapping[str, Any], settings: Settings, registr
         UnknownScheduleError: no such version is published.
         ModelError: the schedule is not for this model.
     """
-    check_places(_with_unknown_files(request, settings), settings)
+    check_places(_without_kept_codebooks(request, settings), settings)
     check_code(request, settings)
     context = StudyContext(settings.roots[0].resolve())
     try:
@@ -90,16 +90,16 @@ def checked_verification(request: Mapping[str, Any], settings: Settings, registr
     return found
 
 
-def _with_unknown_files(request: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """The request without the paths of codebooks that the service keeps: it takes these by their digests."""
+def _without_kept_codebooks(request: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """The request without the paths of codebooks that the service has by their digests: it does not read these paths."""
     schedule = request.get("schedule")
     if not isinstance(schedule, dict) or not isinstance(schedule.get("stages"), list):  # none, which is told later
         return dict(request)
-    stages = [_with_unknown_file(stage, settings) for stage in schedule["stages"]]
+    stages = [_without_kept_codebook(stage, settings) for stage in schedule["stages"]]
     return {**request, "schedule": {**schedule, "stages": stages}}
 
 
-def _with_unknown_file(stage: Any, settings: Settings) -> Any:
+def _without_kept_codebook(stage: Any, settings: Settings) -> Any:
     try:
         criterion = CodebookCriterion.model_validate(stage["criterion"])
     except (ValidationError, TypeError, KeyError):  # another criterion, or none

@@ -13,6 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from optuna.storages import RDBStorage
 from sqlalchemy import Engine
+from support.codebooks import with_codebook
 from support.fronts import save_front
 from support.service import listening, problem, with_tokens
 
@@ -86,6 +87,15 @@ def test_bodies_that_are_no_study(client: TestClient, body: bytes) -> None:
 def test_paths_that_no_file_can_have(client: TestClient, study: dict[str, Any], path: str) -> None:
     for change in ({"model": {"path": path}}, {"baselines": [path]}):
         problem(client.post("/v1/studies", content=json.dumps({**study, **change}), headers=JSON), 400)
+
+
+def test_a_baseline_whose_codebook_lies_elsewhere_is_refused(
+    client: TestClient, study: dict[str, Any], settings: Settings, tmp_path: Path
+) -> None:
+    book = tmp_path / "elsewhere" / "book.safetensors"
+    with_codebook(book).save(settings.roots[0] / "mine.json")
+    error = problem(client.post("/v1/studies", json={**study, "baselines": ["mine.json"]}), 400)
+    assert (error["field"], error["value"], "outside" in error["message"]) == ("baselines", str(book), True)
 
 
 @pytest.mark.parametrize("body", [{"\ud800": 1}, {"a": {"\ud800": 1}}, {"published": {"name": "\ud800", "version": 1}}])
