@@ -78,15 +78,6 @@ def test_attributes_of_modules_are_shadowed_in_one_file() -> None:
     assert writing == ["runtime/replay.py"]
 
 
-def test_class_names_are_unique() -> None:
-    places: dict[str, list[str]] = {}
-    for path in FILES:
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef):
-                places.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
-    assert {name: files for name, files in places.items() if len(files) > 1} == {}
-
-
 @pytest.mark.parametrize(
     "code",
     [

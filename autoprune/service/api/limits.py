@@ -24,15 +24,9 @@ _FREE_AGAIN_S = 10
 
 
 class Streams:
-    """Counts replies that go on, so that no caller takes the place of all others.
+    """Counts replies that go on, so that no caller takes the place of all others."""
 
-    Args:
-        most: At once.
-        of_caller: At once for one caller.
-    """
-
-    def __init__(self, most: int = STREAMS, of_caller: int = STREAMS_OF_CALLER) -> None:
-        self._most, self._of_caller = most, of_caller
+    def __init__(self) -> None:
         self._open, self._lock = Counter[str](), threading.Lock()
 
     @contextmanager
@@ -43,12 +37,12 @@ class Streams:
             DeniedError: there are too many, of this caller or of all.
         """
         with self._lock:
-            mine, all_of_them = self._open[caller], self._open.total()
-            if mine >= self._of_caller or all_of_them >= self._most:
+            is_greedy = self._open[caller] >= STREAMS_OF_CALLER
+            if is_greedy or self._open.total() >= STREAMS:
                 raise DeniedError(
-                    "watches too many studies at once" if mine >= self._of_caller else "too many studies are watched",
+                    "watches too many studies at once" if is_greedy else "too many studies are watched",
                     429,
-                    remedy=f"stop watching others; {self._of_caller} of one caller and {self._most} in all are allowed",
+                    remedy=f"stop watching others; {STREAMS_OF_CALLER} of one caller and {STREAMS} in all are allowed",
                     headers={"Retry-After": str(_FREE_AGAIN_S)},
                 )
             self._open[caller] += 1

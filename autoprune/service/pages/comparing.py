@@ -59,10 +59,6 @@ def routes(context: ApiContext) -> APIRouter:
         fronts = pair(a, b)
         if not are_comparable(fronts):
             raise StudyError("are judged by different qualities", field="b", value=b, remedy="compare their reports")
-        return _sent(paired_chart(fronts))
+        return Response(json.dumps(paired_chart(fronts)), media_type="application/json")
 
     return router
-
-
-def _sent(made: dict[str, Any]) -> Response:
-    return Response(json.dumps(made), media_type="application/json")

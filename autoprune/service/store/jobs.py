@@ -168,7 +168,7 @@ class Jobs:
             UnknownJobError: there is none of this id.
             ConflictError: it has ended.
         """
-        waiting = {"state": "cancelled", "ended": self._now, "reason": "", "lease_until": None}
+        waiting = {"state": "cancelled", "ended": self._now, "reason": "", "lease_until": None, "cancelling": False}
         with self.engine.begin() as connection:
             job = self._known(connection, job_id)
             mine = JOBS.c.number == job.number

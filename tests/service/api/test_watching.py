@@ -120,7 +120,8 @@ def test_a_database_that_goes_away_ends_the_stream(
 def test_so_many_streams_and_no_more(
     settings: Settings, engine: Engine, id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits.Streams.__init__, "__defaults__", (3, 2))
+    monkeypatch.setattr(limits, "STREAMS", 3)
+    monkeypatch.setattr(limits, "STREAMS_OF_CALLER", 2)
     roles = with_tokens(engine)
     path = f"/v1/studies/{id}/events"
     with listening(create_app(settings, engine)) as server, httpx.Client(base_url=server, timeout=60) as http:

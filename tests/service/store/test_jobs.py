@@ -204,6 +204,15 @@ def test_a_driver_that_lost_a_deleted_job_touches_no_other_one(jobs: Jobs) -> No
     assert jobs.get(new.id).state == "running"
 
 
+def test_a_job_that_went_back_to_the_queue_while_it_was_to_end_ends(jobs: Jobs) -> None:
+    submitted(jobs)
+    job = claimed(jobs)
+    assert jobs.cancel(job.id).cancelling
+    jobs.give_back(job)
+    ended = jobs.cancel(job.id)
+    assert (ended.state, ended.cancelling) == ("cancelled", False)
+
+
 def test_a_job_goes_last_of_what_belongs_to_it(jobs: Jobs) -> None:
     job = submitted(jobs)
     jobs.cancel(job.id)
