@@ -8,13 +8,12 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import pytest
 from ray.util import get_node_ip_address
 from support.compose import services
 from support.postgres import Postgres
-from support.processes import processes_with
+from support.processes import free_ports, processes_with
 from support.service import save_root, study_in, waited
 
 from autoprune.schedule import Schedule
@@ -51,8 +50,8 @@ class Machine:
     """
 
     def __init__(self, folder: Path, root: Path, database: str) -> None:
-        self.api = f"http://127.0.0.1:{_free_ports(1)[0]}"
-        (head,) = _free_ports(1)
+        self.api = f"http://127.0.0.1:{free_ports(1)[0]}"
+        (head,) = free_ports(1)
         self._words = {
             "ray-head:6379": f"{get_node_ip_address()}:{head}",
             "--port=6379": f"--port={head}",
@@ -80,7 +79,7 @@ class Machine:
         """Starts the command of a container."""
         command = self.services[name]["command"]
         words = shlex.split(command) if isinstance(command, str) else command
-        own = iter(_free_ports(12))
+        own = iter(free_ports(12))
         ports = re.compile(r"(--(?!min|max)[a-z-]*-port)=\d+")
         words = [ports.sub(lambda found: f"{found[1]}={next(own)}", self._here(word)) for word in words]
         words = [re.sub(r"--(min|max)-worker-port=\d+ ?", "", word) for word in words]
@@ -120,14 +119,6 @@ class Machine:
         for word, here in self._words.items():
             text = text.replace(word, here)
         return text
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in taken:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in taken]
 
 
 @contextmanager

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from support.processes import free_ports
 from support.service import study_in
 
 import autoprune.service
@@ -31,9 +31,7 @@ def test_a_newcomer_gets_a_schedule(root: Path, tmp_path: Path, manual: str) -> 
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "digit_scenes").symlink_to(root)  # a smaller model and study under the same names
     (root / "study.yaml").write_text(yaml.safe_dump(study_in(root, trials=6)))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     lines = MANUALS[manual].split("```bash\n")[1].split("```")[0]
     assert len(lines.splitlines()) == 5
     lines = lines.replace("127.0.0.1:8321", f"127.0.0.1:{port}").replace("0.02", "1")

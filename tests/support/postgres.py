@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from support.processes import free_ports
 
 
 def postgres_programs() -> Path | None:
@@ -22,9 +23,7 @@ def postgres_programs() -> Path | None:
 @contextmanager
 def running_postgres(programs: Path) -> Iterator[Postgres]:
     """A server on a free port, in a folder that is removed afterwards."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     base = Path(tempfile.mkdtemp(prefix="autoprune-postgres-"))  # pytest's own folders are closed to other users
     base.chmod(0o755)
     server = Postgres(base / "server", programs, port)

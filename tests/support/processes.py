@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,15 @@ def start_calibrate(
     added = {"PYTHONPATH": os.pathsep.join(folders)} | options.pop("env", {})
     command = [sys.executable, "-m", "support.calibrate", backend, str(study), *arguments]
     return subprocess.Popen(command, text=True, env=os.environ | added, **options)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens on."""
+    with ExitStack() as stack:
+        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in taken:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in taken]
 
 
 def processes_of(parent: int, program: str) -> list[int]:

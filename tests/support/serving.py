@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ import httpx2 as httpx
 import psutil
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, ProgrammingError
+from support.processes import free_ports
 from support.service import waited
 
 from autoprune.service.settings import PREFIX
@@ -107,9 +107,7 @@ def serving(
     root: Path, folder: Path, database: str, environment: Mapping[str, str] | None = None, **settings: Any
 ) -> Iterator[Service]:
     """A running service, which ends in order, with all of its processes, unless it was killed."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     given = {"folder": folder, "roots": root, "port": port, "database": database, "lease_s": LEASE_S}
     given |= {"rate": "1000000/minute", **settings}
     variables = {f"{PREFIX}{name.upper()}": str(value) for name, value in given.items()} | dict(environment or {})

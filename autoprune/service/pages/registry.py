@@ -10,8 +10,8 @@ from fastapi.responses import RedirectResponse
 from autoprune.service.api.codebooks import kept_codebooks
 from autoprune.service.api.context import ApiContext
 from autoprune.service.api.registry import NAME, WORD, Name
-from autoprune.service.pages.rendering import PageRoute, base_of, page
-from autoprune.service.pages.taking import Finite, way_of, wished
+from autoprune.service.pages.rendering import PageRoute, page
+from autoprune.service.pages.taking import IN_PYTHON, Finite, fetching, way_of, wished
 from autoprune.service.store.registry import ScheduleName
 from autoprune.service.work.publication import Publication, keep_codebooks
 
@@ -41,8 +41,9 @@ def routes(context: ApiContext) -> APIRouter:
             versions=found[:_PAGE],
             aliases=_by_version(known),
             further=found[_PAGE - 1].version if len(found) > _PAGE else None,
-            base=base_of(request),
             wanted=wanted,
+            fetch=fetching(request, f"/v1/schedules/{name}/versions/{wanted}"),
+            python=IN_PYTHON,
             codebooks=kept_codebooks(registry.content(registry.version(name, wanted))),
         )
 

@@ -27,6 +27,7 @@ from autoprune.service.pages.rendering import PageRoute, base_of, page
 from autoprune.service.settings import Settings
 from autoprune.service.store.jobs import JobRecord
 
+IN_PYTHON = 'import autoprune\n\npatch = autoprune.apply(model, "schedule.json")   # the stock transformers model'
 Finite = Annotated[float, AllowInfNan(False)]
 
 
@@ -104,11 +105,8 @@ def choice_of(
     except AutopruneError as error:
         return TakenPoint(way, value, problem=str(error))
     point, written = claim.point, f"{value:g}"
-    url, folder = base_of(request), shlex.quote(str(settings.output_of(job.id)))
+    folder = shlex.quote(str(settings.output_of(job.id)))
     option = f"--{way.by.replace('_', '-')} {written} -o schedule.json"
-    key = '-H "Authorization: Bearer $AUTOPRUNE_TOKEN" ' if request.state.caller.csrf else ""
-    fetch = f"curl -sSf {key}'{url}/v1/studies/{job.id}/schedule?{urlencode({way.by: written})}'"
-    python = 'import autoprune\n\npatch = autoprune.apply(model, "schedule.json")   # the stock transformers model'
     return TakenPoint(
         way,
         value,
@@ -117,12 +115,18 @@ def choice_of(
         stages=[stage_words(stage) for stage in point.schedule.stages],
         codebooks=codebooks,
         snippets=(
-            ("From anywhere", f"autoprune remote schedule {job.id} --server {url} {option}"),
-            ("Without autoprune", f"{fetch} | jq .schedule > schedule.json"),
+            ("From anywhere", f"autoprune remote schedule {job.id} --server {base_of(request)} {option}"),
+            ("Without autoprune", fetching(request, f"/v1/studies/{job.id}/schedule?{urlencode({way.by: written})}")),
             ("Where the service runs", f"autoprune export {folder} {option}"),
-            ("In Python", python),
+            ("In Python", IN_PYTHON),
         ),
     )
+
+
+def fetching(request: Request, path: str) -> str:
+    """The command that saves a schedule of the api as a file, with a token for whoever had to log in."""
+    key = '-H "Authorization: Bearer $AUTOPRUNE_TOKEN" ' if request.state.caller.csrf else ""
+    return f"curl -sSf {key}'{base_of(request)}{path}' | jq .schedule > schedule.json"
 
 
 def routes(context: ApiContext) -> APIRouter:

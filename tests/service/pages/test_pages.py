@@ -234,7 +234,7 @@ def test_a_point_is_published_and_an_alias_moved(client: TestClient, add: Add, e
     client.put("/v1/schedules/ocr.small/tags/team", json={"value": HOSTILE})
     Registry(engine).record_verdict("ocr.small", 1, {"holds": False})
     shown = client.get("/schedules/ocr.small").text
-    assert "versions/champion | jq .schedule" in shown
+    assert "versions/champion&#39; | jq .schedule" in shown
     assert "does not hold" in shown
     assert f'<a href="/studies/{job.id}">' in shown
     assert client.get("/v1/schedules/ocr.small/versions/champion").json()["version"] == 1
