@@ -108,15 +108,19 @@ def test_a_machine_that_can_start_nothing_keeps_no_job_and_its_runner(
 
 
 def test_the_lease_lasts_while_a_driver_starts(
-    attempted: Callable[..., JobRecord],
-    engine: Engine,
-    settings: Settings,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    attempted: Callable[..., JobRecord], settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "executable", script(tmp_path / "driver", "sleep 4"))
+    renewed, renew = tmp_path / "renewed", Jobs.renew
+
+    def noted(jobs: Jobs, job: JobRecord) -> JobRecord:
+        renewed.touch()
+        return renew(jobs, job)
+
+    monkeypatch.setattr(Jobs, "renew", noted)
+    until = f"for _ in $(seq 300); do [ -e {renewed} ] && exit; sleep 0.1; done"
+    monkeypatch.setattr(sys, "executable", script(tmp_path / "driver", until))
     attempted(settings.model_copy(update={"lease_s": 3.0}))
-    assert Jobs(engine).claim("another") is None
+    assert renewed.exists()
 
 
 def test_a_driver_is_told_once_to_end(engine: Engine, settings: Settings, tmp_path: Path) -> None:
