@@ -7,6 +7,7 @@ import sys
 from typing import Final
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 _SHARED: Final = (
     structlog.contextvars.merge_contextvars,
@@ -15,6 +16,11 @@ _SHARED: Final = (
     structlog.stdlib.PositionalArgumentsFormatter(),
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 )
+
+
+def log_outage(error: SQLAlchemyError) -> None:
+    """One line about a database that is away, whose errors have many."""
+    structlog.get_logger("autoprune.service").warning("the database is away", error=str(error).splitlines()[0])
 
 
 def configure_logs() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
@@ -16,10 +15,10 @@ from starlette.exceptions import HTTPException
 
 from autoprune.errors import AutopruneError
 from autoprune.report.export import NoPointError
+from autoprune.service.logs import log_outage
 from autoprune.service.store.jobs import ENDED, ConflictError, JobRecord, State, UnknownJobError
 from autoprune.service.store.registry import UnknownScheduleError
 
-log = structlog.get_logger(__name__)
 HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -128,7 +127,7 @@ def _unfit(error: DataError, path: str) -> Refusal:
 
 
 def _away(error: SQLAlchemyError, path: str) -> Refusal:
-    log.warning("the database is away", error=str(error).splitlines()[0])
+    log_outage(error)
     problem = AutopruneError("the database is away", remedy="try again in a while")
     return Refusal(503, problem, {"Retry-After": "5"})
 

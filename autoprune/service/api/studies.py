@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
-import structlog
 from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
@@ -17,13 +16,13 @@ from autoprune.search.spec import StudySpec
 from autoprune.service.api.context import ApiContext
 from autoprune.service.api.limits import Streams
 from autoprune.service.api.problems import documented
+from autoprune.service.logs import log_outage
 from autoprune.service.settings import STUDY_KEYS
 from autoprune.service.store.events import StoredEvent
 from autoprune.service.store.jobs import ENDED, JobRecord, Kind, State, UnknownJobError
 from autoprune.service.work.study import remove_study
 from autoprune.service.work.submission import checked
 
-log = structlog.get_logger(__name__)
 _POLL_S, _RIGHT_S = 0.5, 15.0
 """Seconds after which the events of a study, and the right of who watches it, are looked at again."""
 _KIND: Kind = "study"
@@ -162,7 +161,7 @@ def routes(context: ApiContext) -> APIRouter:
             except UnknownJobError:
                 return
             except SQLAlchemyError as error:  # the status is sent already, and cannot say so any more
-                log.warning("the database is away", error=str(error).splitlines()[0])
+                log_outage(error)
                 return
             for event in found:
                 seen = event.number

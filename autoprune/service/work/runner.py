@@ -16,7 +16,7 @@ from types import FrameType
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from autoprune.service.logs import configure_logs
+from autoprune.service.logs import configure_logs, log_outage
 from autoprune.service.settings import Settings
 from autoprune.service.store.database import open_database
 from autoprune.service.store.jobs import JobRecord, Jobs, LeaseLostError
@@ -63,7 +63,7 @@ class Runner:
             try:
                 job = jobs.claim(self.name)
             except SQLAlchemyError as error:
-                log.warning("the database is away", error=str(error).splitlines()[0])
+                log_outage(error)
                 self._stop.wait(_AWAY_S)
                 continue
             if job is None:
@@ -129,7 +129,7 @@ def _hand_back(jobs: Jobs, job: JobRecord, reason: str, *, counted: bool) -> Non
     except LeaseLostError:  # its driver ended it, or another runner has it
         pass
     except SQLAlchemyError as error:  # it is taken over once the lease is over
-        log.warning("the database is away", error=str(error).splitlines()[0])
+        log_outage(error)
 
 
 def main() -> int:
