@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final
@@ -86,7 +87,7 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
         given.write_bytes(data)
         return
     target = Path(os.path.realpath(given))
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.partial")
     try:
         partial.write_bytes(data)
         os.replace(partial, target)

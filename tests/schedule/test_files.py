@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,19 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "link.json").is_symlink()
     assert (tmp_path / "real.json").read_text() == "new"
     assert sorted(os.listdir(tmp_path)) == ["link.json", "real.json"]
+
+
+def test_threads_write_one_file_and_none_takes_the_others_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both, replace = threading.Barrier(2, timeout=60), os.replace
+
+    def together(partial: Path, target: Path) -> None:
+        both.wait()
+        replace(partial, target)
+
+    monkeypatch.setattr(os, "replace", together)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda content: write_whole(tmp_path / "file", content), "ab")) == [None, None]
+    assert (tmp_path / "file").read_text() in ("a", "b")
 
 
 def test_a_pipe_is_written_to() -> None:
