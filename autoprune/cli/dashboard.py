@@ -26,7 +26,9 @@ def dashboard(
         ),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="Port; 0 = any that is free.")] = 8080,
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", min=0, max=65535, help="Port; 0 = any that is free.")
+    ] = 8080,
     debug: Debug = False,
 ) -> None:
     """Show the trials of studies in optuna-dashboard, for reading alone, until Ctrl-C."""

@@ -91,7 +91,7 @@ def checked_verification(request: Mapping[str, Any], settings: Settings, registr
 
 
 def _without_kept_codebooks(request: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """The request without the paths of codebooks that the service has by their digests: it does not read these paths."""
+    """The request without the paths of codebooks that the service has by their digests, as it reads none of these."""
     schedule = request.get("schedule")
     if not isinstance(schedule, dict) or not isinstance(schedule.get("stages"), list):  # none, which is told later
         return dict(request)
