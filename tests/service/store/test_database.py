@@ -114,7 +114,7 @@ else:
     from autoprune.cli.app import run
     run(["token", "list", "--json"])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     (copy,) = tmp_path.glob("*.backup")
     assert done.stderr.count(str(copy)) == 1
     assert str(copy) not in done.stdout
