@@ -81,5 +81,5 @@ def test_an_import_reads_no_variable_and_sets_no_log_up(folder: Path) -> None:
         "print(Settings.model_config.get('secrets_dir'), logging.getLogger('alembic').level, logging.root.handlers)"
     )
     environment = {**os.environ, f"{PREFIX}SECRETS_DIR": str(folder)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=240)
     assert done.stdout == "None 0 []\n", done.stderr
