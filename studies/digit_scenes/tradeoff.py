@@ -9,7 +9,7 @@ error.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from autoprune import Schedule, presets
@@ -22,6 +22,8 @@ from autoprune.schedule import parse_criterion
 HERE = Path(__file__).parent
 ROWS = ("last", "text", "visual")
 SEEDS = (0, 1, 2)
+Measure = Callable[[Sequence[Schedule]], list[list[SampleResult]]]
+"""Gives the results of schedules on the same rows, such as `Evaluator.evaluate_many`."""
 
 
 def percent(value: float) -> str:
@@ -33,10 +35,10 @@ def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *lines))
 
 
-def withdrawal(evaluator: Evaluator, depth: int) -> str:
+def withdrawal(measure: Measure, depth: int) -> str:
     """Accuracy per task after withdrawing all visual tokens before each layer."""
     names = ["dense", *map(str, range(depth))]
-    measured = evaluator.evaluate_many([presets.dense(), *(presets.vtw(k) for k in range(depth))])
+    measured = measure([presets.dense(), *(presets.vtw(k) for k in range(depth))])
     tasks = sorted(summarise(measured[0]).tasks)
     lines = []
     for name, results in zip(names, measured, strict=True):
@@ -51,14 +53,14 @@ def one_stage(layer: int, keep: float, name: str, seed: str = "0") -> Schedule:
     return Schedule.model_validate({"stages": [{"layer": layer, "keep": {"ratio": keep}, "criterion": criterion}]})
 
 
-def criteria(evaluator: Evaluator, depth: int, keep: float) -> str:
+def criteria(measure: Measure, layers: Sequence[int], keep: float) -> str:
     """Accuracy when one stage keeps a share, by criterion and layer; random is the mean of three seeds."""
     arms = [*ROWS, "uniform", *(f"random {seed}" for seed in SEEDS)]
-    places = [(layer, arm) for layer in range(1, depth) for arm in arms]
-    measured = evaluator.evaluate_many([one_stage(layer, keep, *arm.split()) for layer, arm in places])
+    places = [(layer, arm) for layer in layers for arm in arms]
+    measured = measure([one_stage(layer, keep, *arm.split()) for layer, arm in places])
     found: dict[tuple[int, str], list[SampleResult]] = dict(zip(places, measured, strict=True))
     lines = []
-    for layer in range(1, depth):
+    for layer in layers:
         accuracy = {arm: summarise(found[layer, arm]).accuracy for arm in arms}
         accuracy["random"] = sum(accuracy[f"random {seed}"] for seed in SEEDS) / len(SEEDS)
         best = max(ROWS, key=accuracy.__getitem__)
@@ -79,13 +81,13 @@ def main() -> None:
     loaded = load_model(str(arguments.model))
     data = load_samples(str(arguments.data), samples=arguments.rows)
     depth = loaded.config.get_text_config(decoder=True).num_hidden_layers
-    evaluator = Evaluator(loaded, data, criteria=[parse_criterion(name) for name in ROWS])
+    measure = Evaluator(loaded, data, criteria=[parse_criterion(name) for name in ROWS]).evaluate_many
     print(f"{len(data)} rows of {arguments.data.name}, {depth} layers, model {loaded.fingerprint[:12]}\n")
-    print("### Withdrawal (VTW), accuracy in %\n", withdrawal(evaluator, depth), sep="\n", flush=True)
+    print("### Withdrawal (VTW), accuracy in %\n", withdrawal(measure, depth), sep="\n", flush=True)
     for keep in (0.25, 0.1):
         print(
             f"\n### Keep {keep:.0%} at one layer, accuracy in %\n",
-            criteria(evaluator, depth, keep),
+            criteria(measure, range(1, depth), keep),
             sep="\n",
             flush=True,
         )

@@ -88,12 +88,12 @@ def build_processor(tokenizer: PreTrainedTokenizerBase) -> LlavaProcessor:
     image_processor = CLIPImageProcessorPil(
         size=size, crop_size=size, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
-    tokenizer.add_special_tokens({"extra_special_tokens": {"image_token": IMAGE}})
     return LlavaProcessor(
         image_processor=image_processor,
         tokenizer=tokenizer,
         patch_size=PATCH,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
+        image_token=IMAGE,
         chat_template=_CHAT_TEMPLATE,
     )
