@@ -91,6 +91,7 @@ def _himap(study: HeldOut) -> list[Row]:
     twice = [_text_twice(schedule) for schedule in (short, long)]
     dense, himap, generative, fastv, *text = study.measure([presets.dense(), short, long, one, *twice])
     share = study.read("flow.json")["flows"]["share"]
+    near, far = (" and ".join(str(stage.layer) for stage in schedule.stages) for schedule in (short, long))
     to_text, to_image = share["visual_to_text"], share["visual_to_visual"]
     return [
         (
@@ -104,8 +105,16 @@ def _himap(study: HeldOut) -> list[Row]:
             "the second stage is better chosen by image rows than by text rows",
             is_better([himap, generative], text),
         ),
-        ("HiMAP", "layers 2 and 8 cost nothing in short answers", costs_nothing(*_of(dense, himap, long=False))),
-        ("HiMAP", "layers 2 and 15 cost nothing in long answers", costs_nothing(*_of(dense, generative, long=True))),
+        (
+            "HiMAP",
+            f"stages before layers {near} cost nothing in short answers",
+            costs_nothing(*_of(dense, himap, long=False)),
+        ),
+        (
+            "HiMAP",
+            f"stages before layers {far} cost nothing in long answers",
+            costs_nothing(*_of(dense, generative, long=True)),
+        ),
         ("HiMAP", "is as good as FastV at fewer FLOPs", is_no_worse([himap], [fastv])),
     ]
 
