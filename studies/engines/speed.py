@@ -64,7 +64,6 @@ def schedules(folder: Path) -> dict[str, Path]:
             "stages": [{"layer": 0, "keep": {"ratio": 0.25}, "criterion": {"name": "diversity"}}],
             "positions": "compact",
         },
-        "withdrawal": {"stages": [{"layer": 4, "keep": {"ratio": 0.0}}]},
         "attention": {
             "stages": [
                 {"layer": 2, "keep": {"ratio": 0.5}, "criterion": {"name": "attention", "rows": "text"}},
@@ -91,9 +90,7 @@ def main() -> None:
     files, large = schedules(given.out), str(wider(given.out / "wider"))
     small = str(DIGITS / "model")
     cases = {f"small-{name}": [small, str(files[name])] for name in ("found", "diversity")}
-    cases |= {
-        f"wider-{name}": [large, str(files[name]), "--random-init"] for name in ("diversity", "withdrawal", "attention")
-    }
+    cases |= {f"wider-{name}": [large, str(files[name]), "--random-init"] for name in ("diversity", "attention")}
     for name, line in cases.items():
         if given.only not in (None, name):
             continue
