@@ -77,6 +77,7 @@ def test_the_graphs_do_what_autoprune_does(digits, questions, compiled):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a schedule is compiled, and two models answer 64 rows
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_graphs_do_what_autoprune_does_on_64_rows(digits, questions, compiled, name, record_property):
     schedule, folder, _ = compiled(name)
@@ -250,6 +251,7 @@ def test_onnx_runtime_breaks_ties_as_torch_does(tmp_path, length):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a schedule is compiled
 def test_of_tokens_that_are_all_alike_the_earlier_ones_stay(digits, questions, compiled):
     schedule, folder, _ = compiled("study")
     graphs = CompiledModel(folder, threads=1)
