@@ -33,6 +33,12 @@ def load_eyes(tower: nn.Module, projector: nn.Module, path: Path) -> None:
         part.load_state_dict({key[len(start) :]: value for key, value in tensors.items() if key.startswith(start)})
 
 
+def save_adapter(decoder: PeftModel, trained: Path) -> None:
+    """Write the adapter alone, without the empty model card that goes with it."""
+    decoder.save_pretrained(trained / ADAPTER)
+    (trained / ADAPTER / "README.md").unlink()
+
+
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

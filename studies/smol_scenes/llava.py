@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 from decoder import IMAGE
 from pictures import CELL, CELLS, PATCH, PATCHES
 from transformers import (
@@ -55,7 +57,7 @@ def vision_config() -> CLIPVisionConfig:
 def model_config(text: LlamaConfig, image_token: int) -> LlavaConfig:
     return LlavaConfig(
         vision_config=vision_config(),
-        text_config=text,
+        text_config=deepcopy(text),  # it becomes part of the new one, which takes its kind of attention away
         image_token_index=image_token,
         image_seq_length=VISUAL_TOKENS,
         vision_feature_layer=-1,

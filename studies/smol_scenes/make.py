@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "digit_scenes"))  # scans, lossy pictures, optimizer and evaluation
 
 import torch  # noqa: E402
-from assembly import ADAPTER, EYES, FIRST_EYES, build, load_eyes, save_eyes, write_digests  # noqa: E402
+from assembly import EYES, FIRST_EYES, build, load_eyes, save_adapter, save_eyes, write_digests  # noqa: E402
 from decoder import load_decoder, load_tokenizer  # noqa: E402
 from evaluating import evaluation  # noqa: E402
 from llava import eyes  # noqa: E402
@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("data", help="write the three data files")
-    for name, steps in (("eyes", 1500), ("tune", 2400)):
+    for name, steps in (("eyes", 1500), ("tune", 1200)):
         stage = commands.add_parser(name, help="train a stage")
         stage.add_argument("--steps", type=int, default=steps)
         stage.add_argument("--seed", type=int, default=0)
@@ -70,7 +70,7 @@ def main() -> None:
         load_eyes(tower, projector, given.trained / FIRST_EYES)
         tuner = Tuner(decoder, tower, projector, load_tokenizer(), given.seed)
         tuner.train(given.steps, given.trained, milestone)
-        tuner.decoder.save_pretrained(given.trained / ADAPTER)
+        save_adapter(tuner.decoder, given.trained)
         save_eyes(tower, tuner.projector, given.trained / EYES)
         write_digests(given.trained)
     elif given.command == "build":

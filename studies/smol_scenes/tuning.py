@@ -45,7 +45,7 @@ WEIGHTS = {
     "caption": 0.6,
 }
 _SCENES, _TOKENS, _TEXTS = 4, 320, 3
-_KEEP, _KEEP_EVERY = 3.0, 3  # weight of the original's distribution on text, and the steps between
+_KEEP, _KEEP_EVERY = 2.0, 2  # weight of the original's distribution on text, and the steps between
 _WARMUP = 60
 _SAVE_EVERY = 420  # seconds
 
@@ -96,6 +96,37 @@ class Masters:
     def _refresh(self) -> None:
         for parameter, master in self._pairs:
             parameter.data.copy_(master)
+
+
+def packed_logits(
+    llama: LlamaForCausalLM,
+    tower: CLIPVisionModel,
+    projector: LlavaMultiModalProjector,
+    opening: Tensor,
+    pixels: Tensor,
+    packed: Packed,
+) -> Tensor:
+    """Logits at the supervised tokens, float32 [tokens, vocabulary]: those of each question behind its picture alone.
+
+    Args:
+        llama: The decoder, with its adapter if it has one.
+        tower: Sees the pictures.
+        projector: From the tower's features to the decoder's.
+        opening: Tokens before the picture, int64 [tokens].
+        pixels: [scenes, 3, height, width].
+        packed: The questions.
+    """
+    embed = llama.get_input_embeddings()
+    with torch.no_grad():
+        features = tower(pixel_values=pixels).last_hidden_state[:, 1:]
+    visual = projector(features)
+    rows, prefix = len(pixels), len(opening) + features.shape[1]
+    embeddings = torch.cat([embed(opening).expand(rows, -1, -1), visual, embed(packed.ids)], 1)
+    positions = torch.cat([torch.arange(prefix).expand(rows, -1), prefix + packed.offset], 1)
+    hidden = llama.model(
+        inputs_embeds=embeddings, position_ids=positions, attention_mask=packed.mask(prefix), use_cache=False
+    ).last_hidden_state
+    return llama.lm_head(hidden[:, prefix:][packed.target != IGNORE]).float()
 
 
 class Tuner:
@@ -158,19 +189,8 @@ class Tuner:
                 last = time.monotonic()
 
     def _logits(self, pixels: Tensor, packed: Packed) -> Tensor:
-        """Logits at the supervised tokens, float32 [tokens, vocabulary]."""
         llama = self.decoder.get_base_model()
-        embed = llama.get_input_embeddings()
-        with torch.no_grad():
-            features = self._tower(pixel_values=pixels.bfloat16()).last_hidden_state[:, 1:]
-        visual = self.projector(features)
-        rows, prefix = len(pixels), len(self._opening) + features.shape[1]
-        embeddings = torch.cat([embed(self._opening).expand(rows, -1, -1), visual, embed(packed.ids)], 1)
-        positions = torch.cat([torch.arange(prefix).expand(rows, -1), prefix + packed.offset], 1)
-        hidden = llama.model(
-            inputs_embeds=embeddings, position_ids=positions, attention_mask=packed.mask(prefix), use_cache=False
-        ).last_hidden_state
-        return llama.lm_head(hidden[:, prefix:][packed.target != IGNORE]).float()
+        return packed_logits(llama, self._tower, self.projector, self._opening, pixels.bfloat16(), packed)
 
     def _drift(self, rng: np.random.Generator) -> Tensor:
         """KL of the original's next word to the tuned one's, in nats, mean over some of its own texts."""

