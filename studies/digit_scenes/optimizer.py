@@ -46,6 +46,31 @@ class Muon:
                 matrix.mul_(1 - learning_rate * self._weight_decay).sub_(change, alpha=scale)
 
 
+class Masters:
+    """Float32 copies of bfloat16 parameters, which an optimizer updates in their place.
+
+    Args:
+        pairs: Parameters and their copies.
+    """
+
+    def __init__(self, pairs: Iterable[tuple[nn.Parameter, Tensor]]) -> None:
+        self._pairs = list(pairs)
+        self.copies = [copy for _, copy in self._pairs]
+
+    def take_gradients(self) -> None:
+        """Move the gradients to the copies, clipped to a norm of 1."""
+        for parameter, copy in self._pairs:
+            copy.grad = torch.zeros_like(copy) if parameter.grad is None else parameter.grad.float()
+            parameter.grad = None
+        nn.utils.clip_grad_norm_(self.copies, 1.0)
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Round the copies to the parameters."""
+        for parameter, copy in self._pairs:
+            parameter.copy_(copy)
+
+
 class MixedOptimizer:
     """Trains bfloat16 modules through float32 masters.
 
@@ -57,7 +82,7 @@ class MixedOptimizer:
     """
 
     def __init__(self, modules: list[nn.Module], adam_rate: float, muon_rate: float = 0.0, weight_decay: float = 0.01):
-        self._pairs: list[tuple[nn.Parameter, Tensor]] = []
+        pairs: list[tuple[nn.Parameter, Tensor]] = []
         matrices, others = [], []
         for module in modules:
             embeddings = {id(part.weight) for part in module.modules() if isinstance(part, nn.Embedding)}
@@ -65,25 +90,22 @@ class MixedOptimizer:
             module.to(torch.bfloat16)
             for name, parameter in module.named_parameters():
                 master = masters[name].requires_grad_()
-                self._pairs.append((parameter, master))
+                pairs.append((parameter, master))
                 is_matrix = muon_rate > 0 and master.ndim == 2 and id(parameter) not in embeddings
                 (matrices if is_matrix else others).append(master)
+        self._masters = Masters(pairs)
         self._muon, self._muon_rate, self._adam_rate = Muon(matrices), muon_rate, adam_rate
         self._adam = torch.optim.AdamW(others, lr=adam_rate, betas=(0.9, 0.98), weight_decay=weight_decay)
 
     @torch.no_grad()
     def step(self, scale: float) -> None:
         """Clip, update with both learning rates times `scale`, refresh the working copy, drop gradients."""
-        for parameter, master in self._pairs:
-            master.grad = torch.zeros_like(master) if parameter.grad is None else parameter.grad.float()
-            parameter.grad = None
-        nn.utils.clip_grad_norm_([master for _, master in self._pairs], 1.0)
+        self._masters.take_gradients()
         self._muon.step(self._muon_rate * scale)
         for group in self._adam.param_groups:
             group["lr"] = self._adam_rate * scale
         self._adam.step()
-        for parameter, master in self._pairs:
-            parameter.copy_(master)
+        self._masters.refresh()
 
 
 def warm_then_decay(step: int, steps: int, warmup: int, constant: float, floor: float = 0.03) -> float:

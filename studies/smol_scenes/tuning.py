@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from asking import HELD_OUT, TASKS
 from llava import OPENING
+from optimizer import Masters
 from packed import IGNORE, Packed, Packer
 from peft import LoraConfig, PeftModel, get_peft_model
 from pictures import Scene
@@ -50,7 +51,7 @@ _WARMUP = 60
 _SAVE_EVERY = 420  # seconds
 
 
-class Masters:
+class MasteredAdam:
     """AdamW on float32 copies of bfloat16 parameters.
 
     Args:
@@ -58,44 +59,32 @@ class Masters:
     """
 
     def __init__(self, *groups: tuple[Iterable[nn.Parameter], float]) -> None:
-        self._pairs: list[tuple[nn.Parameter, Tensor]] = []
         self._rates = [rate for _, rate in groups]
-        masters = []
-        for parameters, _ in groups:
-            pairs = [(parameter, parameter.detach().float().clone()) for parameter in parameters]
-            self._pairs += pairs
-            masters.append({"params": [master for _, master in pairs]})
-        self._adam = torch.optim.AdamW(masters, lr=1.0, betas=(0.9, 0.98), weight_decay=0.01)
+        paired = [[(one, one.detach().float().clone()) for one in parameters] for parameters, _ in groups]
+        self._masters = Masters(pair for pairs in paired for pair in pairs)
+        copies = [{"params": [copy for _, copy in pairs]} for pairs in paired]
+        self._adam = torch.optim.AdamW(copies, lr=1.0, betas=(0.9, 0.98), weight_decay=0.01)
 
-    @torch.no_grad()
     def step(self, scale: float) -> None:
         """Clip, update with the learning rates times `scale`, refresh the parameters, drop gradients."""
-        for parameter, master in self._pairs:
-            master.grad = torch.zeros_like(master) if parameter.grad is None else parameter.grad.float()
-            parameter.grad = None
-        nn.utils.clip_grad_norm_([master for _, master in self._pairs], 1.0)
+        self._masters.take_gradients()
         for group, rate in zip(self._adam.param_groups, self._rates, strict=True):
             group["lr"] = rate * scale
         self._adam.step()
-        self._refresh()
+        self._masters.refresh()
 
     def state(self) -> dict[str, object]:
-        """What goes on needs."""
-        return {"masters": [master for _, master in self._pairs], "adam": self._adam.state_dict()}
+        """What going on needs."""
+        return {"masters": self._masters.copies, "adam": self._adam.state_dict()}
 
-    @torch.no_grad()
     def load(self, state: dict[str, object]) -> None:
         """Go on from a `state`."""
         masters = state["masters"]
         assert isinstance(masters, list)
-        for (_, master), saved in zip(self._pairs, masters, strict=True):
-            master.copy_(saved)
+        for copy, saved in zip(self._masters.copies, masters, strict=True):
+            copy.copy_(saved)
         self._adam.load_state_dict(state["adam"])  # type: ignore[arg-type]  # as Adam itself wrote it
-        self._refresh()
-
-    def _refresh(self) -> None:
-        for parameter, master in self._pairs:
-            parameter.data.copy_(master)
+        self._masters.refresh()
 
 
 def packed_logits(
@@ -153,9 +142,11 @@ class Tuner:
         adapted = get_peft_model(decoder.bfloat16(), settings, autocast_adapter_dtype=False)
         assert isinstance(adapted, PeftModel)
         self.decoder, self.projector = adapted.bfloat16(), projector.bfloat16()
+        for layer in adapted.get_base_model().model.layers:
+            layer.compile(dynamic=False)  # for the packed questions, which all have one shape: a fifth less time a step
         self._packer = Packer(tokenizer, WEIGHTS, _TOKENS)
         adapter = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
-        self._masters = Masters((adapter, 8e-4), (projector.parameters(), 4e-4))
+        self._optimizer = MasteredAdam((adapter, 8e-4), (projector.parameters(), 4e-4))
         self._opening = tokenizer(OPENING, add_special_tokens=False, return_tensors="pt").input_ids[0]
 
     def train(self, steps: int, folder: Path, milestone: Callable[[str], None]) -> None:
@@ -165,7 +156,7 @@ class Tuner:
         if checkpoint.exists():
             saved = torch.load(checkpoint, weights_only=True)
             begun = saved["step"]
-            self._masters.load(saved["state"])
+            self._optimizer.load(saved["state"])
         held = draw(24, scan_pool("validation"), np.random.default_rng([self._seed, 5]))
         last, drift = time.monotonic(), torch.zeros(())
         for step in range(begun, steps):
@@ -176,15 +167,17 @@ class Tuner:
             loss = F.cross_entropy(logits, packed.target[packed.target != IGNORE])
             loss.backward()
             if step % _KEEP_EVERY == 0:
-                drift = self._drift(rng)
-                (_KEEP * drift).backward()
-            self._masters.step(min(1.0, (step + 1) / _WARMUP) * (0.02 + 0.98 * _cosine(step / steps)))
+                with torch.compiler.set_stance("force_eager"):
+                    drift = self._drift(rng)
+                    (_KEEP * drift).backward()
+            self._optimizer.step(min(1.0, (step + 1) / _WARMUP) * (0.02 + 0.98 * _cosine(step / steps)))
             if step % 20 == 19:
                 milestone(f"step {step + 1} loss {loss.item():.3f} text {drift.item():.4f}")
             if step % 100 == 99:
-                milestone(f"    {self._accuracy(held[0], to_pixel_values(held[1]))}")
+                with torch.compiler.set_stance("force_eager"):
+                    milestone(f"    {self._accuracy(held[0], to_pixel_values(held[1]))}")
             if time.monotonic() - last > _SAVE_EVERY or step + 1 == steps:
-                torch.save({"step": step + 1, "state": self._masters.state()}, checkpoint.with_suffix(".new"))
+                torch.save({"step": step + 1, "state": self._optimizer.state()}, checkpoint.with_suffix(".new"))
                 checkpoint.with_suffix(".new").replace(checkpoint)
                 last = time.monotonic()
 

@@ -16,7 +16,7 @@ from pictures import COLORS, KINDS, PATCHES, Scene, Thing, paint, random_scene
 from scans import scan_pool
 from scenes import to_pixel_values
 from transformers import LlamaConfig, LlamaForCausalLM
-from tuning import packed_logits
+from tuning import MasteredAdam, packed_logits
 
 
 def scenes(count: int) -> list[Scene]:
@@ -146,3 +146,21 @@ def test_packed_questions_have_the_logits_of_the_whole_model_on_each_alone() -> 
                 logits = model(input_ids=given, pixel_values=pixels[row : row + 1]).logits[0, before:]
             alone.append(logits[target[mine] != IGNORE])
     torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-5)
+
+
+def test_an_interrupted_training_goes_on_as_if_it_had_not_been() -> None:
+    def trained(interrupted_at: int | None) -> torch.Tensor:
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(8, 8, bias=False).bfloat16()
+        optimizer, x = MasteredAdam((layer.parameters(), 1e-4)), torch.randn(16, 8).bfloat16()
+        for step in range(20):
+            if step == interrupted_at:
+                saved = optimizer.state()
+                layer.weight.data.zero_()  # as in another process, which has but the checkpoint
+                optimizer = MasteredAdam((layer.parameters(), 1e-4))
+                optimizer.load(saved)
+            layer(x).float().square().mean().backward()
+            optimizer.step(1.0)  # smaller than what bfloat16 can tell apart at 1
+        return layer.weight.detach()
+
+    assert torch.equal(trained(None), trained(11))
