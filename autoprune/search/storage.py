@@ -111,17 +111,24 @@ class Database:
 
 
 def alone(connection: Connection, what: str) -> None:
-    """Waits until no other transaction of a server is at the same thing; a SQLite file has one driver anyway."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:what))"), {"what": f"autoprune {what}"})
+    """Waits until no other transaction is at the same thing; the first statement of a transaction."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # of a file, nobody else writes anything then
+    else:
+        _lock_until_commit(connection, what)
 
 
 @contextmanager
 def making_tables(engine: Engine) -> Iterator[Connection]:
     """A transaction that alone makes tables: studies may begin at once, and a server refuses a table made twice."""
     with engine.begin() as connection:
-        alone(connection, "tables")
+        if connection.dialect.name != "sqlite":  # whose one writer may be another connection of the same driver
+            _lock_until_commit(connection, "tables")
         yield connection
+
+
+def _lock_until_commit(connection: Connection, what: str) -> None:
+    connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:what))"), {"what": f"autoprune {what}"})
 
 
 def try_database(url: str) -> None:

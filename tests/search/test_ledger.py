@@ -177,6 +177,26 @@ def test_studies_may_be_the_first_of_a_server_together(postgres: Postgres) -> No
     database.close()
 
 
+def test_processes_that_share_a_file_write_each_result_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/shared.db"
+    databases = [Database(url, lambda event: None, 60) for _ in range(8)]
+    ledgers = [Ledger(database) for database in databases]
+    ready = threading.Barrier(8)
+
+    def write(ledger: Ledger) -> None:
+        ready.wait()
+        for start in range(0, 80, 8):
+            ledger.add(KEY, FASTV, results(start, start + 8))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, ledgers))
+    with databases[0].engine.connect() as connection:
+        packs = connection.exec_driver_sql("SELECT start, stop FROM autoprune_evaluations ORDER BY start").all()
+    assert [tuple(pack) for pack in packs] == [(start, start + 8) for start in range(0, 80, 8)]
+    for database in databases:
+        database.close()
+
+
 def test_one_driver_has_a_study_of_a_server(postgres: Postgres, tmp_path: Path) -> None:
     """Two hosts with the same path, and so with locks of their own, share the server alone."""
     name = f"study of {tmp_path.name}"
