@@ -30,7 +30,7 @@ SHOWN = 100
 
 def study(trials: int, sampler: str, folder: Path) -> StudySpec:
     """A study of the old space."""
-    space = GRIDS["old"]
+    space = GRIDS["old"].space
     content: dict[str, Any] = {
         "name": "overhead",
         "model": {"path": str(STUDY / "model")},

@@ -53,7 +53,7 @@ def opened(loaded: LoadedModel, data: SampleSet, space: SearchSpace, batch: int)
 
 def measure_grid(loaded: LoadedModel, data: SampleSet, options: argparse.Namespace) -> None:
     """Whole families of the old space with shared stages, and some of their schedules one at a time, also unshared."""
-    space = GRIDS["old"]
+    space = GRIDS["old"].space
     rng = random.Random(options.seed)
     drawn = rng.sample(families(space), options.families)
     schedules = [schedule for family in drawn for schedule in family]
@@ -104,7 +104,7 @@ def generated(loaded: LoadedModel, batches: Sequence[dict[str, Any]], schedule: 
 def measure_mix(loaded: LoadedModel, data: SampleSet, options: argparse.Namespace) -> None:
     """Schedules as a search asks for them, one at a time, against `generate()` under the patch."""
     depth = loaded.config.get_text_config().num_hidden_layers
-    space = SearchSpace(tuple(range(depth)), KEEP, GRIDS["whole"].methods, 3)
+    space = SearchSpace(tuple(range(depth)), KEEP, GRIDS["whole"].space.methods, 3)
     rng = np.random.default_rng(options.seed)
     schedules = [space.draw(rng) for _ in range(options.schedules)]
     schedules += [presets.for_depth(name, depth) for name in PRESETS]

@@ -1,4 +1,4 @@
-"""Measures every schedule of a grid on calibration rows of digit_scenes, in pieces that can be interrupted.
+"""Measures every schedule of a grid on the calibration rows of its study, in pieces that can be interrupted.
 
     python studies/search_quality/table.py compute whole --pieces DIR     measures what DIR lacks
     python studies/search_quality/table.py compute whole --pieces DIR --from-the-end     a second process
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from grid import GRIDS, families
+from grid import GRIDS, Grid, families
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from verdicts import Preset, Table
@@ -37,9 +37,6 @@ from autoprune.schedule import Criterion, Schedule
 from autoprune.search.space import SearchSpace
 
 HERE = Path(__file__).parent
-STUDY = HERE.parent / "digit_scenes"
-ROWS = 128
-"""The first rows of the calibration file: 64 scenes, 8 rows of each task."""
 BATCH, NEW_TOKENS = 16, 32
 NO_FAMILY = "presets"
 
@@ -74,10 +71,10 @@ def pieces(space: SearchSpace, depth: int) -> list[Piece]:
     return [Piece(NO_FAMILY, tuple(preset_schedules(depth).values())), *rest]
 
 
-def calibration_rows(count: int = ROWS) -> SampleSet:
-    """The first calibration rows."""
-    rows = load_samples(STUDY / "calibration.jsonl")
-    return SampleSet.of(rows[:count], "digit_scenes/calibration.jsonl")
+def calibration_rows(grid: Grid) -> SampleSet:
+    """The rows that a grid is measured on."""
+    rows = load_samples(grid.study / "calibration.jsonl")
+    return SampleSet.of(rows[: grid.rows], f"{grid.study.name}/calibration.jsonl")
 
 
 def visual_tokens_of(loaded: LoadedModel, rows: SampleSet) -> int:
@@ -221,26 +218,25 @@ def main() -> None:
     parser.add_argument("grid", choices=list(GRIDS))
     parser.add_argument("--pieces", type=Path, help="folder of what is measured (compute, join)")
     parser.add_argument("--from-the-end", action="store_true", help="compute: begin with the last piece")
-    parser.add_argument("--count", type=int, default=100, help="check: how many schedules are drawn")
+    parser.add_argument("--count", type=int, default=100, help="check: how many schedules are drawn, at most all")
     parser.add_argument("--seed", type=int, default=0, help="check: of the draw")
     arguments = parser.parse_args()
     if arguments.command != "check" and arguments.pieces is None:
         parser.error(f"{arguments.command} needs --pieces")
-    space, rows, loaded = (
-        GRIDS[arguments.grid],
-        calibration_rows(),
-        load_model(STUDY / "model", ModelOptions(dtype="float32")),
-    )
+    grid = GRIDS[arguments.grid]
+    rows, loaded = calibration_rows(grid), load_model(grid.study / "model", ModelOptions(dtype="float32"))
     output = HERE / f"{arguments.grid}.npz"
     if arguments.command == "check":
-        lines = check(Table.load(output), loaded, rows, arguments.count, arguments.seed)
-        print("\n".join([*lines, f"{len(lines)} of {arguments.count} schedules differ"]))
+        table = Table.load(output)
+        count = min(arguments.count, len(table.schedules))
+        lines = check(table, loaded, rows, count, arguments.seed)
+        print("\n".join([*lines, f"{len(lines)} of {count} schedules differ"]))
         return
-    measurer = Measurer(loaded, rows, space, arguments.pieces)
+    measurer = Measurer(loaded, rows, grid.space, arguments.pieces)
     if arguments.command == "compute":
         compute(measurer, from_the_end=arguments.from_the_end)
     else:
-        join(measurer, space, rows, visual_tokens_of(loaded, rows)).save(output)
+        join(measurer, grid.space, rows, visual_tokens_of(loaded, rows)).save(output)
         print(f"{output}: {output.stat().st_size / 2**20:.2f} MB")
 
 

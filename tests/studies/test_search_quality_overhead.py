@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ from autoprune.search.driver import run_study
 def test_a_study_is_answered_from_the_table_and_timed(sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     table = synthetic_table()
     monkeypatch.setattr(table_backend, "table", lambda: table)
-    monkeypatch.setitem(overhead.GRIDS, "old", table.space)
+    monkeypatch.setitem(overhead.GRIDS, "old", dataclasses.replace(overhead.GRIDS["old"], space=table.space))
     clock, search = overhead.Clock(), functools.partial(run_study, backend="table_backend")
     with suppress(SearchEndedError):
         search(overhead.study(30, sampler, tmp_path), on_event=clock.listen)
