@@ -11,11 +11,9 @@ from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from unittest.mock import patch
 
-from benchmark import EVALUATIONS, SHARES, load, markdown, shares
-from fronts import Worth, worth
-from replay import replay
+from benchmark import budgets, found_at, markdown, searched, shares
+from fronts import Worth
 from rich.progress import track
-from samplers import SAMPLERS
 
 from autoprune.search.policy import gaussian, records
 
@@ -39,11 +37,8 @@ def variant(name: str) -> Iterator[None]:
 
 def found(table: str, name: str, seed: int) -> list[Worth]:
     """What one search has found at each budget."""
-    answers = load(table)
-    budgets = [n * answers.rows for n in EVALUATIONS] + [s * len(answers.schedules) * answers.rows for s in SHARES]
     with variant(name):
-        trajectory = replay(answers, SAMPLERS["gp"], seed, int(max(budgets)))
-    return [worth(answers, trajectory.whole_at(budget)) for budget in budgets]
+        return found_at(table, searched(table, "gp", seed))
 
 
 def main() -> None:
@@ -52,7 +47,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     given = parser.parse_args()
     for table in given.tables:
-        lines = [["search", *(f"{n} evaluations" for n in EVALUATIONS), *(f"{s:.0%}" for s in SHARES)]]
+        lines = [["search", *(budget.title for budget in budgets(table))]]
         for name in VARIANTS:
             runs = [found(table, name, seed) for seed in track(range(given.seeds), f"{table}, {name}")]
             lines.append([name, *(shares(table, at_budget) for at_budget in zip(*runs, strict=True))])

@@ -3,8 +3,9 @@
     python studies/search_quality/benchmark.py run --results FILE --processes 2     searches that FILE lacks
     python studies/search_quality/benchmark.py show --results FILE                  the tables of outcome.md
 
-Each search runs once to the largest budget and is looked at on the way. Seeds differ in the sampler and in which fifth
-of the single-stage probes is left out. A share is that of the hypervolume of all schedules of the table.
+Each search runs once to the largest budget of its table (grid.py) and is looked at on the way. Seeds differ in the
+sampler and in which fifth of the single-stage probes is left out. A share is that of the hypervolume of all schedules
+of the table.
 """
 
 from __future__ import annotations
@@ -22,18 +23,13 @@ from statistics import fmean, median
 from typing import Any
 
 from fronts import DROPS, Worth, presets_alone, worth
+from grid import GRIDS
 from replay import Trajectory, replay
 from rich.progress import Progress
 from samplers import SAMPLERS
 from verdicts import Table
 
 HERE = Path(__file__).parent
-SHARES = (0.01, 0.02)
-"""Budgets: parts of the row-forwards of the whole table."""
-EVALUATIONS = (100, 150)
-"""Budgets: row-forwards in schedules with all rows."""
-SHOWN = 0.02
-"""The budget at which the cheapest points are compared."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +39,23 @@ class Job:
     table: str
     sampler: str
     seed: int
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Where a search is looked at.
+
+    Attributes:
+        kind: `evaluations` or `shares`.
+        amount: How many, or which share; with the kind, its name in a file of results.
+        title: Of its column.
+        row_forwards: What is spent by then.
+    """
+
+    kind: str
+    amount: str
+    title: str
+    row_forwards: float
 
 
 @cache
@@ -56,22 +69,33 @@ def exhaustive(name: str) -> Worth:
     return worth(load(name), range(len(load(name).schedules)))
 
 
-def looked_at(table: Table, trajectory: Trajectory) -> dict[str, Any]:
-    """The worth of what a search had at each budget."""
-    forwards = len(table.schedules) * table.rows
-    spent = {str(share): vars(worth(table, trajectory.whole_at(share * forwards))) for share in SHARES}
-    counted = {str(count): vars(worth(table, trajectory.whole_at(count * table.rows))) for count in EVALUATIONS}
-    return {"shares": spent, "evaluations": counted}
+def budgets(name: str) -> list[Budget]:
+    """Those of the searches of a table; the last is its largest share."""
+    grid, rows, size = GRIDS[name], load(name).rows, len(load(name).schedules)
+    counted = [Budget("evaluations", str(n), f"{n} evaluations", n * rows) for n in grid.evaluations]
+    return counted + [Budget("shares", str(s), f"{s:.0%} ({round(s * size)})", s * size * rows) for s in grid.shares]
+
+
+def found_at(name: str, trajectory: Trajectory) -> list[Worth]:
+    """The worth of what a search of a table had at each of its budgets."""
+    return [worth(load(name), trajectory.whole_at(budget.row_forwards)) for budget in budgets(name)]
+
+
+def searched(name: str, sampler: str, seed: int) -> Trajectory:
+    """One search of a table, replayed to its largest budget."""
+    return replay(load(name), SAMPLERS[sampler], seed, int(max(budget.row_forwards for budget in budgets(name))))
 
 
 def search(job: Job) -> dict[str, Any]:
-    """Replay one search to the largest budget."""
-    table = load(job.table)
-    budget = int(max(max(SHARES) * len(table.schedules), *EVALUATIONS) * table.rows)
+    """What one search costs, and has found at each budget."""
+    load(job.table)  # before the clock runs
     start = time.process_time()
-    trajectory = replay(table, SAMPLERS[job.sampler], job.seed, budget)
+    trajectory = searched(job.table, job.sampler, job.seed)
     seconds = time.process_time() - start
-    return {**vars(job), "cpu_seconds": seconds, "begun": trajectory.steps[-1].begun, **looked_at(table, trajectory)}
+    found: dict[str, dict[str, Any]] = {"shares": {}, "evaluations": {}}
+    for budget, had in zip(budgets(job.table), found_at(job.table, trajectory), strict=True):
+        found[budget.kind][budget.amount] = vars(had)
+    return {**vars(job), "cpu_seconds": seconds, "begun": trajectory.steps[-1].begun, **found}
 
 
 def run(jobs: Sequence[Job], results: Path, processes: int) -> None:
@@ -100,24 +124,26 @@ def shares(name: str, found: Sequence[Worth]) -> str:
 
 def quality_table(name: str, records: Sequence[dict[str, Any]]) -> str:
     """Markdown: hypervolume shares by sampler and budget."""
-    size = len(load(name).schedules)
-    budgets = [("evaluations", str(n), f"{n} evaluations") for n in EVALUATIONS]
-    budgets += [("shares", str(s), f"{s:.0%} ({round(s * size)})") for s in SHARES]
-    lines = [["sampler", "searches", *(title for *_, title in budgets)]]
+    columns = budgets(name)
+    lines = [["sampler", "searches", *(column.title for column in columns)]]
     for sampler, own in by_sampler(name, records).items():
-        found = [shares(name, [Worth(**r[kind][budget]) for r in own]) for kind, budget, _ in budgets]
+        found = [shares(name, [Worth(**r[column.kind][column.amount]) for r in own]) for column in columns]
         lines.append([sampler, str(len(own)), *found])
     alone = shares(name, [presets_alone(load(name))])
-    lines.append([f"presets alone ({len(load(name).presets)})", "–", *[alone] * len(budgets)])
+    lines.append([f"presets alone ({len(load(name).presets)})", "–", *[alone] * len(columns)])
     return markdown(lines)
 
 
 def cheapest_table(name: str, records: Sequence[dict[str, Any]]) -> str:
-    """Markdown: FLOPs ratio of the cheapest point within a loss, median (most) over searches, and of all schedules."""
+    """Markdown: FLOPs ratio of the cheapest point within a loss, median (most) over searches, and of all schedules.
+
+    At the largest share of the table.
+    """
+    last = budgets(name)[-1]
     lines = [["sampler", *(f"drop ≤ {drop:.0%}" for drop in DROPS)]]
     lines.append(["all schedules", *(f"{flops:.3f}" for flops in exhaustive(name).cheapest)])
     for sampler, own in by_sampler(name, records).items():
-        columns = zip(*(r["shares"][str(SHOWN)]["cheapest"] for r in own), strict=True)
+        columns = zip(*(r[last.kind][last.amount]["cheapest"] for r in own), strict=True)
         lines.append([sampler, *(f"{median(column):.3f} ({max(column):.3f})" for column in columns)])
     lines.append(["presets alone", *(f"{flops:.3f}" for flops in presets_alone(load(name)).cheapest)])
     return markdown(lines)
@@ -138,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["run", "show"])
     parser.add_argument("--results", type=Path, required=True, help="one line of JSON for each search")
-    parser.add_argument("--tables", nargs="+", default=["old", "whole"])
+    parser.add_argument("--tables", nargs="+", choices=list(GRIDS), default=["old", "whole"])
     parser.add_argument("--samplers", nargs="+", choices=list(SAMPLERS), default=list(SAMPLERS))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--processes", type=int, default=1)

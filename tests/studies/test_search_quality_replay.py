@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import benchmark
 import fronts
 import pytest
+from grid import GRIDS, Grid
 from replay import replay
 from samplers import SAMPLERS
 from synthetic_table import ROWS, synthetic_table
 from verdicts import Table
+
+Put = Callable[[str, Table, tuple[int, ...], tuple[float, ...]], None]
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +53,29 @@ def test_what_is_found_grows_with_the_budget_and_counts_whole_schedules_only(tab
     assert len(trajectory.whole_at(10 * ROWS)) <= 10
 
 
-def test_the_benchmark_tells_shares_of_the_exhaustive_front(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    synthetic_table(layers=4).save(tmp_path / "small.npz")
+@pytest.fixture
+def put(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Put]:
+    """Puts a table, with budgets of its own, where the benchmark finds it."""
     monkeypatch.setattr(benchmark, "HERE", tmp_path)
-    monkeypatch.setattr(benchmark, "SHARES", (0.1, 0.5, 1.0))
-    monkeypatch.setattr(benchmark, "EVALUATIONS", (5, 10))
-    monkeypatch.setattr(benchmark, "SHOWN", 1.0)
-    found = [benchmark.search(benchmark.Job("small", "gp", seed)) for seed in (0, 1)]
+
+    def put(name: str, table: Table, evaluations: tuple[int, ...], shares: tuple[float, ...]) -> None:
+        table.save(tmp_path / f"{name}.npz")
+        monkeypatch.setitem(GRIDS, name, Grid(table.space, tmp_path, table.rows, evaluations, shares))
+
+    yield put
+    benchmark.load.cache_clear()
+    benchmark.exhaustive.cache_clear()
+
+
+def searched(results: Path, *jobs: benchmark.Job) -> None:
+    """Writes the file that `benchmark.py run` would write."""
+    results.write_text("".join(json.dumps(benchmark.search(job)) + "\n" for job in jobs))
+
+
+def test_the_benchmark_tells_shares_of_the_exhaustive_front(put: Put, tmp_path: Path):
+    put("small", synthetic_table(layers=4), (5, 10), (0.1, 0.5, 1.0))
     results = tmp_path / "results.jsonl"
-    results.write_text("".join(json.dumps(record) + "\n" for record in found))
+    searched(results, *(benchmark.Job("small", "gp", seed) for seed in (0, 1)))
     quality = benchmark.quality_table("small", benchmark.read(results)).splitlines()
     gp = next(line for line in quality if line.startswith("| gp"))
     assert "| 1.000 (1.000) / 1.000 (1.000) |" in gp  # the whole table
@@ -64,3 +83,28 @@ def test_the_benchmark_tells_shares_of_the_exhaustive_front(monkeypatch: pytest.
     cheapest = benchmark.cheapest_table("small", benchmark.read(results)).splitlines()
     exhaustive = [cell.strip() for cell in cheapest[2].split("|")[2:-1]]
     assert [cell.split()[0] for cell in cheapest[3].split("|")[2:-1]] == exhaustive
+
+
+def test_every_table_is_shown_at_budgets_of_its_own(
+    put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    small, large = synthetic_table(layers=4), synthetic_table(layers=6)
+    put("small", small, (), (0.25, 0.5))
+    put("large", large, (20,), (0.1,))
+    results = tmp_path / "results.jsonl"
+    searched(results, *(benchmark.Job(name, "random", seed) for name in ("small", "large") for seed in (0, 1)))
+    given = ["show", "--results", str(results), "--tables", "small", "large"]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *given])
+    benchmark.main()
+    shown = capsys.readouterr().out.splitlines()
+    quarter, half, tenth = (round(len(t.schedules) * s) for t, s in ((small, 0.25), (small, 0.5), (large, 0.1)))
+    assert f"| sampler | searches | 25% ({quarter}) | 50% ({half}) |" in shown
+    assert f"| sampler | searches | 20 evaluations | 10% ({tenth}) |" in shown
+    assert sum(line.startswith("| random | 2 |") for line in shown) == 2
+
+
+def test_no_search_goes_on_beyond_the_largest_budget_of_its_table(put: Put):
+    put("small", synthetic_table(layers=4), (), (0.25, 0.5))
+    spent = benchmark.searched("small", "random", 0).steps[-1].spent
+    half = len(benchmark.load("small").schedules) * ROWS / 2
+    assert half - 1 <= spent < half + ROWS
