@@ -14,6 +14,7 @@ from tradeoff import Measure
 from autoprune import Schedule
 from autoprune.data.samples import load_samples
 from autoprune.models.loading import load_model
+from autoprune.models.options import ModelOptions
 from autoprune.schedule import Criterion, parse_criterion
 
 _RECORDED = ("last", "text", "visual", "encoder")
@@ -38,7 +39,7 @@ class HeldOut:
     def opened(cls, model: Path, data: Path, rows: int | None, run: Path) -> HeldOut:
         """The model on drawn rows of a file, with the results that the run folder holds already."""
         torch.set_num_threads(1)
-        loaded = load_model(model)
+        loaded = load_model(model, ModelOptions(dtype="bfloat16"))
         samples = load_samples(data, samples=rows)
         criteria = [parse_criterion(name) for name in _RECORDED]
         remembered = Remembered(loaded, samples, run / "held-out.db", criteria)
