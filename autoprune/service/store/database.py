@@ -44,7 +44,7 @@ def open_engine(url: str) -> Engine:
         StorageError: no database can be opened there.
     """
     parsed = _known_kind(url)
-    try:
+    with _told(url):
         if parsed.get_backend_name() != "sqlite":
             unsaid = {name: value for name, value in _LIVENESS.items() if name not in parsed.query}
             engine = create_engine(url, pool_pre_ping=True, connect_args=unsaid)
@@ -54,13 +54,20 @@ def open_engine(url: str) -> Engine:
             event.listen(engine, "connect", _prepare_sqlite)
         with engine.connect():
             return engine
+
+
+@contextmanager
+def _told(url: str) -> Iterator[None]:
+    """Errors of a database that is being opened, in words."""
+    try:
+        yield
     except (SQLAlchemyError, ImportError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0][:200]
         raise StorageError(
             f"the database of the service cannot be opened: {reason}",
             field="database",
-            value=parsed.render_as_string(hide_password=True),
-            remedy="check that the URL is right, that the server runs and that you may write to it",
+            value=make_url(url).render_as_string(hide_password=True),
+            remedy="check that the URL is right, that the server runs, that you may write to it and nobody locks it",
         ) from error
 
 
@@ -87,7 +94,9 @@ def open_database(url: str) -> Engine:
         StorageError: it cannot be opened, or has another schema.
     """
     engine = open_engine(url)
-    if (copy := ensure_schema(engine)) is not None:
+    with _told(url):
+        copy = ensure_schema(engine)
+    if copy is not None:
         log.warning("the database was migrated; as it was before it is kept in %s", copy)
     return engine
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Engine, Row, and_, func, insert, select
+from sqlalchemy import Engine, Row, and_, func, insert, literal, select
 
 from autoprune.search.workers.protocol import Event
 from autoprune.service.store.jobs import JobRecord, LeaseLostError
@@ -46,13 +46,13 @@ class Events:
         """
         mine = and_(JOBS.c.number == job.number, JOBS.c.id == job.id, JOBS.c.epoch == job.epoch)
         with self._engine.begin() as connection:
-            if connection.execute(select(JOBS.c.number).where(mine)).first() is None:
-                raise LeaseLostError("is not held any more", field="job", value=job.id)
             for event in events:
                 content = json.dumps(asdict(event), default=str)
-                connection.execute(
-                    insert(EVENTS).values(job=job.number, kind=event.kind, content=content, at=self._now)
-                )
+                # One statement looks and writes, so that nobody takes the job over in between.
+                row = select(JOBS.c.number, literal(event.kind), literal(content), self._now).where(mine)
+                written = insert(EVENTS).from_select(["job", "kind", "content", "at"], row).returning(EVENTS.c.number)
+                if connection.execute(written).first() is None:
+                    raise LeaseLostError("is not held any more", field="job", value=job.id)
 
     def after(
         self, job: JobRecord, number: int = 0, limit: int = 1000, *, kind: str | None = None

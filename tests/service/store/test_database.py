@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from autoprune.service.store.database import (
     VERSION_TABLE,
     ensure_schema,
     migration_config,
+    open_database,
     open_engine,
     revision_of,
     upgrade,
@@ -149,3 +152,13 @@ def test_a_database_that_cannot_be_opened_is_told_without_its_password() -> None
     with pytest.raises(StorageError, match="cannot be opened") as told:
         open_engine("postgresql+psycopg://somebody:secret@127.0.0.1:1/nothing")
     assert "secret" not in str(told.value)
+
+
+def test_a_file_that_another_program_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "_BUSY_S", 0.1)
+    file = tmp_path / "service.db"
+    open_database(f"sqlite:///{file}").dispose()
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StorageError, match="cannot be opened: database is locked"):
+            open_database(f"sqlite:///{file}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, update
+from sqlalchemy.event import listens_for
 
 from autoprune.search.workers.protocol import Event
 from autoprune.service.store.events import Events
@@ -202,6 +204,24 @@ def test_a_driver_that_lost_a_deleted_job_touches_no_other_one(jobs: Jobs) -> No
     with pytest.raises(LeaseLostError):
         Events(jobs.engine).add(old, [Event("phase", "searching")])
     assert jobs.get(new.id).state == "running"
+
+
+def test_a_job_that_is_taken_over_just_before_its_event_is_written_has_none(jobs: Jobs) -> None:
+    submitted(jobs)
+    mine = claimed(jobs)
+
+    lost = []
+
+    @listens_for(jobs.engine, "before_cursor_execute")
+    def take_over(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if statement.startswith("INSERT INTO autoprune_events") and not lost:
+            lost.append(mine)
+            lose(jobs, mine)
+            assert claimed(jobs, "r2").epoch > mine.epoch
+
+    with pytest.raises(LeaseLostError):
+        Events(jobs.engine).add(mine, [Event("phase", "searching")])
+    assert Events(jobs.engine).after(mine) == []
 
 
 def test_a_job_that_went_back_to_the_queue_while_it_was_to_end_ends(jobs: Jobs) -> None:
