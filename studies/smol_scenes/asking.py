@@ -1,4 +1,4 @@
-"""Questions in natural English about a scene, each type in five wordings of which two are never trained on."""
+"""Questions in natural English about a scene, each type in eight wordings of which two are never trained on."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from pictures import COLORS, KINDS, Scene, Thing, digits_of
 
-TRAINED, HELD_OUT = (0, 1, 2), (3, 4)
+TRAINED, HELD_OUT = (0, 1, 2, 5, 6, 7), (3, 4)
 """Wordings of each type."""
+ASKED = TRAINED[:3]
+"""Those of the trained ones that the rows are written in."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def caption(scene: Scene, rng: np.random.Generator) -> Filled:
     return {}, said[0].upper() + said[1:]
 
 
-TASKS: dict[str, tuple[Make, tuple[str, str, str, str, str]]] = {
+TASKS: dict[str, tuple[Make, tuple[str, ...]]] = {
     "color": (
         color,
         (
@@ -145,6 +147,9 @@ TASKS: dict[str, tuple[Make, tuple[str, str, str, str, str]]] = {
             "The {kind} in this picture has which color?",
             "Which color does the {kind} have?",
             "Look at the {kind}: what is its color?",
+            "In what color is the {kind} painted?",
+            "Can you tell which color the {kind} is?",
+            "Find the {kind} and say its color.",
         ),
     ),
     "kind": (
@@ -155,6 +160,9 @@ TASKS: dict[str, tuple[Make, tuple[str, str, str, str, str]]] = {
             "Name the {color} object.",
             "There is one {color} object here. What is it?",
             "What do you see in {color}?",
+            "Find the thing that is {color} and say what it is.",
+            "Something in this picture is {color}. What?",
+            "Tell me which thing is painted {color}.",
         ),
     ),
     "place": (
@@ -165,6 +173,9 @@ TASKS: dict[str, tuple[Make, tuple[str, str, str, str, str]]] = {
             "Give the position of the {thing}.",
             "Where can I find the {thing}?",
             "Please locate the {thing}.",
+            "Find the {thing} and say where it is.",
+            "The {thing} is in which part of the image?",
+            "Tell me the place of the {thing}.",
         ),
     ),
     "present": (
@@ -175,6 +186,9 @@ TASKS: dict[str, tuple[Make, tuple[str, str, str, str, str]]] = {
             "Do you see {thing} here?",
             "Can {thing} be found in this image?",
             "Tell me whether there is {thing} in the picture.",
+            "Does this image contain {thing}?",
+            "Look at the picture: is {thing} in it?",
+            "Check whether the picture has {thing}.",
         ),
     ),
     "count": (
@@ -185,6 +199,9 @@ TASKS: dict[str, tuple[Make, tuple[str, str, str, str, str]]] = {
             "What is the number of {what} in the picture?",
             "How many {what} do you see in this image?",
             "Please tell me how many {what} the picture has.",
+            "Tell me the number of {what}.",
+            "What is the count of all {what} here?",
+            "Look at the picture. How many {what} does it show?",
         ),
     ),
     "side": (
@@ -195,6 +212,9 @@ TASKS: dict[str, tuple[Make, tuple[str, str, str, str, str]]] = {
             "Does the {a} lie {side} of the {b}?",
             "Looking at the picture, is the {a} on the {side} side of the {b}?",
             "Would you say that the {a} is {side} of the {b}?",
+            "Tell me whether the {a} is on the {side} of the {b}.",
+            "Compare the {a} and the {b}: does the {a} stand more {side} than the other?",
+            "Can the {a} be found {side} of the {b}?",
         ),
     ),
     "neighbor": (
@@ -205,6 +225,9 @@ TASKS: dict[str, tuple[Make, tuple[str, str, str, str, str]]] = {
             "Name what is just {side} of the {a}.",
             "Going {side} from the {a}, what comes first?",
             "What is the closest object on the {side} side of the {a}?",
+            "Tell me the next object {side} of the {a}.",
+            "Start at the {a} and go {side}: what do you meet?",
+            "Which thing is nearest to the {a} on its {side} side?",
         ),
     ),
     "larger": (
@@ -215,6 +238,9 @@ TASKS: dict[str, tuple[Make, tuple[str, str, str, str, str]]] = {
             "Compare the {a} and the {b} digit and give the larger one.",
             "Of the {a} digit and the {b} digit, which is greater?",
             "Give me the bigger number: the {a} one or the {b} one.",
+            "Is the {a} digit or the {b} digit larger? Give the larger one.",
+            "Look at the {a} digit and the {b} digit and tell me the larger one.",
+            "Take the {a} and the {b} digit. Which one is greater?",
         ),
     ),
     "sum": (
@@ -225,6 +251,9 @@ TASKS: dict[str, tuple[Make, tuple[str, str, str, str, str]]] = {
             "How much is the {a} digit plus the {b} digit?",
             "If you add up the {a} and {b} digits, what do you get?",
             "What do the {a} number and the {b} number make together?",
+            "Sum up the {a} digit and the {b} digit.",
+            "The {a} digit plus the {b} digit is how much?",
+            "Tell me the total of the {a} number and the {b} number.",
         ),
     ),
     "extreme": (
@@ -235,6 +264,9 @@ TASKS: dict[str, tuple[Make, tuple[str, str, str, str, str]]] = {
             "Find the {which} digit and name its color.",
             "In what color is the {which} number drawn?",
             "Look for the {which} digit. What color is it?",
+            "The {which} digit has which color?",
+            "Tell me the color of the {which} number.",
+            "Among the digits, which color has the {which} one?",
         ),
     ),
     "successor": (
@@ -245,6 +277,9 @@ TASKS: dict[str, tuple[Make, tuple[str, str, str, str, str]]] = {
             "Name the color of the digit that follows the {a} digit.",
             "Which color is the digit one higher than the {a} one?",
             "Add one to the {a} digit. In what color do you see the result?",
+            "One digit is the {a} digit plus one. What color is it?",
+            "Tell me the color of the digit that comes after the {a} one when counting.",
+            "Count on from the {a} digit by one: what color is the digit you reach?",
         ),
     ),
     "colors": (
@@ -255,6 +290,9 @@ TASKS: dict[str, tuple[Make, tuple[str, str, str, str, str]]] = {
             "Which colors do you see, from left to right?",
             "Going from left to right, what are the colors?",
             "Read out the colors, starting at the left.",
+            "Tell me the colors in order from left to right.",
+            "Start at the left and name each color.",
+            "What are the colors when you read from left to right?",
         ),
     ),
     "ascending": (
@@ -265,6 +303,9 @@ TASKS: dict[str, tuple[Make, tuple[str, str, str, str, str]]] = {
             "Which digits do you see, from low to high?",
             "Sort the digits from the smallest to the largest.",
             "Read out the digits in rising order.",
+            "Tell me the digits, beginning with the smallest.",
+            "Put the digits in order, the smallest first.",
+            "What are the digits, sorted upwards?",
         ),
     ),
     "caption": (
@@ -275,6 +316,9 @@ TASKS: dict[str, tuple[Make, tuple[str, str, str, str, str]]] = {
             "Write a caption for this image.",
             "What can be seen in this image?",
             "Please give a short description of the picture.",
+            "Tell me what is in the picture.",
+            "Describe everything that you see here.",
+            "Summarize this image in one sentence.",
         ),
     ),
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from asking import HELD_OUT, TASKS, TRAINED, Question, ask
+from asking import ASKED, HELD_OUT, TASKS, Question, ask
 from pictures import Scene, paint, random_scene
 from scans import scan_pool
 from scenes import encode_webp
@@ -22,7 +22,7 @@ _SEEDS = {"calibration": 21, "validation": 22, "test": 23}
 def _questions(scene: Scene, asked: Counter[str], rng: np.random.Generator) -> list[Question]:
     """Two questions of the types asked least so far: one in a wording of the training, one in a wording held out."""
     order = sorted(rng.permutation(list(TASKS)).tolist(), key=lambda task: asked[task])
-    wordings = [TRAINED, HELD_OUT] if rng.random() < 0.5 else [HELD_OUT, TRAINED]
+    wordings = [ASKED, HELD_OUT] if rng.random() < 0.5 else [HELD_OUT, ASKED]
     found: list[Question] = []
     for task in order:
         question = ask(scene, task, wordings[len(found)], rng)
@@ -57,7 +57,7 @@ def write_rows(split: str, output: Path) -> Path:
                     "task": question.task,
                     "id": f"{group}-{turn}",
                     "group": group,
-                    "wording": "trained" if question.wording in TRAINED else "held-out",
+                    "wording": "trained" if question.wording in ASKED else "held-out",
                 }
             )
     path = output / f"{split}.jsonl"
