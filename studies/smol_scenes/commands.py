@@ -73,6 +73,8 @@ def codebook(run: Path) -> str:
 
 def study(run: Path) -> str:
     """`autoprune calibrate`: the front on validation rows, the published methods, and what all of it took."""
+    if not (run / "study" / "front.json").exists():
+        raise FileNotFoundError(run / "study")
     front = FrontFile.load(run / "study")
     notes, dense = front.study, front.dense
     shown = sorted(front.points, key=lambda point: -point.flops_ratio)

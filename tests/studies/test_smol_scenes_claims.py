@@ -76,6 +76,11 @@ def test_blocks_are_replaced_between_their_marks_and_others_stay(tmp_path: Path)
     assert outcome.filled(found, lambda name: outcome.told(name, tmp_path)) == found
 
 
+@pytest.mark.parametrize("name", outcome.COMMANDS)
+def test_what_is_not_measured_is_told_as_such(name: str, tmp_path: Path):
+    assert outcome.told(name, tmp_path) is None
+
+
 def test_every_block_of_the_outcome_is_known():
     text = (outcome.HERE / "outcome.md").read_text()
     names = {match["name"] for match in outcome._BLOCK.finditer(text)}
