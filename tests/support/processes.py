@@ -68,7 +68,7 @@ def actors_of(driver: int) -> list[int]:
     return [actor for raylet in processes_of(driver, RAYLET) for actor in processes_of(raylet, "EngineActor")]
 
 
-def wait_until(condition: Callable[[], object], process: subprocess.Popen[str], limit_s: float = 240) -> None:
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[str], limit_s: float = 600) -> None:
     """Returns once something holds while a process runs."""
     end = time.monotonic() + limit_s
     while process.poll() is None and time.monotonic() < end:
