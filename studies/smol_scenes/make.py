@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("data", help="write the three data files")
-    for name, steps in (("eyes", 1500), ("tune", 1200)):
+    for name, steps in (("eyes", 1500), ("tune", 850)):
         stage = commands.add_parser(name, help="train a stage")
         stage.add_argument("--steps", type=int, default=steps)
         stage.add_argument("--seed", type=int, default=0)
