@@ -8,6 +8,10 @@ from autoprune.report.words import criterion_class, percent, stage_words
 from autoprune.schedule import Schedule, Stage
 
 
+_LABEL = 40
+"""Width of the widest share, ``100%``, in units of the drawing; nearer to an edge it would be cut off."""
+
+
 @dataclass(frozen=True)
 class Bar:
     """The bar of one decoder layer: the part that stays, in front of what is gone; lengths in units of the drawing."""
@@ -88,7 +92,7 @@ def large_drawing(schedule: Schedule, layers: int, visual_tokens: float | None) 
             labels.append(Label(middle, top + height + 15, str(layer), "axis"))
         if layer == 0 or share != shares[layer - 1][0]:
             y = top + height * (1 - (share if share is not None else 0.5)) - 5
-            labels.append(Label(middle, y, _share_words(share), "share"))
+            labels.append(Label(min(max(middle, _LABEL / 2), width - _LABEL / 2), y, _share_words(share), "share"))
     bars = _bars(shares, width, height, gap=0.14)
     return Drawing(width, height + top + bottom, top, height, bars, tuple(labels), _words(schedule))
 

@@ -37,6 +37,15 @@ def test_bars_are_as_high_as_the_shares(draw):
     assert all(bar.y + bar.height == pytest.approx(drawing.bars_height) for bar in drawing.bars)
 
 
+@pytest.mark.parametrize("layers", [8, 30, 80])
+def test_the_share_of_the_first_and_of_the_last_layer_is_not_cut_off(layers):
+    last = Schedule.model_validate({"stages": [{"layer": layers - 1, "keep": {"ratio": 0.0}}]})
+    drawing = large_drawing(last, layers, 144)
+    first, end = (label.x for label in drawing.labels if label.kind == "share")
+    half = 4 * 13 * 0.7 / 2  # "100%" in bold letters of 13, each at most 0.7 of that wide
+    assert half <= first < end <= drawing.width - half
+
+
 def test_a_drawing_is_readable_without_seeing_it():
     assert "before layer 2: keep 50 % by attention of the text" in small_drawing(SCHEDULE, 8, 144).words
 
