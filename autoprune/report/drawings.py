@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from autoprune.report.words import criterion_class, percent, stage_words
 from autoprune.schedule import Schedule, Stage
 
-
 _LABEL = 40
 """Width of the widest share, ``100%``, in units of the drawing; nearer to an edge it would be cut off."""
 
